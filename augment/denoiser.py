@@ -1,0 +1,115 @@
+"""The denoiser: a pretrained network, its noise schedule and its image contract behind one call.
+
+Everything in `augment` talks to this class; only `augment.pretrained` knows the formats that networks come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from augment.schedule import Index, Schedule
+
+__all__ = ["Denoiser", "ImageFormat", "Prediction", "PredictionType", "VarianceType"]
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+VarianceType = Literal["learned_range", "fixed_small", "fixed_large"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFormat:
+    """What the network's pixels are: values in [-1, 1], shape (channels, size, size)."""
+
+    channels: int
+    """1 (grey) or 3 (RGB)."""
+    size: int
+    """Height and width in pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.size, self.size
+
+    @staticmethod
+    def to_uint8(x: Tensor) -> Tensor:
+        """Images in [-1, 1], clamped, to uint8 by TRUNCATION, as guided-diffusion does: rounding shifts the mean half a grey level."""
+        return ((x + 1) * 127.5).clamp(0, 255).to(torch.uint8)
+
+    @staticmethod
+    def from_uint8(images: Tensor) -> Tensor:
+        """uint8 images to float32 in [-1, 1]."""
+        return images.float() / 127.5 - 1
+
+
+class Prediction(NamedTuple):
+    """What the network says about a noisy image."""
+
+    eps: Tensor
+    """Predicted noise, float32 (B, C, H, W)."""
+    v: Tensor | None
+    """Learned variance's interpolation weights, about [-1, 1], (B, C, H, W); None for a fixed variance."""
+
+
+class Denoiser(nn.Module):
+    """A frozen network eps_theta(x_t, t) with the constants it was trained with.
+
+    Parameters are frozen and the network is in evaluation mode, so that a backward pass computes the input's gradient only.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        image: ImageFormat,
+        *,
+        prediction: PredictionType = "epsilon",
+        variance: VarianceType = "fixed_small",
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            network: (B, C, H, W) float32 and timesteps int64 (B,) in; (B, C, H, W) out, or (B, 2C, H, W) with `learned_range`.
+                A network of diffusers, whose output has a `sample` attribute, is taken as it is.
+            schedule: the schedule of training, all T steps.
+            image: the format of the images it makes.
+            prediction: what its first C channels are.
+            variance: where the reverse step's variance comes from.
+            card: where the weights came from, for reports and resume checks; `sha256` identifies them.
+        """
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.schedule = schedule
+        self.image = image
+        self.prediction = prediction
+        self.variance = variance
+        self.card = dict(card or {})
+
+    def forward(self, x_i: Tensor, i: int, schedule: Schedule) -> Prediction:
+        """Predict the noise of `x_i` (B, C, H, W) at index `i` of `schedule`, this denoiser's own or a respacing of it."""
+        timestep = torch.full((len(x_i),), int(schedule.timesteps[i]), device=x_i.device)
+        output = self.network(x_i, timestep)
+        output = getattr(output, "sample", output).float()
+        first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)
+        return Prediction(self._eps(first, x_i, i, schedule), v)
+
+    def log_variance(self, prediction: Prediction, i: int, schedule: Schedule) -> Tensor:
+        """Log of the reverse step's variance Sigma_i, broadcastable to the images."""
+        if prediction.v is not None:
+            return schedule.learned_log_variance(i, prediction.v)
+        return schedule.fixed_log_variance(i, prediction.eps, large=self.variance == "fixed_large")
+
+    def _eps(self, output: Tensor, x_i: Tensor, i: Index, schedule: Schedule) -> Tensor:
+        if self.prediction == "epsilon":
+            return output
+        alpha_bar = float(schedule.alpha_bar[i])
+        signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+        if self.prediction == "v_prediction":
+            return signal * output + noise * x_i
+        return (x_i - signal * output) / noise
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.network.parameters()), torch.empty(0)).device

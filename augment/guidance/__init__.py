@@ -1,0 +1,6 @@
+"""Guidances: values handed to the sampler that shift its reverse mean. One method a file."""
+
+from augment.guidance.contract import Guidance, ReverseStep
+from augment.guidance.self_guidance import SelfGuidance, SelfGuidanceConfig
+
+__all__ = ["Guidance", "ReverseStep", "SelfGuidance", "SelfGuidanceConfig"]

@@ -1,0 +1,35 @@
+"""Join a real and a synthetic table into one training table."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+__all__ = ["merge"]
+
+
+def merge(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
+    """Real rows of every split, then the synthetic ones.
+
+    Args:
+        real: a table whose rows are real; its validation and test rows stay as they are.
+        synthetic: a table whose rows are synthetic and train.
+
+    Returns:
+        One table with the columns of both; a column that one of them lacks is empty in its rows.
+
+    Raises:
+        ValueError: a synthetic row outside train, a real row in `synthetic` or a synthetic one in `real`.
+    """
+    strays = synthetic[(synthetic["split"] != "train") | (synthetic["source"] != "synthetic")]
+    if len(strays):
+        row = strays.iloc[0]
+        raise ValueError(
+            f"{len(strays)} rows of the synthetic table are not synthetic train rows, the first {row['file_name']} "
+            f"({row['source']}, {row['split']}); synthetic images only ever train; set source and split so"
+        )
+    if (real["source"] != "real").any():
+        name = real.loc[real["source"] != "real", "file_name"].iloc[0]
+        raise ValueError(
+            f"the real table holds synthetic rows, the first {name}; give the real rows alone and the rest as the second table"
+        )
+    return pd.concat([real, synthetic], ignore_index=True)

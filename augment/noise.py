@@ -1,0 +1,53 @@
+"""One source of noise an image, so that an image depends on its seed and on nothing else.
+
+Each image has separate streams for the reverse process and for the guidance: a plain and a guided run of the same seed share
+the reverse noise (they are paired), and neither batch size, order, process count nor restart changes a draw. Streams live on
+the CPU, whose generator is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["NoiseStream", "REVERSE", "PERTURBATION"]
+
+REVERSE = 0
+"""Start state and reverse noise."""
+PERTURBATION = 1
+"""The noise e that the guidance adds to its estimate of the image."""
+
+
+class NoiseStream:
+    """Standard normal draws for a batch of images, one generator an image."""
+
+    def __init__(
+        self, seeds: Sequence[int], purpose: int, shape: tuple[int, ...], device: torch.device
+    ) -> None:
+        """
+        Args:
+            seeds: the images' seeds, non-negative, one a row of the batch.
+            purpose: `REVERSE` or `PERTURBATION`.
+            shape: one image's shape, (C, H, W).
+            device: where the draws are wanted.
+        """
+        self._generators = [torch.Generator().manual_seed(_mix(seed, purpose)) for seed in seeds]
+        self._shape = shape
+        self._device = device
+
+    def draw(self) -> Tensor:
+        """The next draw, float32 (B, C, H, W)."""
+        return torch.stack([torch.randn(self._shape, generator=g) for g in self._generators]).to(
+            self._device
+        )
+
+
+def _mix(seed: int, purpose: int) -> int:
+    """A 63-bit seed that neighbouring seeds and purposes do not share."""
+    return int(
+        np.random.SeedSequence(entropy=(seed, purpose)).generate_state(1, np.uint64)[0]
+        >> np.uint64(1)
+    )

@@ -1,0 +1,263 @@
+"""Train a generator on a folder of images: a UNet2DModel with learned variance, cosine schedule, hybrid loss and EMA.
+
+    python -m augment.train IMAGES --out FOLDER --network.size 32
+
+The result is a diffusers pipeline folder that `load_denoiser` and `diffusers.DDPMPipeline.from_pretrained` both open. The same
+command again resumes a run that was stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from jsonargparse import auto_cli
+from lightning import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.fabric.connector import _PRECISION_INPUT
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from torchvision.utils import save_image
+
+from augment.denoiser import Denoiser, ImageFormat
+from augment.image_files import ImageFiles, find_images
+from augment.loss import hybrid_loss
+from augment.pretrained.diffusers_folder import save_pipeline
+from augment.sampler import sample
+from augment.schedule import Schedule
+
+__all__ = ["GeneratorTraining", "NetworkConfig", "TrainConfig", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The U-Net to train."""
+
+    size: int = 32
+    """Image height and width in pixels; divisible by 2 once a level below the first."""
+    channels: int = 3
+    """1 (grey) or 3 (RGB)."""
+    widths: tuple[int, ...] = (24, 48, 96, 96)
+    """Channels of each resolution level, from the image's own downwards; multiples of 8."""
+    attention_levels: tuple[int, ...] = (2,)
+    """Levels that have self-attention, 0 being the image's own resolution."""
+    blocks: int = 1
+    """Residual blocks a level."""
+
+    def __post_init__(self) -> None:
+        divisor = 2 ** (len(self.widths) - 1)
+        if self.size % divisor:
+            raise ValueError(
+                f"network.size is {self.size}; {len(self.widths)} widths halve it to a fraction; give a multiple of {divisor}"
+            )
+        if self.channels not in (1, 3):
+            raise ValueError(
+                f"network.channels is {self.channels}; allowed are 1 (grey) and 3 (RGB)"
+            )
+        if any(width % 8 for width in self.widths):
+            raise ValueError(
+                f"network.widths are {self.widths}; group normalisation needs multiples of 8"
+            )
+
+    def build(self) -> UNet2DModel:
+        """The network with random weights; its output has twice the image's channels: noise, then variance weights."""
+        attention = [level in self.attention_levels for level in range(len(self.widths))]
+        return UNet2DModel(
+            sample_size=self.size,
+            in_channels=self.channels,
+            out_channels=2 * self.channels,
+            layers_per_block=self.blocks,
+            block_out_channels=self.widths,
+            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
+            up_block_types=tuple(
+                "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)
+            ),
+            attention_head_dim=min(32, self.widths[-1]),
+            norm_num_groups=8,
+            # Without it, diffusers leaves the middle attention unnormalised under scale-shift.
+            attn_norm_num_groups=8,
+            resnet_time_scale_shift="scale_shift",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train it."""
+
+    steps: int = 20_000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Images a step and device."""
+    lr: float = 1e-3
+    """AdamW's peak learning rate: linear warm-up over the first 200 steps, then cosine to 0."""
+    ema: float = 0.999
+    """Decay of the weights' exponential moving average, which is what is saved."""
+    flip: bool = True
+    """Mirror half of the images; turn it off where left and right differ in meaning."""
+    sample_every: int = 1000
+    """Steps between pictures of samples, written under `samples/`."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints to resume from."""
+    workers: int = 0
+    """Processes that decode images."""
+    compile: bool = False
+    """Compile the network first: minutes of waiting, then about half as long a step."""
+    seed: int = 0
+    """Seed of weights, order, noise and flips."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "sample_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"training.ema is {self.ema}; allowed is [0, 1)")
+
+
+class GeneratorTraining(LightningModule):
+    """Noise prediction with learned variance; `average.module` holds the moving average of the weights."""
+
+    def __init__(self, network: NetworkConfig, config: TrainConfig) -> None:
+        super().__init__()
+        self.save_hyperparameters({"network": asdict(network), "training": asdict(config)})
+        self.config = config
+        self.image = ImageFormat(channels=network.channels, size=network.size)
+        self.network = network.build().to(memory_format=torch.channels_last)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.schedule = Schedule.cosine()
+        if config.compile:
+            self.network.compile(dynamic=False)
+
+    def training_step(self, images: Tensor, batch_index: int) -> Tensor:
+        x0 = self.image.from_uint8(images)
+        if self.config.flip:
+            mirrored = torch.rand(len(x0), 1, 1, 1, device=x0.device) < 0.5
+            x0 = torch.where(mirrored, x0.flip(-1), x0)
+        t = torch.randint(len(self.schedule), (len(x0),), device=x0.device)
+        eps = torch.randn_like(x0)
+        x_t = self.schedule.q_sample(x0, t, eps)
+        loss = hybrid_loss(self.schedule, self.network(x_t, t).sample.float(), x0, x_t, t, eps)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.average.update_parameters(self.network)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=self.config.lr, weight_decay=0.0
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _lr_factor(self, step: int) -> float:
+        warmup = min(200, self.config.steps // 10)
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, self.config.steps - warmup))
+
+    def denoiser(self) -> Denoiser:
+        """The averaged network, frozen, ready to sample."""
+        return Denoiser(self.average.module, self.schedule, self.image, variance="learned_range")
+
+
+class _Samples(Callback):
+    """A picture of 64 samples of the averaged network, the same seeds every time, so that progress can be seen."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder = folder
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, module: GeneratorTraining, *_: Any) -> None:  # type: ignore[override]
+        if trainer.is_global_zero and trainer.global_step % self.every == 0:
+            images = sample(module.denoiser(), seeds=range(64), steps=25)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_image(images / 255, self.folder / f"{trainer.global_step:07d}.png", nrow=8)
+
+
+def train(
+    images: Path,
+    *,
+    out: Path,
+    network: NetworkConfig = NetworkConfig(),
+    training: TrainConfig = TrainConfig(),
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+    precision: _PRECISION_INPUT = "32-true",
+) -> Path:
+    """Train a generator on a folder of images.
+
+    Args:
+        images: a folder of images, or a folder whose `metadata.csv` has train rows (the others are left alone).
+        out: where the pipeline folder, checkpoints, logs and pictures go; a stopped run found here is resumed.
+        network: the U-Net.
+        training: how to train it.
+        accelerator: Lightning's.
+        devices: Lightning's.
+        num_nodes: Lightning's.
+        precision: Lightning's.
+
+    Returns:
+        The folder of the generator, `out/generator`.
+    """
+    seed_everything(training.seed, verbose=False)
+    files = ImageFiles(find_images(images), size=network.size, channels=network.channels)
+    loader = DataLoader(
+        files,
+        training.batch_size,
+        shuffle=True,
+        drop_last=len(files) > training.batch_size,
+        num_workers=training.workers,
+    )
+    module = GeneratorTraining(network, training)
+    checkpoints = ModelCheckpoint(
+        out / "checkpoints",
+        every_n_train_steps=training.checkpoint_every,
+        save_last=True,
+        save_top_k=0,
+    )
+    trainer = Trainer(
+        max_steps=training.steps,
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,
+        gradient_clip_val=1.0,
+        logger=CSVLogger(out, name="logs", version=""),
+        callbacks=[checkpoints, _Samples(out / "samples", training.sample_every)],
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader, ckpt_path=_resume_from(out / "checkpoints" / "last.ckpt", module))
+    folder = out / "generator"
+    if trainer.is_global_zero:
+        save_pipeline(
+            module.denoiser(),
+            folder,
+            card={"trained_on": str(images), "images": len(files), **module.hparams},
+        )
+    return folder
+
+
+def _resume_from(checkpoint: Path, module: GeneratorTraining) -> Path | None:
+    """The checkpoint to go on from, if there is one, made with the same settings."""
+    if not checkpoint.is_file():
+        return None
+    found = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]
+    if found != dict(module.hparams):
+        raise ValueError(
+            f"{checkpoint} belongs to a run with {found}, not {dict(module.hparams)}; give the same settings or another --out"
+        )
+    return checkpoint
+
+
+if __name__ == "__main__":
+    auto_cli(train, as_positional=True)

@@ -1,0 +1,73 @@
+"""Scores of a multi-label classifier, by attribute and on average.
+
+F1, precision and recall are those of the positive class. An empty label is ignored. An attribute that has only one
+value in the split cannot be judged there: its scores are NaN and the macro mean leaves it out. An attribute that can be judged but is never
+predicted scores 0 in all three, precision included (scikit-learn's `zero_division=0`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    binary_f1_score,
+    binary_precision,
+    binary_recall,
+)
+
+MACRO = "macro"
+"""The `attribute` of a mean over attributes."""
+METRICS = {
+    "f1": binary_f1_score,
+    "precision": binary_precision,
+    "recall": binary_recall,
+}
+_IGNORED = -1
+
+
+def attribute_scores(
+    probabilities: Tensor,
+    labels: Tensor,
+    attributes: Sequence[str],
+    *,
+    split: str,
+    thresholds: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """Score every attribute, and their macro mean.
+
+    Args:
+        probabilities: float32 (N, A) in [0, 1].
+        labels: (N, A): 1, 0 or NaN.
+        attributes: The A names.
+        split: Written into the column `split`.
+        thresholds: Probability from which on an attribute is predicted; 0.5 where none is given.
+
+    Returns:
+        Tidy rows `split, attribute, metric, value`; attribute `macro` for the mean over the attributes that have both values.
+    """
+    limits = torch.tensor([(thresholds or {}).get(name, 0.5) for name in attributes])
+    predicted = (probabilities.cpu() >= limits).int()
+    labels = labels.cpu()
+    target = torch.where(labels.isnan(), _IGNORED, labels).int()
+    judged = (target == 1).any(0) & (target == 0).any(0)
+    values = pd.DataFrame(
+        index=pd.Index(attributes, name="attribute"), columns=list(METRICS), dtype="float64"
+    )
+    for column in judged.nonzero().flatten().tolist():
+        pair = predicted[:, column], target[:, column]
+        for name, metric in METRICS.items():
+            values.loc[attributes[column], name] = metric(*pair, ignore_index=_IGNORED).item()
+    values.loc[MACRO] = values.mean()  # skips NaN
+    tidy = values.reset_index().melt("attribute", var_name="metric", value_name="value")
+    tidy.insert(0, "split", split)
+    return tidy
+
+
+def macro_f1(scores: pd.DataFrame) -> float:
+    """The macro F1 among tidy scores of one split."""
+    return float(
+        scores.loc[(scores["attribute"] == MACRO) & (scores["metric"] == "f1"), "value"].iloc[0]
+    )

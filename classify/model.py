@@ -1,0 +1,168 @@
+"""A torchvision network with one logit an attribute, as a LightningModule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, cast
+
+import lightning as L
+import torch
+import torchvision
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional as F
+
+from classify.data import Batch
+from classify.metrics import attribute_scores, macro_f1
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy, averaged over the labels that are there.
+
+    Args:
+        logits: (N, A).
+        labels: (N, A): 1, 0 or NaN = unlabelled, where the gradient is exactly zero.
+
+    Returns:
+        Scalar; 0 if there is no label at all.
+    """
+    there = ~labels.isnan()
+    total = F.binary_cross_entropy_with_logits(
+        logits, labels.nan_to_num(0.0), weight=there.to(logits.dtype), reduction="sum"
+    )
+    return total / there.sum().clamp(min=1)
+
+
+Decay = Literal["cosine", "exponential"]
+
+
+def warmup_then_decay(
+    step: int, *, steps: int, warmup: float, final: float, decay: Decay = "cosine"
+) -> float:
+    """Factor of the learning rate at a step in [0, steps].
+
+    It rises linearly to 1 during the share `warmup` of the steps, then falls to `final` along half a
+    cosine or exponentially.
+    """
+    begin = warmup * steps
+    if step < begin:
+        return (step + 1) / (begin + 1)
+    progress = (step - begin) / max(steps - begin, 1)
+    if decay == "cosine":
+        return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+    return float(final**progress)
+
+
+class AttributeClassifier(L.LightningModule):
+    """Network, loss, validation scores and optimiser of an attribute classifier."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        attributes: Sequence[str],
+        *,
+        architecture: str = "resnet18",
+        image_size: int = 64,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        lr: float = 1e-3,
+        optimizer: Literal["adamw", "sgd"] = "adamw",
+        momentum: float = 0.9,
+        weight_decay: float = 1e-2,
+        steps: int = 1,
+        warmup: float = 0.0,
+        decay: Decay = "cosine",
+        final_lr: float = 1.0,
+        channels_last: bool = True,
+    ) -> None:
+        """Build the network with random weights, from torch's global generator.
+
+        Args:
+            attributes: Names of the A outputs.
+            architecture: Name of a classification network in `torchvision.models`.
+            image_size: Side in pixels of what the network sees; other sizes are resized to it.
+            mean: Of the three channels in [0, 1], subtracted.
+            std: Divided by.
+            lr: Highest learning rate.
+            optimizer: AdamW, or SGD with Nesterov momentum.
+            momentum: Of SGD; AdamW's first beta.
+            weight_decay: Decoupled in AdamW, an L2 penalty in SGD.
+            steps: Optimiser steps of the whole fit.
+            warmup: Share of the steps during which the learning rate rises.
+            decay: How it falls afterwards.
+            final_lr: Share of `lr` that is left at the end.
+            channels_last: Memory layout; quicker on CPUs and on tensor cores.
+        """
+        super().__init__()
+        self.attributes = tuple(attributes)
+        self.architecture, self.image_size = architecture, image_size
+        self.optimizer = optimizer
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.steps, self.warmup, self.decay, self.final_lr = steps, warmup, decay, final_lr
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        network = torchvision.models.get_model(architecture, num_classes=len(self.attributes))
+        self.network = cast("torch.nn.Module", network.to(memory_format=self.memory_format))
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self._validated: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits float32 (N, A) of images (N, 3 or 1, H, W) with values in [0, 255], uint8 or float."""
+        x = images.float() / 255
+        if x.shape[-2:] != (self.image_size, self.image_size):
+            x = F.interpolate(x, size=(self.image_size,) * 2, mode="bilinear", antialias=True)
+        x = (x.expand(-1, 3, -1, -1) - self.mean) / self.std
+        logits: Tensor = self.network(x.contiguous(memory_format=self.memory_format))
+        return logits.float()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = masked_bce(self(batch.images), batch.labels)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self._validated.clear()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._validated.append((self(batch.images).sigmoid().cpu(), batch.labels.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the macro scores, computed at once over the whole split as the final ones are."""
+        probabilities, labels = map(torch.cat, zip(*self._validated, strict=True))
+        scores = attribute_scores(probabilities, labels, self.attributes, split="val")
+        self.log("val/f1", macro_f1(scores))
+        self.log("val/loss", masked_bce(probabilities.logit(eps=1e-7), labels))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "adamw":
+            betas = (self.momentum, 0.999)
+            optimizer = torch.optim.AdamW(
+                self.parameters(), self.lr, betas, weight_decay=self.weight_decay, fused=True
+            )
+        else:
+            optimizer = torch.optim.SGD(
+                self.parameters(),
+                self.lr,
+                self.momentum,
+                nesterov=self.momentum > 0,
+                weight_decay=self.weight_decay,
+            )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            partial(
+                warmup_then_decay,
+                steps=self.steps,
+                warmup=self.warmup,
+                final=self.final_lr,
+                decay=self.decay,
+            ),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

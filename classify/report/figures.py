@@ -1,0 +1,173 @@
+"""Figures as SVG that take their ink and their arm colours from the page's style sheet.
+
+matplotlib draws in placeholder colours; `_to_inline_svg` puts CSS in their place, so that one
+drawing is legible on a light page, on a dark page and on paper. Rows are attributes; arms differ by
+colour and by marker.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from classify.report.text import percent
+
+__all__ = ["N_COLOURS", "dot_plot", "forest_plot"]
+
+N_COLOURS = 6  # as many as the style sheet defines (--arm-0 ...)
+_MARKERS = "oDs^vP"
+_INK, _PAPER = "#010203", "#010204"
+_ARMS = [f"#0a0b{i:02x}" for i in range(N_COLOURS)]
+_WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _BOTTOM = 424, 124, 48, 16, 28, 40  # page pixels at scale 1
+_LEGEND = 24
+_STYLE: Any = {
+    "font.size": 10.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",  # the same figures give the same file
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.spines.bottom": False,
+    "axes.axisbelow": True,
+    **dict.fromkeys(
+        (
+            "text.color",
+            "axes.labelcolor",
+            "axes.edgecolor",
+            "xtick.color",
+            "ytick.color",
+            "grid.color",
+        ),
+        _INK,
+    ),
+}
+
+
+def dot_plot(
+    values: pd.DataFrame,
+    colours: Mapping[str, int],
+    *,
+    label: str,
+    percent: bool = False,
+    shares: pd.Series[float] | None = None,
+) -> Markup:
+    """One row an attribute, one marker a column.
+
+    Args:
+        values: index attribute (top to bottom), columns arms or sets; NaN is left out. A column
+            that is not in `colours` is drawn as a hollow ring in the ink's colour.
+        colours: name -> index of its colour and marker.
+        label: what the horizontal axis measures.
+        percent: values are shares, to be written in percent.
+        shares: share of positives by attribute, written at the right.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _rows(list(values.index), label, shares, legend=True)
+        y = np.arange(len(values))
+        low, high = values.min(axis=1).to_numpy(float), values.max(axis=1).to_numpy(float)
+        axes.hlines(y, low, high, colors=_INK, linewidth=1, alpha=0.35)
+        for name in values.columns:
+            axes.plot(
+                values[name].to_numpy(float),
+                y,
+                linestyle="none",
+                label=name,
+                **_marker(colours.get(name)),
+            )
+        axes.legend(
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+            ncols=len(values.columns),
+            frameon=False,
+            borderaxespad=1.9,
+            handletextpad=0.1,
+            columnspacing=1.4,
+        )
+        if percent:
+            axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
+            axes.set_xlim(left=0)
+        return _to_inline_svg(figure)
+
+
+def forest_plot(
+    differences: pd.DataFrame, colour: int, *, label: str, shares: pd.Series[float] | None = None
+) -> Markup:
+    """One row an attribute: the difference and its interval, filled where the interval excludes 0,
+    hollow elsewhere.
+
+    Args:
+        differences: index attribute (top to bottom), columns `difference, low, high`; bounds may be
+            NaN.
+        colour: index of the arm's colour and marker.
+        label: what the horizontal axis measures.
+        shares: share of positives by attribute, written at the right.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _rows(list(differences.index), label, shares)
+        axes.axvline(0, color=_INK, linewidth=1)
+        y = np.arange(len(differences))
+        mean, low, high = (differences[c].to_numpy(float) for c in ("difference", "low", "high"))
+        axes.hlines(y, low, high, colors=_ARMS[colour % N_COLOURS], linewidth=1.5)
+        certain = (low > 0) | (high < 0)
+        style = {"linestyle": "none", **_marker(colour)}
+        axes.plot(mean[certain], y[certain], **style)
+        axes.plot(mean[~certain], y[~certain], **style | {"markerfacecolor": _PAPER})
+        return _to_inline_svg(figure)
+
+
+def _marker(colour: int | None) -> dict[str, Any]:
+    if colour is None:
+        return {"marker": "o", "markersize": 8, "markerfacecolor": "none", "markeredgecolor": _INK}
+    ink = _ARMS[colour % N_COLOURS]
+    marker = _MARKERS[colour % N_COLOURS]
+    return {"marker": marker, "markersize": 5.5, "markerfacecolor": ink, "markeredgecolor": ink}
+
+
+def _rows(
+    names: Sequence[str], label: str, shares: pd.Series[float] | None, *, legend: bool = False
+) -> tuple[Figure, Axes]:
+    """Axes with one labelled row a name, of constant row height whatever their number."""
+    height = _TOP + _LEGEND * legend + _BOTTOM + _ROW * len(names)
+    figure = Figure(figsize=(_WIDTH / 72, height / 72))
+    width, rows = 1 - (_LEFT + _RIGHT) / _WIDTH, _ROW * len(names) / height
+    axes = figure.add_axes((_LEFT / _WIDTH, _BOTTOM / height, width, rows))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.tick_params(length=0, labeltop=True)
+    axes.grid(alpha=0.18, linewidth=0.8)
+    if shares is not None:
+        cells = [percent(share) for share in shares.reindex(list(names))]
+        for y, text in enumerate(["share", *cells], start=-1):
+            at = axes.get_yaxis_transform()
+            axes.text(1.18, y, text, transform=at, ha="right", va="center", alpha=0.75)
+    return figure, axes
+
+
+def _to_inline_svg(figure: Figure) -> Markup:
+    """An `<svg>` element without size, links or metadata, its placeholders turned into CSS."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    tag, body = svg.split(">", 1)
+    tag = re.sub(r' (width|height|version|xmlns(:xlink)?)="[^"]*"', "", tag)
+    # Names of groups would occur once a figure, that is, several times in the page.
+    body = re.sub(r'<g id="[^"]*"', "<g", body.replace("xlink:href", "href"))
+    svg = f"{tag}>{body}"
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", svg)
+    svg = svg.replace(_INK, "currentColor").replace(_PAPER, "var(--paper)")
+    for i, colour in enumerate(_ARMS):
+        svg = svg.replace(colour, f"var(--arm-{i})")
+    return Markup(svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1))

@@ -1,0 +1,113 @@
+"""A checkpoint of ours: a folder with `card.json` and `model.safetensors`.
+
+Neither file can execute anything: one is JSON, the other raw tensors, and the network's code is
+torchvision's own, chosen by name among its classification models.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from labeling.labeler import Labeler, LabelerCard
+
+__all__ = ["load_checkpoint"]
+
+CARD, WEIGHTS = "card.json", "model.safetensors"
+
+
+def load_checkpoint(folder: str | Path) -> Labeler:
+    """Load a checkpoint folder.
+
+    Args:
+        folder: holds `card.json` (the fields of `LabelerCard`; further keys are left alone) and
+            `model.safetensors` (state dict of `torchvision.models.get_model(architecture,
+            num_classes=len(attributes))`, fp16 or fp32).
+
+    Returns:
+        The labeler in float32 on the CPU.
+
+    Raises:
+        FileNotFoundError: one of the two files is missing.
+        ValueError: a file cannot be read, the architecture is not torchvision's, or the weights do
+            not fit it.
+    """
+    folder = Path(folder)
+    missing = [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"labeler checkpoint {folder} has no {' and no '.join(missing)}; "
+            f"a checkpoint folder holds {CARD} and {WEIGHTS}; name one that python -m "
+            "classify.train wrote"
+        )
+    card = _read_card(folder / CARD)
+    return Labeler(card, _load_network(card, folder / WEIGHTS))
+
+
+def _read_card(path: Path) -> LabelerCard:
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # covers bad JSON and bad UTF-8
+        raise ValueError(f"{path} is not JSON ({error}); write the card again") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}; a card is a JSON object; write the card "
+            "again"
+        )
+    missing = [
+        f.name for f in fields(LabelerCard) if f.default is MISSING and f.name not in content
+    ]
+    if missing:
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}; a card has all of these; write the card again"
+        )
+    known = {f.name: content[f.name] for f in fields(LabelerCard) if f.name in content}
+    try:
+        return LabelerCard(**known)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _load_network(card: LabelerCard, path: Path) -> nn.Module:
+    architectures = torchvision.models.list_models(module=torchvision.models)
+    if card.architecture not in architectures:
+        raise ValueError(
+            f"architecture {card.architecture!r} of {path.parent} is not a torchvision "
+            "classification model; "
+            "allowed are names such as resnet18 (all: torchvision.models.list_models("
+            "module=torchvision.models)); correct the card or update torchvision"
+        )
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a safetensors file ({error}); copy or write it again"
+        ) from error
+    with torch.random.fork_rng(devices=[]):  # initial weights must not move the caller's stream
+        network: nn.Module = torchvision.models.get_model(
+            card.architecture, weights=None, num_classes=len(card.attributes)
+        )
+    _check_fit(network, state, path)
+    network.load_state_dict(state)  # copies into float32, whatever the file's precision
+    return network
+
+
+def _check_fit(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    got = {key: tuple(value.shape) for key, value in state.items()}
+    bad = [key for key in {**expected, **got} if expected.get(key) != got.get(key)]
+    if bad:
+        has, needs = got.get(bad[0], "absent"), expected.get(bad[0], "nothing")
+        raise ValueError(
+            f"{len(bad)} keys of {path} do not fit the card's architecture and number of "
+            "attributes "
+            f"(first: {bad[0]} is {has}, expected {needs}); use the card written with these weights"
+        )

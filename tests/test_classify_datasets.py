@@ -1,0 +1,177 @@
+"""Reading and refusing tables: the toolkit's own folder and CelebA's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from classify import attribute_columns, load_table
+
+ROWS: dict[str, list[Any]] = {
+    "file_name": ["a.png", "b.png", "sub/c.png"],
+    "split": ["train", "val", "test"],
+    "Bald": [1, 0, None],
+    "Young": [0, 1, 1],
+}
+
+
+def _image(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(file)
+
+
+def _folder(root: Path, **columns: list[Any]) -> Path:
+    rows = {**ROWS, **columns}
+    for name in ROWS["file_name"]:
+        _image(root / name)
+    table = pd.DataFrame({name: values for name, values in rows.items() if values})
+    table.to_csv(root / "metadata.csv", index=False)
+    return root
+
+
+def test_folder_table_is_read_with_paths_and_float_labels(tmp_path: Path) -> None:
+    table = load_table(_folder(tmp_path))
+    assert list(table["path"]) == [str(tmp_path / name) for name in ROWS["file_name"]]
+    assert set(table["source"]) == {"real"}
+    assert attribute_columns(table) == ["Bald", "Young"]
+    assert table["Bald"].dtype == np.float64
+    np.testing.assert_array_equal(table["Bald"], [1.0, 0.0, np.nan])
+
+
+def test_the_tables_own_columns_are_no_attributes(tmp_path: Path) -> None:
+    own = {"seed": [3, None, None], "sampler": ["plain", None, None], "p_Bald": [0.9, None, None]}
+    table = load_table(_folder(tmp_path, source=["synthetic", "real", "real"], **own))
+    assert attribute_columns(table) == ["Bald", "Young"]
+    assert table["seed"].iloc[0] == 3 and pd.isna(table["seed"].iloc[1])
+
+
+def test_chosen_attributes_do_not_care_for_other_columns(tmp_path: Path) -> None:
+    _folder(tmp_path, comment=["nice", "", ""])
+    assert load_table(tmp_path, ["Young"])["Young"].sum() == 2
+    with pytest.raises(ValueError, match=r"'comment' is no attribute: 'nice'.*--attributes"):
+        load_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"split": []}, "lacks split"),
+        ({"split": ["train", "valid", "test"]}, "line 3 .b.png, split 'valid'.*unknown"),
+        ({"source": ["real", "fake", "real"]}, "source 'fake'.*unknown"),
+        ({"source": ["real", "real", "synthetic"]}, "c.png, split 'test'.*not in train"),
+        ({"file_name": ["a.png", "./a.png", "sub/c.png"]}, "stands twice"),
+        ({"file_name": ["a.png", "../b.png", "sub/c.png"]}, "leads out of the folder"),
+        ({"file_name": ["a.png", "/etc/b.png", "sub/c.png"]}, "leads out of the folder"),
+        ({"file_name": ["a.png", "C:\\b.png", "sub/c.png"]}, "leads out of the folder"),
+        ({"file_name": ["a.png", "sub/../b.png", "sub/c.png"]}, "leads out of the folder"),
+        ({"file_name": ["a.png", "missing.png", "sub/c.png"]}, "missing.png.*missing"),
+        ({"file_name": ["a.png", None, "sub/c.png"]}, "file_name is empty"),
+        ({"Bald": [1, 2, 0]}, "'Bald' is no attribute: .*2"),
+        ({"Bald": [True, False, True]}, "'Bald' is no attribute: .*True"),
+        ({"Bald": [1, "yes", 0]}, "'Bald' is no attribute: 'yes'"),
+        ({"seed": [1.5, None, None]}, "seed is not a whole number"),
+    ],
+)
+def test_bad_table_is_refused_in_one_line(
+    tmp_path: Path, columns: dict[str, list[Any]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        load_table(_folder(tmp_path, **columns))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "file_name,split,Bald\n", "\xff\x00,\n1"])
+def test_table_without_rows_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metadata.csv").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"metadata\.csv") as error:
+        load_table(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_attribute_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lacks Hat; its columns are file_name, split, Bald"):
+        load_table(_folder(tmp_path), ["Young", "Hat"])
+
+
+def test_folders_that_are_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        load_table(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"is empty: give a folder.*metadata\.csv"):
+        load_table(tmp_path)
+    _image(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"holds neither metadata\.csv nor list_attr_celeba"):
+        load_table(tmp_path)
+
+
+NAMES = [f"{i:06d}.jpg" for i in range(1, 7)]
+VALUES = np.where(np.arange(12).reshape(6, 2) % 3 == 0, 1, -1)
+PARTITION = [0, 0, 0, 1, 1, 2]
+
+
+def _celeba(root: Path, form: str, *, nested: bool = False, count: bool = True) -> Path:
+    images = root / "img_align_celeba"
+    for name in NAMES[:5]:  # the last is missing: a partial copy
+        _image((images / "img_align_celeba" if nested else images) / name)
+    values = pd.DataFrame(VALUES, index=NAMES, columns=["Bald", "Young"])
+    partition = pd.DataFrame({"partition": PARTITION}, index=NAMES)
+    if form == "csv":
+        values.to_csv(root / "list_attr_celeba.csv", index_label="image_id")
+        partition.to_csv(root / "list_eval_partition.csv", index_label="image_id")
+    else:
+        lines = [f"{name}  {a:2d} {b:2d}" for name, (a, b) in zip(NAMES, VALUES, strict=True)]
+        head = [str(len(NAMES))] * count + ["Bald Young "]
+        (root / "list_attr_celeba.txt").write_text("\n".join(head + lines) + "\n")
+        lines = [f"{name} {split}" for name, split in zip(NAMES, PARTITION, strict=True)]
+        (root / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("form", ["txt", "csv"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_celeba_layout_as_published(tmp_path: Path, form: str, nested: bool) -> None:
+    table = load_table(_celeba(tmp_path, form, nested=nested))
+    assert attribute_columns(table) == ["Bald", "Young"]
+    np.testing.assert_array_equal(table[["Bald", "Young"]], (VALUES[:5] == 1).astype(float))
+    assert list(table["split"]) == ["train", "train", "train", "val", "val"]
+    assert all(
+        (tmp_path / name).samefile(path) for name, path in table[["file_name", "path"]].to_numpy()
+    )
+    assert list(load_table(tmp_path, ["Young"]).columns) == [
+        "file_name",
+        "split",
+        "source",
+        "Young",
+        "path",
+    ]
+
+
+def test_celeba_without_the_count_line(tmp_path: Path) -> None:
+    assert len(load_table(_celeba(tmp_path, "txt", count=False))) == 5
+
+
+def test_celeba_errors_name_the_file(tmp_path: Path) -> None:
+    root = _celeba(tmp_path, "txt")
+    with pytest.raises(ValueError, match="no attribute Hat; it has Bald, Young"):
+        load_table(root, ["Hat"])
+    partition = root / "list_eval_partition.txt"
+    lines = partition.read_text().splitlines()
+    partition.write_text("\n".join(lines[:2] + lines[3:]))
+    with pytest.raises(ValueError, match=r"list_eval_partition.txt: 000003.jpg has no split"):
+        load_table(root)
+    partition.unlink()
+    with pytest.raises(ValueError, match="has no list_eval_partition"):
+        load_table(root)
+    attributes = root / "list_attr_celeba.txt"
+    attributes.write_text(attributes.read_text().replace(" -1", " 0", 1))
+    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: got 0 where"):
+        load_table(root)
+    for image in (root / "img_align_celeba").iterdir():
+        image.unlink()
+    attributes.write_text(attributes.read_text().replace(" 0", " -1", 1))
+    with pytest.raises(ValueError, match="none of the listed images"):
+        load_table(root)

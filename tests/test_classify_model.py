@@ -1,0 +1,104 @@
+"""Loss, schedule, preprocessing and the network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch.nn import functional as F
+
+from classify import AttributeClassifier
+from classify.model import masked_bce, warmup_then_decay
+
+SMALL = "shufflenet_v2_x0_5"
+
+
+def test_loss_is_the_mean_over_the_labels_that_are_there() -> None:
+    logits = torch.randn(5, 3, requires_grad=True)
+    labels = torch.randint(2, (5, 3)).float()
+    labels[0, 1] = labels[3] = torch.nan
+    loss = masked_bce(logits, labels)
+    there = ~labels.isnan()
+    torch.testing.assert_close(
+        loss, F.binary_cross_entropy_with_logits(logits[there], labels[there])
+    )
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[~there] == 0).all() and (gradient[there] != 0).all()
+
+
+def test_loss_without_any_label_is_zero_with_zero_gradient() -> None:
+    logits = torch.randn(2, 3, requires_grad=True)
+    loss = masked_bce(logits, torch.full((2, 3), torch.nan))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss == 0 and not gradient.any()
+
+
+def test_cosine_is_pytorchs() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50, eta_min=0.01)
+    for step in range(51):
+        factor = warmup_then_decay(step, steps=50, warmup=0.0, final=0.01)
+        assert factor == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+
+
+def test_schedule_rises_linearly_then_falls_exponentially() -> None:
+    factor = [
+        warmup_then_decay(step, steps=100, warmup=0.1, final=0.01, decay="exponential")
+        for step in range(101)
+    ]
+    assert factor[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert factor[10] == 1 and factor[100] == pytest.approx(0.01)
+    ratios = [after / before for before, after in zip(factor[10:], factor[11:], strict=False)]
+    assert ratios == pytest.approx([0.01 ** (1 / 90)] * 90)
+    assert warmup_then_decay(0, steps=100, warmup=0.0, final=0.5) == 1
+
+
+def test_default_network_is_torchvisions_resnet18() -> None:
+    module = AttributeClassifier(["a", "b"])
+    reference = torchvision.models.resnet18(num_classes=2)
+    assert [(n, p.shape) for n, p in module.network.named_parameters()] == [
+        (n, p.shape) for n, p in reference.named_parameters()
+    ]
+
+
+@torch.no_grad()
+def test_preprocessing_is_what_the_card_says() -> None:
+    module = AttributeClassifier(["a", "b"], architecture=SMALL, image_size=32).eval()
+    images = torch.randint(256, (3, 3, 48, 48), dtype=torch.uint8)
+    x = F.interpolate(images / 255, size=(32, 32), mode="bilinear", antialias=True)
+    x = torchvision.transforms.functional.normalize(
+        x, module.mean.flatten().tolist(), module.std.flatten().tolist()
+    )
+    torch.testing.assert_close(module(images), module.network(x), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_grey_images_are_repeated_and_layout_changes_nothing() -> None:
+    torch.manual_seed(0)
+    last = AttributeClassifier(["a"], architecture=SMALL, image_size=32).eval()
+    torch.manual_seed(0)
+    first = AttributeClassifier(
+        ["a"], architecture=SMALL, image_size=32, channels_last=False
+    ).eval()
+    grey = torch.randint(256, (3, 1, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(last(grey), last(grey.expand(-1, 3, -1, -1)))
+    torch.testing.assert_close(last(grey), first(grey), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_optimiser_takes_the_settings(name: str, kind: type) -> None:
+    module = AttributeClassifier(
+        ["a"],
+        architecture=SMALL,
+        optimizer=name,
+        lr=0.3,
+        weight_decay=0.2,
+        steps=10,  # type: ignore[arg-type]
+    )
+    configured = module.configure_optimizers()
+    assert isinstance(configured, dict)
+    optimizer = configured["optimizer"]
+    assert isinstance(optimizer, kind)
+    assert optimizer.defaults["lr"] == 0.3 and optimizer.defaults["weight_decay"] == 0.2  # type: ignore[attr-defined]

@@ -1,0 +1,163 @@
+"""Studies: same result in memory, through files, after a kill and on several processes; and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import classify.study
+from classify import FitConfig, load_table, run_study
+
+NAMES = ["red", "green"]
+CONFIG = FitConfig(architecture="shufflenet_v2_x0_5", epochs=2, batch_size=16, lr=3e-3, rounds=2)
+Arms = dict[str, pd.DataFrame]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> Arms:
+    root, rng, rows = tmp_path_factory.mktemp("toy"), np.random.default_rng(0), []
+    for i in range(96):
+        on = rng.random(2) < 0.5
+        pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+        pixels[..., :2] += (60 * on).astype(np.uint8)
+        Image.fromarray(pixels).save(root / f"{i}.png")
+        split, source = (
+            ("val", "real") if i < 16 else ("test", "real") if i < 48 else ("train", "real")
+        )
+        source = "synthetic" if i >= 80 else source
+        rows.append(
+            {
+                "file_name": f"{i}.png",
+                "split": split,
+                "source": source,
+                "red": on[0] * 1,
+                "green": on[1] * 1,
+            }
+        )
+    pd.DataFrame(rows).to_csv(root / "metadata.csv", index=False)
+    table = load_table(root)
+    return {"real": table[table["source"] == "real"], "plain": table}
+
+
+def _run(
+    arms: Arms, seeds: int = 2, config: FitConfig = CONFIG, out: Path | None = None
+) -> pd.DataFrame:
+    fabric = L.Fabric(accelerator="cpu", devices=1)
+    return run_study(arms, NAMES, config, seeds=seeds, out=out, fabric=fabric)
+
+
+@pytest.fixture(scope="module")
+def scores(arms: Arms) -> pd.DataFrame:
+    torch.set_num_threads(1)
+    return _run(arms)
+
+
+def test_scores_are_tidy_and_complete(scores: pd.DataFrame) -> None:
+    assert list(scores.columns) == ["arm", "seed", "split", "attribute", "metric", "value"]
+    assert (
+        len(scores) == 2 * 2 * 2 * 3 * 3 and not scores.duplicated(list(scores.columns[:-1])).any()
+    )
+    assert set(scores["attribute"]) == {*NAMES, "macro"} and set(scores["split"]) == {"val", "test"}
+
+
+def test_files_give_the_same_and_are_read_back(
+    arms: Arms, scores: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pd.testing.assert_frame_equal(_run(arms, out=tmp_path), scores, check_exact=True)
+    assert not list(tmp_path.rglob("last.ckpt"))
+    shutil.rmtree(tmp_path / "fits" / "plain-1")
+    trained: list[str] = []
+    fit = classify.study.fit
+
+    def counted(*args: object, **options: object) -> object:
+        trained.append(str(options["label"]))
+        return fit(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(classify.study, "fit", counted)
+    pd.testing.assert_frame_equal(_run(arms, out=tmp_path), scores, check_exact=True)
+    assert trained == ["plain, seed 1"]
+
+
+def test_another_study_is_refused_and_nothing_lost(arms: Arms, tmp_path: Path) -> None:
+    first = _run(arms, seeds=1, out=tmp_path)
+    other = FitConfig(architecture=CONFIG.architecture, epochs=2, batch_size=16, lr=1e-3, rounds=2)
+    with pytest.raises(ValueError, match=r"real-0 holds a fit .*lr 0.003 there, 0.001 now.*--out"):
+        _run(arms, seeds=1, config=other, out=tmp_path)
+    flipped = {name: table.assign(red=1 - table["red"]) for name, table in arms.items()}
+    with pytest.raises(ValueError, match="other training images or labels"):
+        _run(flipped, seeds=1, out=tmp_path)
+    pd.testing.assert_frame_equal(_run(arms, seeds=1, out=tmp_path), first, check_exact=True)
+
+
+def _process(fabric: L.Fabric, arms: Arms, out: Path) -> None:
+    torch.set_num_threads(1)
+    scores = run_study(arms, NAMES, CONFIG, seeds=2, out=out, fabric=fabric)
+    scores.to_pickle(out / f"rank-{fabric.global_rank}.pkl")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_two_processes_give_what_one_gives(
+    arms: Arms, scores: pd.DataFrame, tmp_path: Path
+) -> None:
+    L.Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(_process, arms, tmp_path)
+    for rank in range(2):
+        gathered = pd.read_pickle(tmp_path / f"rank-{rank}.pkl")
+        pd.testing.assert_frame_equal(gathered, scores, check_exact=True)
+
+
+def test_two_identical_arms_score_the_same(arms: Arms) -> None:
+    pair = _run({"one": arms["plain"], "two": arms["plain"].copy()}, seeds=1)
+    one, two = (pair.loc[pair["arm"] == arm, "value"].to_numpy() for arm in ("one", "two"))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_arms_take_the_steps_of_the_first(arms: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[object] = []
+
+    def stop(*args: object, **options: object) -> None:
+        steps.append(options["steps"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(classify.study, "fit", stop)
+    for order in (arms, {"plain": arms["plain"], "real": arms["real"]}):
+        with pytest.raises(KeyboardInterrupt):
+            _run(order)
+    assert steps == [2 * 2, 2 * 2]  # 32 real rows in both; synthetic ones do not count
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {}, "arms: got none"),
+        (lambda a: {"a/b": a["real"]}, "arm 'a/b': it names a folder"),
+        (lambda a: {"real": a["real"].query("split != 'test'")}, "arm real has no test rows"),
+        (lambda a: {"x": a["plain"].assign(split=lambda t: t["split"].where(t.index != 90, "val"))}, "synthetic rows in val"),
+        (lambda a: {**a, "x": a["real"].iloc[1:]}, "real and x differ in val or test"),
+        (lambda a: {**a, "x": a["real"].assign(red=1.0)}, "real and x differ in val or test"),
+        (lambda a: {"x": a["real"].assign(red=0.0)}, "positive for red: leave it out"),
+    ],
+)  # fmt: skip
+def test_arms_that_cannot_be_compared(arms: Arms, change: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _run(change(arms))  # type: ignore[operator]
+
+
+def test_no_seeds_and_no_folder(arms: Arms) -> None:
+    with pytest.raises(ValueError, match="seeds: got 0"):
+        _run(arms, seeds=0)

@@ -1,0 +1,238 @@
+"""Fits: they learn, repeat, resume, and their checkpoint is what labelers read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+
+import classify.train
+from classify import FitConfig, FitResult, fit, load_table, predict, save_checkpoint
+from classify.callbacks import SaveState
+
+NAMES = ["red", "green"]
+CONFIG = FitConfig(architecture="shufflenet_v2_x0_5", epochs=6, batch_size=16, lr=3e-3, rounds=3)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """120 noise images; an attribute brightens its channel, and some labels are empty."""
+    root, rng, rows = tmp_path_factory.mktemp("toy"), np.random.default_rng(0), []
+    for i in range(120):
+        on = rng.random(2) < 0.5
+        pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+        pixels[..., :2] += (100 * on).astype(np.uint8)
+        Image.fromarray(pixels).save(root / f"{i}.png")
+        split = "train" if i < 80 else "val" if i < 100 else "test"
+        rows.append(
+            {"file_name": f"{i}.png", "split": split, "red": int(on[0]), "green": int(on[1])}
+        )
+    written = pd.DataFrame(rows)
+    written["green"] = written["green"].where(written.index % 7 != 0)
+    written.to_csv(root / "metadata.csv", index=False)
+    return load_table(root)
+
+
+def _fit(table: pd.DataFrame, config: FitConfig = CONFIG, **options: object) -> FitResult:
+    train, val = (table[table["split"] == split] for split in ("train", "val"))
+    return fit(train, val, NAMES, config, device=torch.device("cpu"), **options)  # type: ignore[arg-type]
+
+
+def _same(a: FitResult, b: FitResult) -> bool:
+    ours, theirs = a.module.state_dict(), b.module.state_dict()
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_fit_learns_repeats_and_keeps_quiet(
+    table: pd.DataFrame, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.random.get_rng_state()
+    config = replace(CONFIG, architecture="resnet18", image_size=16)
+    one, two = _fit(table, config), _fit(table, config)
+    assert one.val_f1 > 0.9 and one.steps == 6 * 5 and 0 < one.best_step <= one.steps
+    assert _same(one, two) and not _same(one, _fit(table, config, seed=1))
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's randomness is untouched
+    assert capfd.readouterr() == ("", "")
+
+
+def test_prediction_of_table_and_of_pixels_agree(table: pd.DataFrame) -> None:
+    result = _fit(table, steps=3)
+    test = table[table["split"] == "test"]
+    probabilities = result.predict(test)
+    assert probabilities.shape == (20, 2) and probabilities.dtype == torch.float32
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    pixels = torch.stack(
+        [torch.from_numpy(np.array(Image.open(p))).permute(2, 0, 1) for p in test["path"]]
+    )
+    torch.testing.assert_close(
+        result.predict(pixels, batch_size=7), probabilities, atol=1e-5, rtol=1e-4
+    )
+    assert predict(result.module, pixels[:0]).shape == (0, 2)
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("rounds_done", [1, 2])
+def test_killed_fit_resumes_to_the_same_weights(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds_done: int
+) -> None:
+    whole = _fit(table)
+    save = SaveState.on_train_epoch_end
+
+    def save_then_die(self: SaveState, trainer: L.Trainer, module: L.LightningModule) -> None:
+        save(self, trainer, module)
+        if trainer.current_epoch + 1 == rounds_done:
+            raise _Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SaveState, "on_train_epoch_end", save_then_die)
+        with pytest.raises(_Killed):
+            _fit(table, folder=tmp_path)
+    resumed = _fit(table, folder=tmp_path)
+    assert resumed.best_step == whole.best_step and resumed.val_f1 == whole.val_f1
+    assert _same(resumed, whole)
+    logs = [pd.read_csv(file) for file in sorted(tmp_path.glob("log/*/metrics.csv"))]
+    assert [len(log["val/f1"].dropna()) for log in logs] == [rounds_done, 3 - rounds_done]
+
+
+def test_best_weights_are_kept_not_the_last(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.2, 0.8, 0.5])
+    monkeypatch.setattr("classify.model.macro_f1", lambda _: next(scores))
+    result = _fit(table)
+    assert result.best_step == 20 and result.val_f1 == pytest.approx(0.8)
+
+
+def test_steps_do_not_depend_on_the_number_of_rows(table: pd.DataFrame) -> None:
+    assert _fit(table, steps=4).steps == 4
+    more = pd.concat([table, table[table["split"] == "train"].assign(source="synthetic")])
+    once = replace(CONFIG, epochs=1)
+    assert _fit(more, once).steps == _fit(table, once).steps == 5
+
+
+def test_same_seed_gives_the_same_initial_weights_in_every_arm(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[torch.Tensor] = []
+    make = classify.train._module
+
+    def remember(*args: object) -> object:
+        module = make(*args)  # type: ignore[arg-type]
+        built.append(torch.cat([p.detach().flatten().clone() for p in module.parameters()]))
+        return module
+
+    monkeypatch.setattr(classify.train, "_module", remember)
+    _fit(table, steps=1)
+    _fit(table[table.index % 3 != 1], steps=1)
+    assert torch.equal(*built)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t[t["split"] != "val"], "no image in split val"),
+        (
+            lambda t: t.assign(red=t["red"].where(t["split"] != "train", 0.0)),
+            "positive for red: leave it out",
+        ),
+    ],
+)
+def test_nothing_to_learn_from(table: pd.DataFrame, change: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _fit(change(table))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epochs": 0}, {"batch_size": 1}, {"image_size": 0}, {"rounds": 0}, {"lr": 0.0}, {"momentum": 1.0},
+        {"weight_decay": -1.0}, {"warmup": 1.0}, {"final_lr": 0.0}, {"architecture": "resnet1"},
+    ],
+)  # fmt: skip
+def test_config_says_what_is_allowed(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}: got .*") as error:
+        FitConfig(**bad)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+
+
+def test_paper_settings() -> None:
+    paper = FitConfig.paper()
+    assert (paper.optimizer, paper.lr, paper.momentum, paper.weight_decay) == (
+        "sgd",
+        0.1,
+        0.9,
+        1e-4,
+    )
+    assert (paper.image_size, paper.batch_size, paper.warmup) == (64, 256, 0.0)
+    assert paper.final_lr ** (1 / paper.epochs) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_checkpoint_is_read_back_as_a_labeler_would(
+    table: pd.DataFrame, tmp_path: Path, half: bool
+) -> None:
+    result = _fit(table, steps=3)
+    folder = tmp_path / "new" / "labeler"
+    card = {"source": "toy", "licence": "CC0", "command": "pytest", "thresholds": {"red": 0.3}}
+    save_checkpoint(folder, result.module, half=half, **card)  # type: ignore[arg-type]
+    written = json.loads((folder / "card.json").read_text())
+    assert written["attributes"] == NAMES and written["thresholds"] == {"red": 0.3, "green": 0.5}
+    network = torchvision.models.get_model(written["architecture"], num_classes=2).eval()
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(written[name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        probabilities = network((images / 255 - mean) / std).sigmoid()
+    torch.testing.assert_close(
+        probabilities, result.predict(images), atol=3e-3 if half else 1e-5, rtol=0
+    )
+    assert sorted(file.name for file in folder.iterdir()) == ["card.json", "model.safetensors"]
+    with pytest.raises(ValueError, match="holds a checkpoint: choose another --out"):
+        save_checkpoint(folder, result.module, **card)  # type: ignore[arg-type]
+
+
+def test_command_line_trains_and_refuses(
+    table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(table["path"].iloc[0]).parent
+    settings = [
+        f"--train.architecture={CONFIG.architecture}",
+        "--train.epochs=1",
+        "--train.batch_size=16",
+    ]
+    classify.train.main([str(root), "--out", str(tmp_path / "out"), *settings])
+    assert "macro F1" in capsys.readouterr().out
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["attributes"] == NAMES and set(card["scores"]["red"]) == {
+        "f1",
+        "precision",
+        "recall",
+    }
+    assert not (tmp_path / "out" / "last.ckpt").exists()
+    for bad in (
+        [str(root), "--out", str(tmp_path / "out")],
+        [str(tmp_path / "none"), "--out", str(tmp_path / "x")],
+    ):
+        with pytest.raises(SystemExit, match=r"^error: [^\n]*$"):
+            classify.train.main([*bad, *settings])

@@ -1,0 +1,150 @@
+"""Labelling a table: decoding, thresholds, empty columns, batches and processes."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.fabric import Fabric
+from PIL import Image
+from torch import nn
+
+from labeling import Labeler, LabelerCard, label_probabilities, pseudo_label
+
+SIZE = 4
+
+
+class _MeanColour(nn.Module):
+    """Logits that are the mean red and the mean green, so that an image's answer is known."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))[:, :2]
+
+
+def _labeler() -> Labeler:
+    card = LabelerCard(
+        architecture="mean colour",
+        attributes=["red", "green"],
+        image_size=SIZE,
+        mean=[0.5] * 3,
+        std=[0.1] * 3,
+        thresholds={"red": 0.5, "green": 0.9},
+        source="test",
+        licence="MIT",
+        command="",
+    )
+    return Labeler(card, _MeanColour())
+
+
+def _table(folder: Path, n: int = 7, size: tuple[int, int] = (SIZE, SIZE)) -> pd.DataFrame:
+    paths = []
+    for i in range(n):
+        paths.append(folder / f"{i}.png")
+        Image.new("RGB", size, (30 * i, 255 - 30 * i, 0)).save(paths[-1])
+    names = [path.name for path in paths]
+    return pd.DataFrame(
+        {"file_name": names, "split": "train", "path": [str(p) for p in paths]},
+        index=range(5, 5 + n),
+    )
+
+
+def _expected(n: int = 7) -> np.ndarray:
+    red = np.array([30 * i for i in range(n)]) / 255
+    green = np.array([255 - 30 * i for i in range(n)]) / 255
+    return 1 / (1 + np.exp(-(np.stack([red, green], 1) - 0.5) / 0.1))
+
+
+def test_labels_follow_probabilities_and_thresholds(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    result = pseudo_label(table, _labeler(), ["red", "green"])
+    p = result[["p_red", "p_green"]].to_numpy()
+    assert p.dtype == np.float32
+    np.testing.assert_allclose(p, _expected(), atol=1e-6)
+    np.testing.assert_array_equal(result[["red", "green"]], _expected() >= [0.5, 0.9])
+    assert result["red"].dtype == np.float64
+    pd.testing.assert_frame_equal(result[list(table.columns)], table)
+    assert "red" not in table.columns
+
+
+def test_attributes_the_labeler_does_not_know_stay_empty(tmp_path: Path) -> None:
+    table = _table(tmp_path).assign(Bald=1.0, red=np.nan)
+    result = pseudo_label(table, _labeler(), ["Bald", "red"])
+    own = ["file_name", "split", "path"]
+    assert list(result.columns) == [*own, "Bald", "red", "p_Bald", "p_red"]
+    assert result[["Bald", "p_Bald"]].isna().all(axis=None)
+    assert result["red"].notna().all()
+
+
+def test_a_study_wholly_unknown_to_the_labeler_is_refused(tmp_path: Path) -> None:
+    message = r"none of the study's attributes: the study has a, b, c, ... 4 in all; .* red, green"
+    with pytest.raises(ValueError, match=message):
+        pseudo_label(_table(tmp_path), _labeler(), list("abcd"))
+
+
+def test_batch_size_and_order_do_not_matter(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    one = pseudo_label(table, _labeler(), ["red"], batch_size=1)
+    pd.testing.assert_frame_equal(one, pseudo_label(table, _labeler(), ["red"], batch_size=3))
+    backwards = pseudo_label(table[::-1], _labeler(), ["red"], batch_size=3)
+    pd.testing.assert_frame_equal(one, backwards[::-1])
+
+
+def test_a_wide_image_is_cropped_to_its_middle(tmp_path: Path) -> None:
+    wide = np.zeros((SIZE, 3 * SIZE, 3), dtype=np.uint8)
+    wide[:, SIZE : 2 * SIZE] = 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    table = pd.DataFrame({"path": [str(tmp_path / "wide.png")]})
+    np.testing.assert_allclose(
+        label_probabilities(table, _labeler()), 1 / (1 + np.exp(-5)), atol=1e-6
+    )
+
+
+def test_grey_and_transparent_files_are_read_as_colour(tmp_path: Path) -> None:
+    modes = ["L", "RGBA", "P", "1"]
+    for mode in modes:
+        Image.new("L", (SIZE, SIZE), 255).convert(mode).save(tmp_path / f"{mode}.png")
+    table = pd.DataFrame({"path": [str(tmp_path / f"{mode}.png") for mode in modes]})
+    np.testing.assert_allclose(
+        label_probabilities(table, _labeler()), 1 / (1 + np.exp(-5)), atol=1e-6
+    )
+
+
+def test_a_bad_or_missing_image_is_named(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    Path(table["path"].iloc[2]).write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"image .*2\.png does not decode") as caught:
+        pseudo_label(table, _labeler(), ["red"])
+    assert "\n" not in str(caught.value)
+    Path(table["path"].iloc[2]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"image .*2\.png is missing"):
+        pseudo_label(table, _labeler(), ["red"])
+
+
+def test_a_table_without_rows_or_paths_is_refused(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    with pytest.raises(ValueError, match="has no rows"):
+        pseudo_label(table[:0], _labeler(), ["red"])
+    with pytest.raises(ValueError, match="has no column path"):
+        pseudo_label(table.drop(columns="path"), _labeler(), ["red"])
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        pseudo_label(table, _labeler(), ["red"], batch_size=0)
+
+
+def _label_in_one_process(fabric: Fabric, table: pd.DataFrame, batch_size: int, out: str) -> None:
+    result = pseudo_label(table, _labeler(), ["red", "green"], batch_size=batch_size, fabric=fabric)
+    result.to_pickle(f"{out}.{fabric.global_rank}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+@pytest.mark.parametrize("batch_size", [2, 5, 100])  # the last leaves one process without work
+def test_two_processes_give_what_one_gives(tmp_path: Path, batch_size: int) -> None:
+    table = _table(tmp_path)
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_fork")
+    out = str(tmp_path / "result")
+    fabric.launch(partial(_label_in_one_process, table=table, batch_size=batch_size, out=out))
+    alone = pseudo_label(table, _labeler(), ["red", "green"], batch_size=batch_size)
+    for rank in range(2):
+        pd.testing.assert_frame_equal(pd.read_pickle(f"{out}.{rank}"), alone)
