@@ -43,7 +43,7 @@ class NetworkConfig:
     """Image height and width in pixels; divisible by 2 once a level below the first."""
     channels: int = 3
     """1 (grey) or 3 (RGB)."""
-    widths: tuple[int, ...] = (24, 48, 96, 96)
+    widths: tuple[int, ...] = (16, 32, 64, 96)
     """Channels of each resolution level, from the image's own downwards; multiples of 8."""
     attention_levels: tuple[int, ...] = (2,)
     """Levels that have self-attention, 0 being the image's own resolution."""
@@ -106,8 +106,6 @@ class TrainConfig:
     """Steps between checkpoints to resume from."""
     workers: int = 0
     """Processes that decode images."""
-    compile: bool = False
-    """Compile the network first: minutes of waiting, then about half as long a step."""
     seed: int = 0
     """Seed of weights, order, noise and flips."""
 
@@ -127,11 +125,9 @@ class GeneratorTraining(LightningModule):
         self.save_hyperparameters({"network": asdict(network), "training": asdict(config)})
         self.config = config
         self.image = ImageFormat(channels=network.channels, size=network.size)
-        self.network = network.build().to(memory_format=torch.channels_last)
+        self.network = network.build()
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         self.schedule = Schedule.cosine()
-        if config.compile:
-            self.network.compile(dynamic=False)
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:
         x0 = self.image.from_uint8(images)

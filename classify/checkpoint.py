@@ -1,4 +1,6 @@
-"""The toolkit's checkpoint of a classifier: a folder with `model.safetensors` and `card.json`, which labelers are loaded from."""
+"""The toolkit's checkpoint of a classifier: a folder with `model.safetensors` and `card.json`,
+which labelers are loaded from.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Scores of a study -> means, paired differences and their intervals over seeds.
 
-All intervals are 95 % Student-t intervals over seeds; one seed has none (NaN). They measure the variation from
+All intervals are 95 % Student-t intervals over seeds; one seed has none (NaN). They measure the
+variation from
 initial weights and order of the images, not that from the choice of test images.
 """
 
@@ -25,7 +26,8 @@ def compare(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Differences of every other arm from the baseline on test, paired by seed.
 
     Returns:
-        Columns `arm, baseline, attribute, metric, difference, low, high, n_seeds`; attribute `macro` for the means.
+        Columns `arm, baseline, attribute, metric, difference, low, high, n_seeds`; attribute
+        `macro` for the means.
 
     Raises:
         ValueError: No such arm.

@@ -24,10 +24,12 @@ class FitConfig:
     image_size: int = 32
     """Side of the network's input in pixels."""
     epochs: int = 3
-    """Passes over the real training images; every arm of a study takes the optimiser steps that these make."""
-    batch_size: int = 128
+    """Passes over the real training images; every arm of a study takes the optimiser steps that
+    these make.
+    """
+    batch_size: int = 32
     """Images a step."""
-    lr: float = 0.1
+    lr: float = 2e-3
     """Highest learning rate."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, which gets further in few steps, or SGD with Nesterov momentum."""
@@ -35,7 +37,7 @@ class FitConfig:
     """Of SGD; AdamW's first beta."""
     weight_decay: float = 1e-2
     """Decoupled from the learning rate's gradient step in AdamW, an L2 penalty in SGD."""
-    warmup: float = 0.1
+    warmup: float = 0.3
     """Share of the steps during which the learning rate rises to `lr`."""
     decay: Literal["cosine", "exponential"] = "cosine"
     """How it falls afterwards; cosine gets further in few steps."""
@@ -43,7 +45,7 @@ class FitConfig:
     """Share of `lr` that is left at the last step."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes of the training images."""
-    rounds: int = 5
+    rounds: int = 3
     """Validations in a fit, evenly spaced; the weights of the best one (macro F1) are kept."""
     channels_last: bool = True
     """Memory layout of the network; changes speed, not meaning."""
@@ -75,7 +77,9 @@ class FitConfig:
 
     @classmethod
     def paper(cls) -> FitConfig:
-        """Settings recommended for CelebA: 64 px, batch 256, learning rate 0.1 x 0.9 an epoch; no warm-up."""
+        """Settings recommended for CelebA: 64 px, batch 256, learning rate 0.1 x 0.9 an epoch; no
+        warm-up.
+        """
         epochs = 20
         return cls(
             image_size=64,

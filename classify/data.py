@@ -1,6 +1,7 @@
 """Batches for a fit: a stream of shuffled images, cut into rounds that end with a validation.
 
-At 32 to 64 pixels the quickest loader is indexing a tensor in the process itself, so there are no workers. Which images
+At 32 to 64 pixels the quickest loader is indexing a tensor in the process itself, so there are no
+workers. Which images
 and which augmentation step t sees depends on nothing but (seed, t): a fit that resumes at a round's
 start sees what an uninterrupted one would have seen.
 """
@@ -25,7 +26,7 @@ class Augmentation:
 
     flip: bool = True
     """Mirror half of the images."""
-    shift: float = 0.06
+    shift: float = 0.03
     """Largest shift in either direction, as a share of the side; rounded to whole pixels."""
     rotation: float = 0.0
     """Largest rotation in degrees."""
@@ -37,7 +38,9 @@ class Augmentation:
             raise ValueError(f"rotation: got {self.rotation}, degrees in [0, 180] are needed")
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
-        """Affine maps float32 (count, 2, 3) from output to input, in `affine_grid`'s coordinates in [-1, 1]."""
+        """Affine maps float32 (count, 2, 3) from output to input, in `affine_grid`'s coordinates in
+        [-1, 1].
+        """
         mirror = torch.randint(2, (count,), generator=generator) * 2.0 - 1.0
         angle = (torch.rand(count, generator=generator) * 2 - 1) * math.radians(self.rotation)
         pixels = ((torch.rand(count, 2, generator=generator) * 2 - 1) * self.shift * size).round()
@@ -74,7 +77,9 @@ class Batch(NamedTuple):
 
 
 def stream(n_rows: int, start: int, stop: int, seed: int) -> Tensor:
-    """Elements `start` to `stop` of an endless stream of rows 0 to n_rows - 1: one permutation after another."""
+    """Elements `start` to `stop` of an endless stream of rows 0 to n_rows - 1: one permutation
+    after another.
+    """
     first, last = start // n_rows, (stop - 1) // n_rows
     epochs = [
         np.random.default_rng((seed, epoch)).permutation(n_rows) for epoch in range(first, last + 1)
@@ -101,7 +106,8 @@ class Split:
 class FitData(L.LightningDataModule):
     """Training batches of equal size, and the validation split in order.
 
-    A Lightning epoch here is a round: the steps between two validations. `rounds` cuts `steps` as evenly as it can, so that the last
+    A Lightning epoch here is a round: the steps between two validations. `rounds` cuts `steps` as
+    evenly as it can, so that the last
     step is validated too.
     """
 
@@ -132,7 +138,9 @@ class FitData(L.LightningDataModule):
         return InOrder(self.val, batch_size=4 * self.batch_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment on the device; the random numbers came from the CPU, so that all devices see the same."""
+        """Augment on the device; the random numbers came from the CPU, so that all devices see the
+        same.
+        """
         if batch.maps is None:
             return batch
         return Batch(transform(batch.images, batch.maps), batch.labels)

@@ -32,7 +32,9 @@ class Images:
     pixels: Tensor
     """uint8 (N, 3, S, S)."""
     paths: pd.Index
-    """Path of each; those that could not be decoded are not among them, though they have pixels (zeros)."""
+    """Path of each; those that could not be decoded are not among them, though they have pixels
+    (zeros).
+    """
     positions: NDArray[np.int64]
     """Row of `pixels` for each of `paths`."""
 
@@ -45,7 +47,8 @@ class Images:
         found = self.paths.get_indexer(pd.Index(table["path"]))
         if (found < 0).any():
             raise ValueError(
-                f"{table['path'].iloc[int((found < 0).argmax())]} is not among the decoded images: decode all tables together"
+                f"{table['path'].iloc[int((found < 0).argmax())]} is not among the decoded images: "
+                "decode all tables together"
             )
         return torch.from_numpy(self.positions[found])
 
@@ -68,8 +71,10 @@ def decode(
         paths: The N files.
         size: Side in pixels.
         skip_bad: Leave out, with a warning, what does not decode; otherwise that is an error.
-        cache: Folder for a memory-mapped copy, so that the images need no memory and a second call finds
-            them decoded; it is found by the files' paths, sizes and times, and by `size`. Without, they are held in memory.
+        cache: Folder for a memory-mapped copy, so that the images need no memory and a second call
+            finds
+            them decoded; it is found by the files' paths, sizes and times, and by `size`. Without,
+            they are held in memory.
 
     Returns:
         uint8 (N, 3, size, size), zeros where not kept, and which were kept (N,).
@@ -119,7 +124,9 @@ def _write_cache(entry: Path, paths: Sequence[str] | pd.Index, size: int) -> Non
 def _fill(
     pixels: NDArray[np.uint8], paths: Sequence[str] | pd.Index, skip_bad: bool | None
 ) -> NDArray[np.bool_]:
-    """Decode into `pixels` on all cores; returns which succeeded. `skip_bad` None: the caller reports."""
+    """Decode into `pixels` on all cores; returns which succeeded. `skip_bad` None: the caller
+    reports.
+    """
     size = pixels.shape[-1]
 
     def fill(start: int) -> list[bool]:
@@ -157,7 +164,8 @@ def _report_bad(paths: Sequence[str] | pd.Index, kept: Iterable[bool], skip_bad:
     if bad and not skip_bad:
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         raise ValueError(
-            f"{bad[0]} does not decode as an image{more}: restore it, or leave such images out with --skip_bad"
+            f"{bad[0]} does not decode as an image{more}: restore it, or leave such images out "
+            "with --skip_bad"
         )
     for path in bad:
         _log.warning("%s does not decode as an image: left out", path)

@@ -29,6 +29,7 @@ def check_learnable(table: pd.DataFrame, attributes: Sequence[str]) -> None:
     positives = (train == 1).any()
     if hopeless := [name for name in labelled_attributes(table, attributes) if not positives[name]]:
         raise ValueError(
-            f"no image in train is positive for {', '.join(hopeless)}: leave {'it' if len(hopeless) == 1 else 'them'} out "
+            f"no image in train is positive for {', '.join(hopeless)}: leave "
+            f"{'it' if len(hopeless) == 1 else 'them'} out "
             "with --attributes or label some"
         )

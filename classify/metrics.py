@@ -1,7 +1,9 @@
 """Scores of a multi-label classifier, by attribute and on average.
 
-F1, precision and recall are those of the positive class. An empty label is ignored. An attribute that has only one
-value in the split cannot be judged there: its scores are NaN and the macro mean leaves it out. An attribute that can be judged but is never
+F1, precision and recall are those of the positive class. An empty label is ignored. An attribute
+that has only one
+value in the split cannot be judged there: its scores are NaN and the macro mean leaves it out. An
+attribute that can be judged but is never
 predicted scores 0 in all three, precision included (scikit-learn's `zero_division=0`).
 """
 
@@ -46,7 +48,8 @@ def attribute_scores(
         thresholds: Probability from which on an attribute is predicted; 0.5 where none is given.
 
     Returns:
-        Tidy rows `split, attribute, metric, value`; attribute `macro` for the mean over the attributes that have both values.
+        Tidy rows `split, attribute, metric, value`; attribute `macro` for the mean over the
+        attributes that have both values.
     """
     limits = torch.tensor([(thresholds or {}).get(name, 0.5) for name in attributes])
     predicted = (probabilities.cpu() >= limits).int()

@@ -46,7 +46,8 @@ def warmup_then_decay(
 ) -> float:
     """Factor of the learning rate at a step in [0, steps].
 
-    It rises linearly to 1 during the share `warmup` of the steps, then falls to `final` along half a
+    It rises linearly to 1 during the share `warmup` of the steps, then falls to `final` along half
+    a
     cosine or exponentially.
     """
     begin = warmup * steps
@@ -114,7 +115,9 @@ class AttributeClassifier(L.LightningModule):
         self._validated: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits float32 (N, A) of images (N, 3 or 1, H, W) with values in [0, 255], uint8 or float."""
+        """Logits float32 (N, A) of images (N, 3 or 1, H, W) with values in [0, 255], uint8 or
+        float.
+        """
         x = images.float() / 255
         if x.shape[-2:] != (self.image_size, self.image_size):
             x = F.interpolate(x, size=(self.image_size,) * 2, mode="bilinear", antialias=True)

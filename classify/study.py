@@ -1,7 +1,9 @@
 """A study: arms (named training tables) x seeds -> scores.
 
-All arms are judged on the same real rows, take the same number of optimiser steps and, for one seed, start from the same weights, so that
-differences between arms can be paired by seed. One fit is one unit of work: several processes take the units in turn, and with a
+All arms are judged on the same real rows, take the same number of optimiser steps and, for one
+seed, start from the same weights, so that
+differences between arms can be paired by seed. One fit is one unit of work: several processes take
+the units in turn, and with a
 folder a finished unit is read back and an interrupted one continues.
 """
 
@@ -24,7 +26,8 @@ from classify.files import write_text
 from classify.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores
-from classify.train import STATE, fit, predict
+from classify.train import fit, predict
+from classify.trainer import STATE
 
 COLUMNS = ("arm", "seed", "split", "attribute", "metric", "value")
 _EVALUATED = ("val", "test")
@@ -52,12 +55,14 @@ def run_study(
         seeds: Fits an arm; their seeds are 0 to `seeds` - 1.
         out: Folder for `fits/<arm>-<seed>/`; needed for several processes.
         fabric: A launched Fabric whose processes share the fits; its device is used.
-        steps: Optimiser steps of every fit; by default the config's epochs over the real train rows of the first arm.
+        steps: Optimiser steps of every fit; by default the config's epochs over the real train rows
+            of the first arm.
         cache: Folder for decoded images (see `classify.images.decode`).
         skip_bad: Leave out images that do not decode.
 
     Returns:
-        Tidy scores, columns `arm, seed, split, attribute, metric, value`; the same in every process.
+        Tidy scores, columns `arm, seed, split, attribute, metric, value`; the same in every
+        process.
 
     Raises:
         ValueError: Arms that cannot be compared, nothing to learn, or `out` holds other fits.
@@ -166,7 +171,8 @@ def _claim(folder: Path, record: Mapping[str, object]) -> None:
             for name in differing
         )
         raise ValueError(
-            f"{folder} holds a fit of another study ({details}): choose another --out, or remove that folder"
+            f"{folder} holds a fit of another study ({details}): choose another --out, or remove "
+            "that folder"
         )
 
 
@@ -182,7 +188,9 @@ def _read(folder: Path) -> pd.DataFrame:
 
 
 def _fingerprint(table: pd.DataFrame, attributes: Sequence[str], images: Images) -> str:
-    """Hash of splits, labels and pixels: a moved folder is the same table, a changed image is not."""
+    """Hash of splits, labels and pixels: a moved folder is the same table, a changed image is
+    not.
+    """
     digest = hashlib.sha256("".join(table["split"]).encode())
     digest.update(label_tensor(table, attributes).numpy().tobytes())
     for rows in torch.split(images.rows(table), 4096):
@@ -203,14 +211,16 @@ def _check(
         raise ValueError(f"seeds: got {seeds}, at least 1 is needed")
     if out is None and fabric.world_size > 1:
         raise ValueError(
-            f"out: got none with {fabric.world_size} processes, a folder is needed in which they meet"
+            f"out: got none with {fabric.world_size} processes, a folder is needed in which they "
+            "meet"
         )
     for name, table in arms.items():
         if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):
             raise ValueError(f"arm {name!r}: it names a folder, use letters, digits and . _ + -")
         if missing := {"train", *_EVALUATED} - set(table["split"]):
             raise ValueError(
-                f"arm {name} has no {' and no '.join(sorted(missing))} rows: a study needs train, val and test"
+                f"arm {name} has no {' and no '.join(sorted(missing))} rows: a study needs train, "
+                "val and test"
             )
         if ((table["split"] != "train") & (table["source"] != "real")).any():
             raise ValueError(
@@ -230,5 +240,6 @@ def _check_same_evaluation(arms: Mapping[str, pd.DataFrame], attributes: Sequenc
     for other in others:
         if not evaluated[first].equals(evaluated[other]):
             raise ValueError(
-                f"arms {first} and {other} differ in val or test: all arms need the same real rows there"
+                f"arms {first} and {other} differ in val or test: all arms need the same real rows "
+                "there"
             )

@@ -1,26 +1,22 @@
-"""Fit an attribute classifier on a table; `python -m classify.train TABLE --out DIR` from the command line."""
+"""Fit an attribute classifier on a table; `python -m classify.train TABLE --out DIR` from the
+command line.
+"""
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning as L
 import pandas as pd
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
-from classify.callbacks import KeepBest, SaveState, StepBar
+from classify.callbacks import KeepBest, StepBar
 from classify.checkpoint import refuse_checkpoint, save_checkpoint
 from classify.config import FitConfig
 from classify.data import FitData, Split
@@ -29,11 +25,7 @@ from classify.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor, labelled_attributes
 from classify.metrics import attribute_scores
 from classify.model import AttributeClassifier
-
-_LIGHTNINGS_OWN_WARNINGS = (".*LeafSpec.*",)
-"""It calls a deprecated class of torch."""
-STATE = "last.ckpt"
-"""File of the state an interrupted fit continues from."""
+from classify.trainer import STATE, make_trainer, quiet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +50,9 @@ class FitResult:
         batch_size: int = 512,
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """Probabilities float32 (N, A) of images, uint8 (N, 3 or 1, H, W), or of a table's images."""
+        """Probabilities float32 (N, A) of images, uint8 (N, 3 or 1, H, W), or of a table's
+        images.
+        """
         if isinstance(images, pd.DataFrame):
             decoded = decode_tables([images], self.config.image_size)
             images = decoded.pixels[decoded.rows(images)]
@@ -103,7 +97,8 @@ def fit(
         config: Settings; the defaults are those of the demo.
         steps: Optimiser steps; by default the config's epochs over the real rows of `train`.
         seed: Of the initial weights, the order of the images and their augmentation.
-        folder: For the log (CSV) and the state after every round, from which the same call continues
+        folder: For the log (CSV) and the state after every round, from which the same call
+            continues
             when it was interrupted; nothing is written without.
         images: The decoded images of both tables, if they were decoded before.
         skip_bad: Leave out images that do not decode.
@@ -120,10 +115,12 @@ def fit(
     steps = steps or config.steps(int((train["source"] == "real").sum()) or len(train))
     data = _data(train, val, attributes, config, images, steps, seed)
     best = KeepBest("val/f1")
-    with _quiet(), isolate_rng():
+    with quiet(), isolate_rng():
         torch.manual_seed(seed)
         module = _module(attributes, config, steps)
-        trainer = _trainer(config, data, folder, [best, StepBar(label, steps, "val/f1")], device)
+        trainer = make_trainer(
+            config, data, folder, [best, StepBar(label, steps, "val/f1")], device
+        )
         last = folder / STATE if folder else None
         trainer.fit(
             module, data, ckpt_path=last if last and last.exists() else None, weights_only=True
@@ -190,54 +187,6 @@ def _module(attributes: Sequence[str], config: FitConfig, steps: int) -> Attribu
     )
 
 
-def _trainer(
-    config: FitConfig,
-    data: FitData,
-    folder: Path | None,
-    callbacks: list[L.Callback],
-    device: torch.device | None,
-) -> L.Trainer:
-    """A Trainer for one device, even inside a job of several processes, that says nothing."""
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        callbacks = [*callbacks, SaveState(folder / STATE)]
-    return L.Trainer(
-        accelerator=device.type if device else "auto",
-        devices=[device.index]
-        if device and device.index is not None and device.type != "cpu"
-        else 1,
-        plugins=[LightningEnvironment()],
-        precision=config.precision,
-        max_epochs=len(data.bounds) - 1,
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        logger=CSVLogger(folder, name="log") if folder else False,
-        callbacks=callbacks,
-        enable_checkpointing=folder is not None,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's tips and device lines off the console, and the warnings named here, which are its own."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            for message in _LIGHTNINGS_OWN_WARNINGS:
-                warnings.filterwarnings("ignore", message)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: train on a table and write the checkpoint."""
     parser = ArgumentParser(
@@ -261,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_class_arguments(FitConfig, "train")
     try:
-        options = parser.instantiate_classes(parser.parse_args(arguments))
+        options = parser.instantiate(parser.parse_args(arguments))
         _train_checkpoint(options)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

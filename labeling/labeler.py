@@ -133,7 +133,8 @@ class Labeler:
 
     def to(self, device: torch.device | str) -> Labeler:
         """Move the network to a device, in place as `nn.Module.to` does; returns the labeler "
-        "itself."""
+        "itself.
+        """
         self._device = torch.device(device)
         self.network.to(self._device)
         self._mean, self._std = self._mean.to(self._device), self._std.to(self._device)

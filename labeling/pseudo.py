@@ -116,7 +116,8 @@ def label_probabilities(
 
 def _batches(paths: Sequence[str], size: int, batch_size: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the position of the first image and uint8 (B, 3, size, size), decoding the next batch "
-    "meanwhile."""
+    "meanwhile.
+    """
     starts = range(0, len(paths), batch_size)
     with ThreadPoolExecutor(_DECODERS) as pool:
 

@@ -44,10 +44,15 @@ def test_folder_table_is_read_with_paths_and_float_labels(tmp_path: Path) -> Non
 
 
 def test_the_tables_own_columns_are_no_attributes(tmp_path: Path) -> None:
-    own = {"seed": [3, None, None], "sampler": ["plain", None, None], "p_Bald": [0.9, None, None]}
+    own: dict[str, list[Any]] = {
+        "seed": [3, None, None],
+        "sampler": ["plain", None, None],
+        "p_Bald": [0.9, None, None],
+    }
     table = load_table(_folder(tmp_path, source=["synthetic", "real", "real"], **own))
     assert attribute_columns(table) == ["Bald", "Young"]
-    assert table["seed"].iloc[0] == 3 and pd.isna(table["seed"].iloc[1])
+    assert table["seed"].iloc[0] == 3
+    assert pd.isna(table["seed"].iloc[1])
 
 
 def test_chosen_attributes_do_not_care_for_other_columns(tmp_path: Path) -> None:

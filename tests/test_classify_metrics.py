@@ -1,4 +1,6 @@
-"""Scores by attribute against scikit-learn, their summaries against closed forms, and the preflight."""
+"""Scores by attribute against scikit-learn, their summaries against closed forms, and the
+preflight.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ def test_attribute_with_one_value_is_left_out_of_the_macro() -> None:
 
 def test_nothing_to_judge_is_nan_not_zero() -> None:
     scores = attribute_scores(torch.rand(3, 1), torch.ones(3, 1), ["a"], split="val")
-    assert scores["value"].isna().all() and count_scored(scores) == 0
+    assert scores["value"].isna().all()
+    assert count_scored(scores) == 0
 
 
 def test_direction_perfect_is_one_and_reversed_is_zero() -> None:
@@ -96,10 +99,12 @@ def test_summary_is_scipys_t_interval_in_the_arms_order() -> None:
     summary = summarise(_scores(values))
     assert list(summary.columns) == ["arm", "metric", "mean", "low", "high", "n_seeds"]
     assert list(summary["arm"]) == ["real", "minority"]
-    for row, sample in zip(summary.itertuples(), values.values(), strict=True):
+    for (_, row), sample in zip(summary.iterrows(), values.values(), strict=True):
         low, high = stats.t.interval(0.95, 2, np.mean(sample), stats.sem(sample))
-        np.testing.assert_allclose([row.mean, row.low, row.high], [np.mean(sample), low, high])
-        assert row.n_seeds == 3
+        np.testing.assert_allclose(
+            row[["mean", "low", "high"]].astype(float), [np.mean(sample), low, high]
+        )
+        assert row["n_seeds"] == 3
 
 
 def test_comparison_is_paired() -> None:
@@ -108,7 +113,8 @@ def test_comparison_is_paired() -> None:
     assert list(differences.columns) == [
         "arm", "baseline", "attribute", "metric", "difference", "low", "high", "n_seeds",
     ]  # fmt: skip
-    assert set(differences["attribute"]) == {"a", "macro"} and set(differences["arm"]) == {"plain"}
+    assert set(differences["attribute"]) == {"a", "macro"}
+    assert set(differences["arm"]) == {"plain"}
     # a constant shift has no spread, however much the seeds differ
     np.testing.assert_allclose(differences[["difference", "low", "high"]], 0.1)
 
@@ -116,7 +122,8 @@ def test_comparison_is_paired() -> None:
 def test_one_seed_has_no_interval() -> None:
     scores = _scores({"real": [0.5], "plain": [0.6]})
     for table in (summarise(scores), compare(scores, "real")):
-        assert table[["low", "high"]].isna().all(axis=None) and (table["n_seeds"] == 1).all()
+        assert table[["low", "high"]].isna().all(axis=None)
+        assert (table["n_seeds"] == 1).all()
 
 
 def test_unknown_baseline_lists_the_arms() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Literal
+
 import pytest
 import torch
 import torchvision
@@ -23,14 +26,16 @@ def test_loss_is_the_mean_over_the_labels_that_are_there() -> None:
         loss, F.binary_cross_entropy_with_logits(logits[there], labels[there])
     )
     (gradient,) = torch.autograd.grad(loss, logits)
-    assert (gradient[~there] == 0).all() and (gradient[there] != 0).all()
+    assert (gradient[~there] == 0).all()
+    assert (gradient[there] != 0).all()
 
 
 def test_loss_without_any_label_is_zero_with_zero_gradient() -> None:
     logits = torch.randn(2, 3, requires_grad=True)
     loss = masked_bce(logits, torch.full((2, 3), torch.nan))
     (gradient,) = torch.autograd.grad(loss, logits)
-    assert loss == 0 and not gradient.any()
+    assert loss == 0
+    assert not gradient.any()
 
 
 def test_cosine_is_pytorchs() -> None:
@@ -49,8 +54,9 @@ def test_schedule_rises_linearly_then_falls_exponentially() -> None:
         for step in range(101)
     ]
     assert factor[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
-    assert factor[10] == 1 and factor[100] == pytest.approx(0.01)
-    ratios = [after / before for before, after in zip(factor[10:], factor[11:], strict=False)]
+    assert factor[10] == 1
+    assert factor[100] == pytest.approx(0.01)
+    ratios = [after / before for before, after in pairwise(factor[10:])]
     assert ratios == pytest.approx([0.01 ** (1 / 90)] * 90)
     assert warmup_then_decay(0, steps=100, warmup=0.0, final=0.5) == 1
 
@@ -88,17 +94,18 @@ def test_grey_images_are_repeated_and_layout_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
-def test_optimiser_takes_the_settings(name: str, kind: type) -> None:
+def test_optimiser_takes_the_settings(name: Literal["adamw", "sgd"], kind: type) -> None:
     module = AttributeClassifier(
         ["a"],
         architecture=SMALL,
         optimizer=name,
         lr=0.3,
         weight_decay=0.2,
-        steps=10,  # type: ignore[arg-type]
+        steps=10,
     )
     configured = module.configure_optimizers()
     assert isinstance(configured, dict)
     optimizer = configured["optimizer"]
     assert isinstance(optimizer, kind)
-    assert optimizer.defaults["lr"] == 0.3 and optimizer.defaults["weight_decay"] == 0.2  # type: ignore[attr-defined]
+    assert optimizer.defaults["lr"] == 0.3
+    assert optimizer.defaults["weight_decay"] == 0.2

@@ -1,4 +1,6 @@
-"""Studies: same result in memory, through files, after a kill and on several processes; and what is refused."""
+"""Studies: same result in memory, through files, after a kill and on several processes; and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import torch
 from PIL import Image
 
 import classify.study
+import classify.train
 from classify import FitConfig, load_table, run_study
 
 NAMES = ["red", "green"]
@@ -55,6 +58,10 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> Arms:
     return {"real": table[table["source"] == "real"], "plain": table}
 
 
+def _with_synthetic_val(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(split=table["split"].where(table.index != 90, "val"))
+
+
 def _run(
     arms: Arms, seeds: int = 2, config: FitConfig = CONFIG, out: Path | None = None
 ) -> pd.DataFrame:
@@ -70,10 +77,10 @@ def scores(arms: Arms) -> pd.DataFrame:
 
 def test_scores_are_tidy_and_complete(scores: pd.DataFrame) -> None:
     assert list(scores.columns) == ["arm", "seed", "split", "attribute", "metric", "value"]
-    assert (
-        len(scores) == 2 * 2 * 2 * 3 * 3 and not scores.duplicated(list(scores.columns[:-1])).any()
-    )
-    assert set(scores["attribute"]) == {*NAMES, "macro"} and set(scores["split"]) == {"val", "test"}
+    assert len(scores) == 2 * 2 * 2 * 3 * 3
+    assert not scores.duplicated(list(scores.columns[:-1])).any()
+    assert set(scores["attribute"]) == {*NAMES, "macro"}
+    assert set(scores["split"]) == {"val", "test"}
 
 
 def test_files_give_the_same_and_are_read_back(
@@ -83,7 +90,7 @@ def test_files_give_the_same_and_are_read_back(
     assert not list(tmp_path.rglob("last.ckpt"))
     shutil.rmtree(tmp_path / "fits" / "plain-1")
     trained: list[str] = []
-    fit = classify.study.fit
+    fit = classify.train.fit
 
     def counted(*args: object, **options: object) -> object:
         trained.append(str(options["label"]))
@@ -115,7 +122,11 @@ def _process(fabric: L.Fabric, arms: Arms, out: Path) -> None:
 def test_two_processes_give_what_one_gives(
     arms: Arms, scores: pd.DataFrame, tmp_path: Path
 ) -> None:
-    L.Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(_process, arms, tmp_path)
+    L.Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(
+        _process,  # type: ignore[arg-type]
+        arms,
+        tmp_path,
+    )
     for rank in range(2):
         gathered = pd.read_pickle(tmp_path / f"rank-{rank}.pkl")
         pd.testing.assert_frame_equal(gathered, scores, check_exact=True)
@@ -147,7 +158,7 @@ def test_arms_take_the_steps_of_the_first(arms: Arms, monkeypatch: pytest.Monkey
         (lambda a: {}, "arms: got none"),
         (lambda a: {"a/b": a["real"]}, "arm 'a/b': it names a folder"),
         (lambda a: {"real": a["real"].query("split != 'test'")}, "arm real has no test rows"),
-        (lambda a: {"x": a["plain"].assign(split=lambda t: t["split"].where(t.index != 90, "val"))}, "synthetic rows in val"),
+        (lambda a: {"x": _with_synthetic_val(a["plain"])}, "synthetic rows in val"),
         (lambda a: {**a, "x": a["real"].iloc[1:]}, "real and x differ in val or test"),
         (lambda a: {**a, "x": a["real"].assign(red=1.0)}, "real and x differ in val or test"),
         (lambda a: {"x": a["real"].assign(red=0.0)}, "positive for red: leave it out"),

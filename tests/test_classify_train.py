@@ -61,14 +61,20 @@ def _same(a: FitResult, b: FitResult) -> bool:
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_fit_learns_repeats_and_keeps_quiet(
+def test_fit_learns(table: pd.DataFrame) -> None:
+    result = _fit(table, replace(CONFIG, architecture="resnet18", image_size=16, epochs=4))
+    assert result.val_f1 > 0.8
+    assert result.steps == 4 * 5
+    assert 0 < result.best_step <= result.steps
+
+
+def test_fit_repeats_and_keeps_quiet(
     table: pd.DataFrame, capfd: pytest.CaptureFixture[str]
 ) -> None:
     state = torch.random.get_rng_state()
-    config = replace(CONFIG, architecture="resnet18", image_size=16)
-    one, two = _fit(table, config), _fit(table, config)
-    assert one.val_f1 > 0.9 and one.steps == 6 * 5 and 0 < one.best_step <= one.steps
-    assert _same(one, two) and not _same(one, _fit(table, config, seed=1))
+    one, two = _fit(table, steps=4), _fit(table, steps=4)
+    assert _same(one, two)
+    assert not _same(one, _fit(table, steps=4, seed=1))
     assert torch.equal(torch.random.get_rng_state(), state)  # the caller's randomness is untouched
     assert capfd.readouterr() == ("", "")
 
@@ -77,7 +83,8 @@ def test_prediction_of_table_and_of_pixels_agree(table: pd.DataFrame) -> None:
     result = _fit(table, steps=3)
     test = table[table["split"] == "test"]
     probabilities = result.predict(test)
-    assert probabilities.shape == (20, 2) and probabilities.dtype == torch.float32
+    assert probabilities.shape == (20, 2)
+    assert probabilities.dtype == torch.float32
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
     pixels = torch.stack(
         [torch.from_numpy(np.array(Image.open(p))).permute(2, 0, 1) for p in test["path"]]
@@ -88,7 +95,7 @@ def test_prediction_of_table_and_of_pixels_agree(table: pd.DataFrame) -> None:
     assert predict(result.module, pixels[:0]).shape == (0, 2)
 
 
-class _Killed(Exception):
+class _KilledError(Exception):
     pass
 
 
@@ -102,14 +109,15 @@ def test_killed_fit_resumes_to_the_same_weights(
     def save_then_die(self: SaveState, trainer: L.Trainer, module: L.LightningModule) -> None:
         save(self, trainer, module)
         if trainer.current_epoch + 1 == rounds_done:
-            raise _Killed
+            raise _KilledError
 
     with monkeypatch.context() as patched:
         patched.setattr(SaveState, "on_train_epoch_end", save_then_die)
-        with pytest.raises(_Killed):
+        with pytest.raises(_KilledError):
             _fit(table, folder=tmp_path)
     resumed = _fit(table, folder=tmp_path)
-    assert resumed.best_step == whole.best_step and resumed.val_f1 == whole.val_f1
+    assert resumed.best_step == whole.best_step
+    assert resumed.val_f1 == whole.val_f1
     assert _same(resumed, whole)
     logs = [pd.read_csv(file) for file in sorted(tmp_path.glob("log/*/metrics.csv"))]
     assert [len(log["val/f1"].dropna()) for log in logs] == [rounds_done, 3 - rounds_done]
@@ -121,7 +129,8 @@ def test_best_weights_are_kept_not_the_last(
     scores = iter([0.2, 0.8, 0.5])
     monkeypatch.setattr("classify.model.macro_f1", lambda _: next(scores))
     result = _fit(table)
-    assert result.best_step == 20 and result.val_f1 == pytest.approx(0.8)
+    assert result.best_step == 20
+    assert result.val_f1 == pytest.approx(0.8)
 
 
 def test_steps_do_not_depend_on_the_number_of_rows(table: pd.DataFrame) -> None:
@@ -166,7 +175,8 @@ def test_nothing_to_learn_from(table: pd.DataFrame, change: object, message: str
 @pytest.mark.parametrize(
     "bad",
     [
-        {"epochs": 0}, {"batch_size": 1}, {"image_size": 0}, {"rounds": 0}, {"lr": 0.0}, {"momentum": 1.0},
+        {"epochs": 0}, {"batch_size": 1}, {"image_size": 0}, {"rounds": 0}, {"lr": 0.0},
+        {"momentum": 1.0},
         {"weight_decay": -1.0}, {"warmup": 1.0}, {"final_lr": 0.0}, {"architecture": "resnet1"},
     ],
 )  # fmt: skip
@@ -197,7 +207,8 @@ def test_checkpoint_is_read_back_as_a_labeler_would(
     card = {"source": "toy", "licence": "CC0", "command": "pytest", "thresholds": {"red": 0.3}}
     save_checkpoint(folder, result.module, half=half, **card)  # type: ignore[arg-type]
     written = json.loads((folder / "card.json").read_text())
-    assert written["attributes"] == NAMES and written["thresholds"] == {"red": 0.3, "green": 0.5}
+    assert written["attributes"] == NAMES
+    assert written["thresholds"] == {"red": 0.3, "green": 0.5}
     network = torchvision.models.get_model(written["architecture"], num_classes=2).eval()
     network.load_state_dict(load_file(folder / "model.safetensors"))
     images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
@@ -224,7 +235,8 @@ def test_command_line_trains_and_refuses(
     classify.train.main([str(root), "--out", str(tmp_path / "out"), *settings])
     assert "macro F1" in capsys.readouterr().out
     card = json.loads((tmp_path / "out" / "card.json").read_text())
-    assert card["attributes"] == NAMES and set(card["scores"]["red"]) == {
+    assert card["attributes"] == NAMES
+    assert set(card["scores"]["red"]) == {
         "f1",
         "precision",
         "recall",

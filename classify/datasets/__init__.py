@@ -1,4 +1,6 @@
-"""Foreign files to the table: one row an image, in memory with the column `path` besides those of `metadata.csv`."""
+"""Foreign files to the table: one row an image, in memory with the column `path` besides those of
+`metadata.csv`.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,13 @@ def load_table(source: str | Path, attributes: Sequence[str] | None = None) -> p
     """Read the table of an image folder, recognised by what is in it.
 
     Args:
-        source: A folder with `metadata.csv`, or one in CelebA's layout (see `classify.datasets.celeba`).
+        source: A folder with `metadata.csv`, or one in CelebA's layout (see
+            `classify.datasets.celeba`).
         attributes: Names that must be there; by default all columns that are not the table's own.
 
     Returns:
-        Columns `file_name`, `split`, `source`, the attributes (float64 1.0, 0.0 or NaN = unlabelled), whatever else
-        the file has, and `path` (absolute).
+        Columns `file_name`, `split`, `source`, the attributes (float64 1.0, 0.0 or NaN =
+        unlabelled), whatever else the file has, and `path` (absolute).
 
     Raises:
         FileNotFoundError: No such folder.
@@ -43,6 +46,7 @@ def load_table(source: str | Path, attributes: Sequence[str] | None = None) -> p
         else "holds neither metadata.csv nor list_attr_celeba.txt"
     )
     raise ValueError(
-        f"{root} {state}: give a folder of images with metadata.csv (file_name, split, one column an attribute) or a "
+        f"{root} {state}: give a folder of images with metadata.csv (file_name, split, one column "
+        "an attribute) or a "
         "CelebA folder (img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt)"
     )

@@ -1,9 +1,13 @@
 """CelebA's own layout, from the authors' site or from Kaggle, complete or in part.
 
-`img_align_celeba/` (perhaps nested once), `list_attr_celeba.txt` or `.csv` with values 1 and -1, and
-`list_eval_partition.txt` or `.csv` with 0 = train, 1 = val, 2 = test. Rows whose image is not there are left out.
-Data sheet: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; 202,599 images of 10,177 people,
-40 binary attributes; for non-commercial research only; https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+`img_align_celeba/` (perhaps nested once), `list_attr_celeba.txt` or `.csv` with values 1 and -1,
+and
+`list_eval_partition.txt` or `.csv` with 0 = train, 1 = val, 2 = test. Rows whose
+image is not there are left out.
+Data sheet: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; 202,599 images of
+10,177 people,
+40 binary attributes; for non-commercial research only;
+https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ def load(root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
     chosen = list(labels.columns) if attributes is None else list(attributes)
     if unknown := [name for name in chosen if name not in labels]:
         raise ValueError(
-            f"{root} has no attribute {', '.join(unknown)}; it has {', '.join(labels.columns)}: correct --attributes"
+            f"{root} has no attribute {', '.join(unknown)}; it has {', '.join(labels.columns)}: "
+            "correct --attributes"
         )
     images = _find_images(root)
     present = set(os.listdir(images))
@@ -83,13 +88,15 @@ def _splits(root: Path, images: pd.Index) -> np.ndarray:
     file = _find_list(root, _PARTITION)
     if file is None:
         raise ValueError(
-            f"{root} has no {_PARTITION}.txt (nor .csv): put the official partition beside the attributes"
+            f"{root} has no {_PARTITION}.txt (nor .csv): put the official partition beside the "
+            "attributes"
         )
     header = 0 if file.suffix == ".csv" else None
     splits = _read(file, header=header).iloc[:, 0].map(_SPLITS).reindex(images)
     if splits.isna().any():
         raise ValueError(
-            f"{file}: {splits.index[splits.isna()][0]} has no split 0, 1 or 2: restore the original file"
+            f"{file}: {splits.index[splits.isna()][0]} has no split 0, 1 or 2: restore the "
+            "original file"
         )
     return splits.to_numpy()
 
@@ -116,7 +123,8 @@ def _read(file: Path, header: int | None) -> pd.DataFrame:
         ) from error
     if values.index.has_duplicates:
         raise ValueError(
-            f"{file}: {values.index[values.index.duplicated()][0]} stands twice: restore the original file"
+            f"{file}: {values.index[values.index.duplicated()][0]} stands twice: restore the "
+            "original file"
         )
     values.index = values.index.astype("str")
     return values

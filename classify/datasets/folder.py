@@ -1,4 +1,6 @@
-"""A folder of images with `metadata.csv`: the toolkit's own layout, which Hugging Face's imagefolder reads too."""
+"""A folder of images with `metadata.csv`: the toolkit's own layout, which Hugging Face's
+imagefolder reads too.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ def load(root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
 def attribute_columns(table: pd.DataFrame) -> list[str]:
     """Names of the attributes, in order: the columns that are not the table's own.
 
-    The table's own are `file_name`, `split`, `source`, `path`, `seed`, `sampler` and the labeler's probability
+    The table's own are `file_name`, `split`, `source`, `path`, `seed`, `sampler` and the labeler's
+    probability
     `p_<attribute>` of an attribute that is there.
 
     Raises:
@@ -63,7 +66,8 @@ def _read(file: Path) -> pd.DataFrame:
         )
     except (ValueError, UnicodeError) as error:
         raise ValueError(
-            f"{file} is not a CSV table ({str(error).splitlines()[0]}): write it as UTF-8 with a header line"
+            f"{file} is not a CSV table ({str(error).splitlines()[0]}): write it as UTF-8 with a "
+            "header line"
         ) from error
     if table.empty:
         raise ValueError(f"{file} has no rows: one row an image is needed")
@@ -84,7 +88,8 @@ def _check_columns(file: Path, table: pd.DataFrame, attributes: Sequence[str] | 
     needed = ["file_name", "split", *(attributes or ())]
     if missing := [name for name in needed if name not in table]:
         raise ValueError(
-            f"{file} lacks {_some(missing)}; its columns are {_some(table.columns)}: add what is missing or correct the header"
+            f"{file} lacks {_some(missing)}; its columns are {_some(table.columns)}: add what is "
+            "missing or correct the header"
         )
 
 
@@ -135,7 +140,9 @@ def _check_rows(file: Path, table: pd.DataFrame) -> None:
 def _refuse(
     file: Path, table: pd.DataFrame, bad: object, what: str, remedy: str, column: str = ""
 ) -> None:
-    """Raise a ValueError that names the first of the rows where `bad` (boolean, one a row) is true."""
+    """Raise a ValueError that names the first of the rows where `bad` (boolean, one a row) is
+    true.
+    """
     rows = np.flatnonzero(np.asarray(bad, dtype=bool))
     if rows.size:
         row = table.iloc[rows[0]]
@@ -154,7 +161,8 @@ def _labels(table: pd.DataFrame, name: str) -> pd.Series:
     bad = np.flatnonzero(column.notna() & (~values.isin((0.0, 1.0)) | is_text))
     if bad.size:
         raise ValueError(
-            f"column {name!r} is no attribute: {column.iloc[bad[0]]!r} ({table['file_name'].iloc[bad[0]]}) is not 1, 0 or "
+            f"column {name!r} is no attribute: {column.iloc[bad[0]]!r} "
+            f"({table['file_name'].iloc[bad[0]]}) is not 1, 0 or "
             "empty: correct it, or name the columns to use with --attributes"
         )
     return values

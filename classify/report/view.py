@@ -106,7 +106,8 @@ def _reference(reference: Mapping[str, Mapping[str, float]] | None) -> list[dict
 
 def _shares(prevalence: pd.DataFrame | None) -> pd.Series[float] | None:
     """Share of positives by attribute, rarest first: the page's order. The known one where there "
-    "is one."""
+    "is one.
+    """
     if prevalence is None:
         return None
     column = "true" if _is_known(prevalence) else "real"
