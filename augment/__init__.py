@@ -1,4 +1,7 @@
-"""Images from noise: pretrained diffusion models, the minority samplers that guide them, and what is done with their images."""
+"""Images from noise.
+
+Pretrained diffusion models, the samplers that guide them to minority samples, and what follows.
+"""
 
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L2, LPIPS, FeatureDistance

@@ -1,10 +1,12 @@
 """The denoiser: a pretrained network, its noise schedule and its image contract behind one call.
 
-Everything in `augment` talks to this class; only `augment.pretrained` knows the formats that networks come in.
+Everything in `augment` talks to this class; only `augment.pretrained` knows the formats that
+networks come in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -12,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from augment.schedule import Index, Schedule
+from augment.schedule import Schedule
 
 __all__ = ["Denoiser", "ImageFormat", "Prediction", "PredictionType", "VarianceType"]
 
@@ -35,7 +37,10 @@ class ImageFormat:
 
     @staticmethod
     def to_uint8(x: Tensor) -> Tensor:
-        """Images in [-1, 1], clamped, to uint8 by TRUNCATION, as guided-diffusion does: rounding shifts the mean half a grey level."""
+        """Images in [-1, 1], clamped, to uint8 by TRUNCATION.
+
+        So does guided-diffusion, whose figures belong to it: rounding lifts the mean half a level.
+        """
         return ((x + 1) * 127.5).clamp(0, 255).to(torch.uint8)
 
     @staticmethod
@@ -50,13 +55,14 @@ class Prediction(NamedTuple):
     eps: Tensor
     """Predicted noise, float32 (B, C, H, W)."""
     v: Tensor | None
-    """Learned variance's interpolation weights, about [-1, 1], (B, C, H, W); None for a fixed variance."""
+    """Learned variance's interpolation weights, about [-1, 1], (B, C, H, W); None if fixed."""
 
 
 class Denoiser(nn.Module):
     """A frozen network eps_theta(x_t, t) with the constants it was trained with.
 
-    Parameters are frozen and the network is in evaluation mode, so that a backward pass computes the input's gradient only.
+    Parameters are frozen and the network is in evaluation mode, so that a backward pass computes
+    the input's gradient only.
     """
 
     def __init__(
@@ -71,13 +77,14 @@ class Denoiser(nn.Module):
     ) -> None:
         """
         Args:
-            network: (B, C, H, W) float32 and timesteps int64 (B,) in; (B, C, H, W) out, or (B, 2C, H, W) with `learned_range`.
-                A network of diffusers, whose output has a `sample` attribute, is taken as it is.
+            network: (B, C, H, W) float32 and timesteps int64 (B,) in; (B, C, H, W) out, or
+                (B, 2C, H, W) with `learned_range`. A network of diffusers, whose output has a
+                `sample` attribute, is taken as it is.
             schedule: the schedule of training, all T steps.
             image: the format of the images it makes.
             prediction: what its first C channels are.
             variance: where the reverse step's variance comes from.
-            card: where the weights came from, for reports and resume checks; `sha256` identifies them.
+            card: where the weights came from, for reports and resume checks; `sha256` is theirs.
         """
         super().__init__()
         self.network = network.eval().requires_grad_(False)
@@ -88,7 +95,10 @@ class Denoiser(nn.Module):
         self.card = dict(card or {})
 
     def forward(self, x_i: Tensor, i: int, schedule: Schedule) -> Prediction:
-        """Predict the noise of `x_i` (B, C, H, W) at index `i` of `schedule`, this denoiser's own or a respacing of it."""
+        """Predict the noise of `x_i` (B, C, H, W) at index `i` of `schedule`.
+
+        The schedule is this denoiser's own or a respacing of it.
+        """
         timestep = torch.full((len(x_i),), int(schedule.timesteps[i]), device=x_i.device)
         output = self.network(x_i, timestep)
         output = getattr(output, "sample", output).float()
@@ -101,15 +111,16 @@ class Denoiser(nn.Module):
             return schedule.learned_log_variance(i, prediction.v)
         return schedule.fixed_log_variance(i, prediction.eps, large=self.variance == "fixed_large")
 
-    def _eps(self, output: Tensor, x_i: Tensor, i: Index, schedule: Schedule) -> Tensor:
+    def _eps(self, output: Tensor, x_i: Tensor, i: int, schedule: Schedule) -> Tensor:
         if self.prediction == "epsilon":
             return output
         alpha_bar = float(schedule.alpha_bar[i])
-        signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+        signal, noise = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
         if self.prediction == "v_prediction":
             return signal * output + noise * x_i
         return (x_i - signal * output) / noise
 
     @property
     def device(self) -> torch.device:
-        return next(iter(self.network.parameters()), torch.empty(0)).device
+        device: torch.device = next(iter(self.network.parameters()), torch.empty(0)).device
+        return device

@@ -1,13 +1,13 @@
 """Distances between two batches of images: the d of the paper's Eq. 5 and Eq. 7.
 
-A distance is a callable (a, b) -> (B,), of float32 images (B, C, H, W) in the [-1, 1] convention, not necessarily inside it, and
-differentiable in `a`.
+A distance is a callable (a, b) -> (B,), of float32 images (B, C, H, W) in the [-1, 1] convention,
+not necessarily inside it, and differentiable in `a`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,23 +18,32 @@ __all__ = ["L2", "LPIPS", "Distance", "FeatureDistance"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
+_Net = Literal["alex", "vgg", "squeeze"]
+
 _EPSILON = 1e-10
 """Keeps the unit normalisation and its derivative finite where a feature column is zero."""
 
 
 class L2:
-    """Euclidean norm of the difference. Guidance by the squared norm is the same: its gradients are parallel (per-sample normalised)."""
+    """Euclidean norm of the difference.
+
+    Guidance by the squared norm is the same: the gradients are parallel, and normalised per sample.
+    """
 
     name = "l2"
+
+    def __repr__(self) -> str:
+        return "L2()"
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         return (a - b).flatten(1).square().sum(dim=1).add(_EPSILON**2).sqrt()
 
 
 class FeatureDistance:
-    """LPIPS-style distance in the features of any network: mean over places of |f/|f| - g/|g||^2, summed over layers.
+    """LPIPS-style distance in the features of any network.
 
-    A ReLU trunk that knows the domain does, without the human ratings that LPIPS' linear heads add.
+    It is the mean over places of |f/|f| - g/|g||^2, summed over layers. A ReLU trunk that knows the
+    domain does, without the human ratings that LPIPS' linear heads add.
     """
 
     name = "features"
@@ -49,9 +58,12 @@ class FeatureDistance:
         """
         Args:
             network: takes (B, 3, H, W) float32; frozen here, put in evaluation mode.
-            layers: names of the submodules whose outputs (B, C, h, w) are compared; left out, every direct child that has such
-                an output larger than one pixel.
+            layers: names of the submodules whose outputs (B, C, h, w) are compared; left out, every
+                direct child that has such an output larger than one pixel.
             preprocess: from RGB images in [0, 1] to the network's input; identity if left out.
+
+        Raises:
+            ValueError: a layer that the network does not have.
         """
         self.network = network.eval().requires_grad_(False)
         self._preprocess = preprocess or (lambda images: images)
@@ -59,11 +71,17 @@ class FeatureDistance:
         unknown = [name for name in layers or () if name not in modules]
         if unknown:
             raise ValueError(
-                f"layers {unknown} are not in the network; allowed are {', '.join(list(modules)[1:9])}, ..."
+                f"layers {unknown} are not in the network; "
+                f"give some of {', '.join(list(modules)[1:9])}, ..."
             )
+        self._names = list(layers or [])
         self._layers = [modules[name] for name in layers] if layers else list(network.children())
 
+    def __repr__(self) -> str:
+        return f"FeatureDistance({type(self.network).__name__}, layers={self._names})"
+
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        self.network.to(a.device)
         total = a.new_zeros(len(a))
         for f, g in zip(self._features(a), self._features(b), strict=True):
             total = total + (_unit(f) - _unit(g)).square().sum(dim=1).mean(dim=(1, 2))
@@ -80,39 +98,47 @@ class FeatureDistance:
         finally:
             for hook in hooks:
                 hook.remove()
-        return [f for f in found if f.ndim == 4 and f.shape[-1] > 1]
+        maps = [f for f in found if f.ndim == 4 and f.shape[-1] > 1]
+        if not maps:
+            raise ValueError(
+                f"no layer of the network gives a feature map larger than one pixel for images of "
+                f"{images.shape[-1]} pixels; name others in `layers`"
+            )
+        return maps
 
 
 class LPIPS:
-    """Learned perceptual similarity v0.1 (Zhang et al. 2018), by the `lpips` package: the paper's distance, with AlexNet.
+    """Learned perceptual similarity v0.1 (Zhang et al. 2018), by the `lpips` package.
 
-    Inputs go in at their own size and unclipped, as in the official code; a grey image is repeated to three channels.
+    With AlexNet it is the paper's distance. Inputs go in at their own size and unclipped, as in the
+    official code; a grey image is repeated to three channels.
     """
 
     name = "lpips"
 
-    def __init__(
-        self, net: Literal["alex", "vgg", "squeeze"] = "alex", *, trunk: Path | None = None
-    ) -> None:
+    def __init__(self, net: _Net = "alex", *, trunk: Path | None = None) -> None:
         """
         Args:
             net: the trunk.
-            trunk: its ImageNet weights (torchvision's state dict), for machines without a connection; left out, torchvision's
-                download or its cache is used.
+            trunk: its ImageNet weights (torchvision's state dict), for machines without a
+                connection; left out, torchvision's download or its cache is used.
 
         Raises:
             FileNotFoundError: the trunk's weights are neither given, cached nor downloadable.
+            ValueError: a file that is not the trunk's weights.
         """
         import lpips  # Here and not above: only this distance needs it.
 
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # lpips 0.1.4 builds its trunk by torchvision's deprecated `pretrained`.
-            self._model = (
-                lpips.LPIPS(net=net, pnet_rand=True, verbose=False).eval().requires_grad_(False)
-            )
+            # lpips 0.1.4 builds its trunk by torchvision's deprecated `pretrained`.
+            warnings.simplefilter("ignore")
+            model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+        self._model = model.eval().requires_grad_(False)
         _load_trunk(self._model.net, net, trunk)
+        self._net = net
+
+    def __repr__(self) -> str:
+        return f"LPIPS({self._net!r})"
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         self._model.to(a.device)
@@ -120,47 +146,51 @@ class LPIPS:
         return distance.flatten()
 
 
-def _load_trunk(
-    slices: nn.Module, net: Literal["alex", "vgg", "squeeze"], path: Path | None
-) -> None:
-    """Copy ImageNet weights into lpips' slices, whose layers keep the numbers they have in torchvision's `features`."""
-    from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
-
-    weights = {"alex": AlexNet_Weights, "vgg": VGG16_Weights, "squeeze": SqueezeNet1_1_Weights}[
-        net
-    ].IMAGENET1K_V1
-    name = weights.url.rsplit("/", 1)[-1]
-    if path is not None:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"LPIPS trunk {path} is missing; give the file {name} of torchvision's models"
-            )
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    else:
-        try:
-            state = weights.get_state_dict(progress=True, check_hash=True)
-        except OSError as error:
-            cache = Path(torch.hub.get_dir()) / "checkpoints" / name
-            raise FileNotFoundError(
-                f"LPIPS needs torchvision's {name}, which is not on this machine and could not be downloaded; "
-                f"put it at {cache}, give its path, or choose the distance l2 or features"
-            ) from error
-    trunk = {
-        key.removeprefix("features."): value
-        for key, value in state.items()
-        if key.startswith("features.")
-    }
+def _load_trunk(slices: nn.Module, net: _Net, path: Path | None) -> None:
+    """Copy ImageNet weights into lpips' slices, whose layers have the numbers of torchvision's."""
+    state, name = _trunk_weights(net, path)
     slots = {
-        name.split(".", 1)[1]: parameter
-        for name, parameter in slices.state_dict(keep_vars=True).items()
+        f"features.{key.split('.', 1)[1]}": slot
+        for key, slot in slices.state_dict(keep_vars=True).items()
     }
-    if missing := sorted(slots.keys() - trunk.keys()):
+    misfits = [k for k, slot in slots.items() if getattr(state.get(k), "shape", None) != slot.shape]
+    if misfits:
         raise ValueError(
-            f"the LPIPS trunk lacks {len(missing)} of {len(slots)} tensors, the first features.{missing[0]}; give {name}"
+            f"{len(misfits)} of the LPIPS trunk's {len(slots)} tensors are missing or of another "
+            f"shape, the first {misfits[0]}; give the file {name} of torchvision's models"
         )
     with torch.no_grad():
         for key, slot in slots.items():
-            slot.copy_(trunk[key])
+            slot.copy_(state[key])
+
+
+def _trunk_weights(net: _Net, path: Path | None) -> tuple[Mapping[str, Tensor], str]:
+    """The trunk's state dict, from `path` or by torchvision, and the name of its file."""
+    from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
+
+    kinds = {"alex": AlexNet_Weights, "vgg": VGG16_Weights, "squeeze": SqueezeNet1_1_Weights}
+    weights = kinds[net].IMAGENET1K_V1
+    name = weights.url.rsplit("/", 1)[-1]
+    if path is None:
+        try:
+            return weights.get_state_dict(progress=True, check_hash=True), name
+        except (OSError, RuntimeError) as error:  # No connection; a hash that does not fit.
+            cache = Path(torch.hub.get_dir()) / "checkpoints" / name
+            raise FileNotFoundError(
+                f"LPIPS needs torchvision's {name}, which is not on this machine and could not be "
+                f"downloaded; put it at {cache}, give its path, or choose the distance l2 or "
+                "features"
+            ) from error
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"LPIPS trunk {path} is missing; give the file {name} of torchvision's models"
+        )
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True)), name
+    except Exception as error:  # A file that is no state dict raises whatever its bytes lead to.
+        raise ValueError(
+            f"LPIPS trunk {path} does not load; give the file {name} of torchvision's models"
+        ) from error
 
 
 def _rgb(images: Tensor) -> Tensor:

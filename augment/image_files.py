@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -18,7 +18,10 @@ _EXTENSIONS = frozenset(Image.registered_extensions())
 
 
 class ImageFiles(Dataset[Tensor]):
-    """Images cropped to a centred square and resized (bicubic): uint8 (channels, size, size), decoded when asked for."""
+    """Images cropped to a centred square and resized (bicubic), decoded when asked for.
+
+    Each is uint8 (channels, size, size).
+    """
 
     def __init__(self, paths: Sequence[Path], *, size: int, channels: int) -> None:
         self.paths = list(paths)
@@ -34,11 +37,12 @@ class ImageFiles(Dataset[Tensor]):
                 square = ImageOps.fit(
                     image.convert(self.mode), (self.size, self.size), Image.Resampling.BICUBIC
                 )
-        except (UnidentifiedImageError, OSError) as error:
+        except (OSError, SyntaxError) as error:
             raise ValueError(
                 f"{self.paths[index]} does not decode as an image; repair it or take it out"
             ) from error
-        return pil_to_tensor(square)
+        pixels: Tensor = pil_to_tensor(square)
+        return pixels
 
     def stack(self) -> Tensor:
         """Every image, uint8 (N, channels, size, size)."""
@@ -46,20 +50,53 @@ class ImageFiles(Dataset[Tensor]):
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Images of a folder: the train rows of its `metadata.csv` if it has one, else every image file in it and below, sorted."""
+    """Paths of a folder's images to train on.
+
+    They are the train rows of its `metadata.csv` if it has one, else every image file in it and
+    below, sorted.
+
+    Raises:
+        FileNotFoundError: no such folder, or a row's image is missing.
+        ValueError: nothing to train on, or a table without file names in the folder.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder} is not a folder; give a folder of images, with or without a metadata.csv"
         )
     table = folder / "metadata.csv"
     if table.is_file():
-        rows = pd.read_csv(table)
-        kept = rows[rows["split"] == "train"] if "split" in rows else rows
-        paths = [folder / name for name in kept["file_name"]]
+        paths = _train_rows(table)
     else:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _EXTENSIONS)
     if not paths:
         raise ValueError(
-            f"{folder} holds no image to train on; allowed are the formats Pillow reads, or train rows in metadata.csv"
+            f"{folder} holds no image to train on; allowed are the formats Pillow reads, "
+            "or train rows in metadata.csv; put images there"
+        )
+    return paths
+
+
+def _train_rows(table: Path) -> list[Path]:
+    try:
+        rows = pd.read_csv(table, dtype=str)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{table} is no table ({reason}); repair it or take it out") from error
+    if "file_name" not in rows:
+        raise ValueError(
+            f"{table} has no column file_name, only {', '.join(map(str, rows))}; "
+            "add it or take the table out"
+        )
+    kept = rows[rows["split"] == "train"] if "split" in rows else rows
+    if outside := [n for n in kept["file_name"] if Path(n).is_absolute() or ".." in Path(n).parts]:
+        raise ValueError(
+            f"file_name {outside[0]} of {table} leads out of the folder; "
+            "give names relative to the table"
+        )
+    paths = [table.parent / name for name in kept["file_name"]]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise FileNotFoundError(
+            f"{len(missing)} images of {table} are missing, the first {missing[0]}; "
+            "copy them there or take their rows out"
         )
     return paths

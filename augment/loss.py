@@ -2,7 +2,8 @@
 
     L = L_simple + lambda L_vlb,    L_simple = |eps - eps_theta|^2,    lambda = .001 T
 
-L_vlb trains the variance alone: its mean is detached. Reference: Nichol & Dhariwal 2021, sec. 3.1, https://arxiv.org/abs/2102.09672
+L_vlb trains the variance alone: its mean is detached. Reference: Nichol & Dhariwal 2021, sec. 3.1,
+https://arxiv.org/abs/2102.09672
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def _gaussian_kl(
 
 
 def _discretised_log_likelihood(x0: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """Log-probability of 8-bit pixels x0 in [-1, 1] under a Gaussian, whose tails belong to the extreme levels (Ho et al. 2020, eq. 13)."""
+    """Log-probability of 8-bit pixels x0 in [-1, 1] under a Gaussian (Ho et al. 2020, eq. 13).
+
+    Its tails belong to the extreme levels.
+    """
     half_bin = 1 / 255
     scaled = (x0 - mean) * (-log_sigma).exp()
     width = half_bin * (-log_sigma).exp()

@@ -1,8 +1,9 @@
 """One source of noise an image, so that an image depends on its seed and on nothing else.
 
-Each image has separate streams for the reverse process and for the guidance: a plain and a guided run of the same seed share
-the reverse noise (they are paired), and neither batch size, order, process count nor restart changes a draw. Streams live on
-the CPU, whose generator is the same on every machine.
+Each image has separate streams for the reverse process and for the guidance: a plain and a guided
+run of the same seed share the reverse noise (they are paired), and neither batch size, order,
+process count nor restart changes a draw. Streams live on the CPU, whose generator is the same on
+every machine.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["NoiseStream", "REVERSE", "PERTURBATION"]
+__all__ = ["PERTURBATION", "REVERSE", "NoiseStream"]
 
 REVERSE = 0
 """Start state and reverse noise."""
@@ -47,7 +48,5 @@ class NoiseStream:
 
 def _mix(seed: int, purpose: int) -> int:
     """A 63-bit seed that neighbouring seeds and purposes do not share."""
-    return int(
-        np.random.SeedSequence(entropy=(seed, purpose)).generate_state(1, np.uint64)[0]
-        >> np.uint64(1)
-    )
+    sequence = np.random.SeedSequence(seed, spawn_key=(purpose,))
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

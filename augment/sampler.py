@@ -2,8 +2,8 @@
 
     x_{i-1} = mean_i(x_i) + shift_i + [i > 0] Sigma_i^{1/2} z
 
-where shift_i is the guidance's, if one is given and active. The network runs once on a plain step. On a guided step the sampler
-keeps the autograd graph of that same run and shares it with the guidance.
+where shift_i is the guidance's, if one is given and active. The network runs once on a plain step.
+On a guided step the sampler keeps the autograd graph of that run and shares it with the guidance.
 
 References: Ho et al. 2020, algorithm 2; Nichol & Dhariwal 2021; Um & Ye 2024, algorithm 1.
 """
@@ -45,7 +45,7 @@ def reverse_process(
     start: Tensor | None = None,
     start_index: int | None = None,
 ) -> Iterator[State]:
-    """Yield the state after every reverse step, the last one's `x` being the images in about [-1, 1].
+    """Yield the state after every reverse step, the last one's `x` being images in about [-1, 1].
 
     Args:
         denoiser: the pretrained model.
@@ -54,12 +54,18 @@ def reverse_process(
         guidance: shifts the mean on the steps where it is active.
         start: x at `start_index`, float32 (B, C, H, W); pure noise if left out.
         start_index: the first step to take; N - 1 if left out.
+
+    Raises:
+        ValueError: more steps than the model has, or a start outside them.
     """
     schedule = denoiser.schedule.respaced(steps)
+    first = steps - 1 if start_index is None else start_index
+    if not 0 <= first < steps:
+        raise ValueError(f"start_index is {first}, of {steps} steps; give 0 to {steps - 1}")
     reverse = NoiseStream(seeds, REVERSE, denoiser.image.shape, denoiser.device)
     perturbation = NoiseStream(seeds, PERTURBATION, denoiser.image.shape, denoiser.device)
     x = reverse.draw() if start is None else start
-    for i in range(steps - 1 if start_index is None else start_index, -1, -1):
+    for i in range(first, -1, -1):
         if guidance is not None and guidance.active(i, steps):
             mean, log_variance, x0 = _guided_mean(denoiser, schedule, i, x, guidance, perturbation)
         else:
@@ -67,14 +73,17 @@ def reverse_process(
                 mean, log_variance, x0 = _reverse_mean(denoiser, schedule, i, x)
         with torch.inference_mode():
             x = mean + torch.exp(0.5 * log_variance) * reverse.draw() if i else mean
-            yield_x0 = x0.detach().clamp(-1, 1)
-        yield State(i, x, yield_x0)
+            clipped = x0.detach().clamp(-1, 1)
+        yield State(i, x, clipped)
 
 
 def _reverse_mean(
     denoiser: Denoiser, schedule: Schedule, i: int, x_i: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and log-variance of x_{i-1}, both detached, and the unclipped estimate of the images with whatever graph `x_i` asks for."""
+    """Mean and log-variance of x_{i-1}, both detached, and the estimate of the images.
+
+    The estimate is not clipped and has whatever graph `x_i` asks for.
+    """
     prediction = denoiser(x_i, i, schedule)
     x0 = schedule.predict_x0(x_i, i, prediction.eps)
     with torch.no_grad():
@@ -112,7 +121,8 @@ def sample(
 
     Args:
         denoiser: the pretrained model.
-        seeds: non-negative integers; the same seed gives the same image, whatever stands beside it in the batch (up to rounding).
+        seeds: non-negative integers; the same seed gives the same image, whatever stands beside it
+            in the batch (up to rounding).
         steps: reverse steps, 1 to the length of the model's schedule.
         guidance: `SelfGuidance(...)` for minority samples; ordinary ancestral sampling if left out.
         batch_size: images at a time.

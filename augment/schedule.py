@@ -4,10 +4,12 @@ A variance-preserving diffusion noises an image x_0 in T steps,
 
     x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps,      eps ~ N(0, I),
 
-with alpha_bar decreasing from ~1 to ~0. A *respaced* schedule keeps N of the T steps, and alpha_bar at them exactly; its index
-i = 0..N-1 (0 is the last step of sampling) stands for the original timestep `timesteps[i]`, which is what the network was trained on.
+with alpha_bar decreasing from ~1 to ~0. A *respaced* schedule keeps N of the T steps, and alpha_bar
+at them exactly; its index i = 0..N-1 (0 is the last step of sampling) stands for the original
+timestep `timesteps[i]`, which is what the network was trained on.
 
-Reference: Nichol & Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models", https://arxiv.org/abs/2102.09672
+Reference: Nichol & Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models",
+https://arxiv.org/abs/2102.09672
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ Index = int | Tensor
 """A respaced index: one for the whole batch, or an int64 tensor (B,)."""
 
 _MAX_BETA = 0.999
-"""Cap of the cosine schedule's beta, which would otherwise reach 1 at t = T - 1 (Nichol & Dhariwal, sec. 3.2)."""
+"""Cap of the cosine schedule's beta, which would end at 1 (the reference's sec. 3.2)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,8 @@ class Schedule:
             or (np.diff(alpha_bar) >= 0).any()
         ):
             raise ValueError(
-                "alpha_bar must be a vector that strictly decreases within (0, 1); check the betas it came from"
+                "alpha_bar must be a vector that strictly decreases within (0, 1); "
+                "check the betas it came from"
             )
         object.__setattr__(self, "alpha_bar", alpha_bar)
         if not len(self.timesteps):
@@ -57,7 +60,7 @@ class Schedule:
     @classmethod
     def from_betas(cls, betas: FloatArray) -> Schedule:
         """The schedule of T forward variances beta_t, shape (T,)."""
-        return cls(np.cumprod(1.0 - np.asarray(betas, dtype=np.float64)))
+        return cls(np.cumprod(1.0 - np.asarray(betas, dtype=np.float64), dtype=np.float64))
 
     @classmethod
     def linear(cls, steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Schedule:
@@ -71,7 +74,7 @@ class Schedule:
 
     @classmethod
     def cosine(cls, steps: int = 1000) -> Schedule:
-        """beta_t = min(1 - h((t+1)/T) / h(t/T), .999) with h(u) = cos^2((u + .008) / 1.008 * pi / 2)."""
+        """Betas min(1 - h((t+1)/T) / h(t/T), .999), h(u) = cos^2((u + .008) / 1.008 * pi / 2)."""
         h = (
             np.cos((np.arange(steps + 1, dtype=np.float64) / steps + 0.008) / 1.008 * np.pi / 2)
             ** 2
@@ -98,7 +101,10 @@ class Schedule:
 
     @cached_property
     def posterior_log_variance(self) -> FloatArray:
-        """Log of beta~_i = beta_i (1 - alpha_bar_{i-1}) / (1 - alpha_bar_i); beta~_0, which is 0, is replaced by beta~_1."""
+        """Log of beta~_i = beta_i (1 - alpha_bar_{i-1}) / (1 - alpha_bar_i).
+
+        beta~_0, which is 0, is replaced by beta~_1.
+        """
         variance = self.beta * (1 - self.alpha_bar_previous) / (1 - self.alpha_bar)
         variance[0] = variance[1] if len(self) > 1 else self.beta[0]
         return np.log(variance)
@@ -110,7 +116,7 @@ class Schedule:
         )
 
     def predict_x0(self, x_i: Tensor, i: Index, eps: Tensor) -> Tensor:
-        """Tweedie's estimate of the image, not clipped: alpha_bar^-1/2 x_i - sqrt(1/alpha_bar - 1) eps."""
+        """Tweedie's estimate, not clipped: alpha_bar^-1/2 x_i - sqrt(1/alpha_bar - 1) eps."""
         rate = _at(np.sqrt(1 / self.alpha_bar), i, x_i)
         return rate * x_i - _at(np.sqrt(1 / self.alpha_bar - 1), i, x_i) * eps
 
@@ -123,22 +129,29 @@ class Schedule:
         return on_x0 * x0 + on_x_i * x_i
 
     def fixed_log_variance(self, i: Index, like: Tensor, *, large: bool = False) -> Tensor:
-        """Log-variance of an untrained reverse step, broadcastable to `like`: beta~_i, or beta_i if `large` (then beta~_1 at i = 0)."""
+        """Log-variance of an untrained reverse step, broadcastable to `like`.
+
+        It is beta~_i, or beta_i if `large` (then beta~_1 at i = 0).
+        """
         if not large:
             return _at(self.posterior_log_variance, i, like)
         return _at(np.append(self.posterior_log_variance[0], np.log(self.beta[1:])), i, like)
 
     def learned_log_variance(self, i: Index, v: Tensor) -> Tensor:
-        """Interpolation f log beta_i + (1 - f) log beta~_i with f = (v + 1) / 2, `v` (B, C, H, W) the network's second half."""
+        """Interpolation f log beta_i + (1 - f) log beta~_i with f = (v + 1) / 2.
+
+        `v` (B, C, H, W) is the second half of the network's output.
+        """
         f = (v + 1) / 2
         return f * _at(np.log(self.beta), i, v) + (1 - f) * _at(self.posterior_log_variance, i, v)
 
 
 def space_timesteps(total: int, steps: int) -> NDArray[np.int64]:
-    """`steps` evenly spaced timesteps of 0..total-1, both ends included, rounded as guided-diffusion does.
+    """`steps` evenly spaced timesteps of 0..total-1, both ends included, as in guided-diffusion.
 
-    The stride is accumulated in floating point and rounded half to even, which differs from `np.linspace(...).round()` for some
-    numbers of steps (21, 23, 31, ...); a released checkpoint's figures belong to this rounding.
+    The stride is accumulated in floating point and rounded half to even, which differs from
+    `np.linspace(...).round()` for some numbers of steps (21, 23, 31, ...); a released checkpoint's
+    figures belong to this rounding.
     """
     if not 1 <= steps <= total:
         raise ValueError(
@@ -153,6 +166,6 @@ def space_timesteps(total: int, steps: int) -> NDArray[np.int64]:
 
 
 def _at(constants: FloatArray, i: Index, like: Tensor) -> Tensor:
-    """Pick float64 constants and only then cast them to the images' dtype, broadcastable to (B, C, H, W)."""
+    """Pick float64 constants, then cast them to the images' dtype, to broadcast on (B, C, H, W)."""
     values = torch.as_tensor(constants[i.cpu().numpy() if isinstance(i, Tensor) else i])
     return values.to(device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 1))

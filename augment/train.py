@@ -1,9 +1,10 @@
-"""Train a generator on a folder of images: a UNet2DModel with learned variance, cosine schedule, hybrid loss and EMA.
+"""Train a generator on a folder of images.
 
     python -m augment.train IMAGES --out FOLDER --network.size 32
 
-The result is a diffusers pipeline folder that `load_denoiser` and `diffusers.DDPMPipeline.from_pretrained` both open. The same
-command again resumes a run that was stopped.
+It is a UNet2DModel with learned variance, cosine schedule, hybrid loss and EMA. The result is a
+diffusers pipeline folder that `load_denoiser` and `diffusers.DDPMPipeline.from_pretrained` both
+open. The same command again resumes a run that was stopped.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import diffusers
 import torch
-from diffusers import UNet2DModel
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentError, auto_cli
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torchvision.utils import save_image
@@ -31,6 +32,11 @@ from augment.loss import hybrid_loss
 from augment.pretrained.diffusers_folder import save_pipeline
 from augment.sampler import sample
 from augment.schedule import Schedule
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+
+_diffusers: Any = diffusers
+"""Its classes are hardly typed."""
 
 __all__ = ["GeneratorTraining", "NetworkConfig", "TrainConfig", "train"]
 
@@ -54,7 +60,8 @@ class NetworkConfig:
         divisor = 2 ** (len(self.widths) - 1)
         if self.size % divisor:
             raise ValueError(
-                f"network.size is {self.size}; {len(self.widths)} widths halve it to a fraction; give a multiple of {divisor}"
+                f"network.size is {self.size}; {len(self.widths)} widths halve it to a fraction; "
+                f"give a multiple of {divisor}"
             )
         if self.channels not in (1, 3):
             raise ValueError(
@@ -65,10 +72,13 @@ class NetworkConfig:
                 f"network.widths are {self.widths}; group normalisation needs multiples of 8"
             )
 
-    def build(self) -> UNet2DModel:
-        """The network with random weights; its output has twice the image's channels: noise, then variance weights."""
+    def build(self) -> nn.Module:
+        """The network with random weights, a UNet2DModel.
+
+        Its output has twice the image's channels: noise, then variance weights.
+        """
         attention = [level in self.attention_levels for level in range(len(self.widths))]
-        return UNet2DModel(
+        network: nn.Module = _diffusers.UNet2DModel(
             sample_size=self.size,
             in_channels=self.channels,
             out_channels=2 * self.channels,
@@ -84,6 +94,7 @@ class NetworkConfig:
             attn_norm_num_groups=8,
             resnet_time_scale_shift="scale_shift",
         )
+        return network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +129,7 @@ class TrainConfig:
 
 
 class GeneratorTraining(LightningModule):
-    """Noise prediction with learned variance; `average.module` holds the moving average of the weights."""
+    """Noise prediction with learned variance; `average.module` has the weights' moving average."""
 
     def __init__(self, network: NetworkConfig, config: TrainConfig) -> None:
         super().__init__()
@@ -126,7 +137,7 @@ class GeneratorTraining(LightningModule):
         self.config = config
         self.image = ImageFormat(channels=network.channels, size=network.size)
         self.network = network.build()
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))  # type: ignore[no-untyped-call]
         self.schedule = Schedule.cosine()
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:
@@ -141,10 +152,12 @@ class GeneratorTraining(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        # Here, because a module's `on_train_batch_end` comes after the checkpoint is written.
         self.average.update_parameters(self.network)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=self.config.lr, weight_decay=0.0
         )
@@ -166,7 +179,7 @@ class GeneratorTraining(LightningModule):
 
 
 class _Samples(Callback):
-    """A picture of 64 samples of the averaged network, the same seeds every time, so that progress can be seen."""
+    """A picture of 64 samples of the averaged network, of the same seeds every time."""
 
     def __init__(self, folder: Path, every: int) -> None:
         self.folder = folder
@@ -188,13 +201,15 @@ def train(
     accelerator: str = "auto",
     devices: int | str = "auto",
     num_nodes: int = 1,
-    precision: _PRECISION_INPUT = "32-true",
+    precision: Precision = "32-true",
 ) -> Path:
     """Train a generator on a folder of images.
 
     Args:
-        images: a folder of images, or a folder whose `metadata.csv` has train rows (the others are left alone).
-        out: where the pipeline folder, checkpoints, logs and pictures go; a stopped run found here is resumed.
+        images: a folder of images, or one whose `metadata.csv` has train rows (the others are left
+            alone).
+        out: where the pipeline folder, checkpoints, logs and pictures go; a stopped run found here
+            is resumed.
         network: the U-Net.
         training: how to train it.
         accelerator: Lightning's.
@@ -228,7 +243,7 @@ def train(
         num_nodes=num_nodes,
         precision=precision,
         gradient_clip_val=1.0,
-        logger=CSVLogger(out, name="logs", version=""),
+        logger=CSVLogger(out, name="logs"),
         callbacks=[checkpoints, _Samples(out / "samples", training.sample_every)],
         enable_model_summary=False,
     )
@@ -250,10 +265,19 @@ def _resume_from(checkpoint: Path, module: GeneratorTraining) -> Path | None:
     found = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]
     if found != dict(module.hparams):
         raise ValueError(
-            f"{checkpoint} belongs to a run with {found}, not {dict(module.hparams)}; give the same settings or another --out"
+            f"{checkpoint} belongs to a run with {found}, not {dict(module.hparams)}; "
+            "give the same settings or another --out"
         )
     return checkpoint
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; bad input ends it with one line instead of a traceback."""
+    try:
+        auto_cli(train, as_positional=True, args=arguments, exit_on_error=False)
+    except (ArgumentError, FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
+
+
 if __name__ == "__main__":
-    auto_cli(train, as_positional=True)
+    main()

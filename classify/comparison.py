@@ -1,8 +1,7 @@
 """Scores of a study -> means, paired differences and their intervals over seeds.
 
 All intervals are 95 % Student-t intervals over seeds; one seed has none (NaN). They measure the
-variation from
-initial weights and order of the images, not that from the choice of test images.
+variation from initial weights and order of the images, not that from the choice of test images.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Batches for a fit: a stream of shuffled images, cut into rounds that end with a validation.
 
 At 32 to 64 pixels the quickest loader is indexing a tensor in the process itself, so there are no
-workers. Which images
-and which augmentation step t sees depends on nothing but (seed, t): a fit that resumes at a round's
-start sees what an uninterrupted one would have seen.
+workers. Which images and which augmentation step t sees depends on nothing but (seed, t): a fit
+that resumes at a round's start sees what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Augmentation:
 
     flip: bool = True
     """Mirror half of the images."""
-    shift: float = 0.03
+    shift: float = 0.0
     """Largest shift in either direction, as a share of the side; rounded to whole pixels."""
     rotation: float = 0.0
     """Largest rotation in degrees."""
@@ -107,8 +106,7 @@ class FitData(L.LightningDataModule):
     """Training batches of equal size, and the validation split in order.
 
     A Lightning epoch here is a round: the steps between two validations. `rounds` cuts `steps` as
-    evenly as it can, so that the last
-    step is validated too.
+    evenly as it can, so that the last step is validated too.
     """
 
     def __init__(

@@ -1,10 +1,9 @@
 """Scores of a multi-label classifier, by attribute and on average.
 
 F1, precision and recall are those of the positive class. An empty label is ignored. An attribute
-that has only one
-value in the split cannot be judged there: its scores are NaN and the macro mean leaves it out. An
-attribute that can be judged but is never
-predicted scores 0 in all three, precision included (scikit-learn's `zero_division=0`).
+that has only one value in the split cannot be judged there: its scores are NaN and the macro mean
+leaves it out. An attribute that can be judged but is never predicted scores 0 in all three,
+precision included (scikit-learn's `zero_division=0`).
 """
 
 from __future__ import annotations

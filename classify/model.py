@@ -47,8 +47,7 @@ def warmup_then_decay(
     """Factor of the learning rate at a step in [0, steps].
 
     It rises linearly to 1 during the share `warmup` of the steps, then falls to `final` along half
-    a
-    cosine or exponentially.
+    a cosine or exponentially.
     """
     begin = warmup * steps
     if step < begin:

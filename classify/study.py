@@ -1,10 +1,9 @@
 """A study: arms (named training tables) x seeds -> scores.
 
 All arms are judged on the same real rows, take the same number of optimiser steps and, for one
-seed, start from the same weights, so that
-differences between arms can be paired by seed. One fit is one unit of work: several processes take
-the units in turn, and with a
-folder a finished unit is read back and an interrupted one continues.
+seed, start from the same weights, so that differences between arms can be paired by seed. One fit
+is one unit of work: several processes take the units in turn, and with a folder a finished unit is
+read back and an interrupted one continues.
 """
 
 from __future__ import annotations

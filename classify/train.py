@@ -197,9 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the checkpoint, and of the log"
     )
-    parser.add_argument(
-        "--attributes", type=list[str] | None, default=None, help="names to learn; all by default"
-    )
+    parser.add_argument("--attributes", nargs="+", type=str, help="names to learn; all by default")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
     parser.add_argument(
         "--skip_bad", action="store_true", help="leave out images that do not decode"

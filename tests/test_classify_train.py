@@ -242,6 +242,9 @@ def test_command_line_trains_and_refuses(
         "recall",
     }
     assert not (tmp_path / "out" / "last.ckpt").exists()
+    one = ["--attributes", "green", "--out", str(tmp_path / "one")]
+    classify.train.main([str(root), *one, *settings])
+    assert json.loads((tmp_path / "one" / "card.json").read_text())["attributes"] == ["green"]
     for bad in (
         [str(root), "--out", str(tmp_path / "out")],
         [str(tmp_path / "none"), "--out", str(tmp_path / "x")],

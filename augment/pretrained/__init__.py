@@ -1,4 +1,4 @@
-"""Pretrained generators: names of embedded cards, diffusers folders and hub ids, all made a `Denoiser`."""
+"""Pretrained generators: embedded names, diffusers folders and hub ids, all made a `Denoiser`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def load_denoiser(source: str | Path) -> Denoiser:
     """Load a pretrained generator.
 
     Args:
-        source: an embedded name (`embedded_generators()`), a diffusers folder, or a hub id `owner/name` (downloaded by diffusers,
-            once, into its own cache).
+        source: an embedded name (`embedded_generators()`), a diffusers folder, or a hub id
+            `owner/name` (downloaded by diffusers, once, into its own cache).
 
     Raises:
         FileNotFoundError: neither of the three, or a part of the folder is missing.
@@ -38,7 +38,8 @@ def load_denoiser(source: str | Path) -> Denoiser:
     if path.is_absolute() or str(source).count("/") != 1 or str(source).startswith("."):
         embedded = ", ".join(embedded_generators())
         raise FileNotFoundError(
-            f"generator {str(source)!r} is no folder; give a diffusers folder, a hub id owner/name, or one of: {embedded}"
+            f"generator {str(source)!r} is no folder; give a diffusers folder, "
+            f"a hub id owner/name, or one of: {embedded}"
         )
     return load_pipeline(_download(str(source)))
 
@@ -50,5 +51,6 @@ def _download(hub_id: str) -> Path:
     except Exception as error:  # The hub client raises many kinds; all mean the same to the user.
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"generator {hub_id!r} is no local folder and the hub did not give it ({reason}); download it elsewhere and give its folder"
+            f"generator {hub_id!r} is no local folder and the hub did not give it ({reason}); "
+            "download it elsewhere and give its folder"
         ) from error

@@ -1,28 +1,34 @@
-"""Pixel-space diffusers models: a UNet2DModel and its scheduler configuration, in a folder or on the hub.
+"""Pixel-space diffusers models: a UNet2DModel and its scheduler configuration, in a folder or hub.
 
-Read are the two layouts that exist: a pipeline folder (`unet/`, `scheduler/`) and a flat one (`config.json`, weights and
-`scheduler_config.json` side by side). Weights are safetensors, or a pickle read with `weights_only`; nothing loaded is executed.
+Read are the two layouts that exist: a pipeline folder (`unet/`, `scheduler/`) and a flat one
+(`config.json`, weights and `scheduler_config.json` side by side). Weights are safetensors, or a
+pickle read with `weights_only`; nothing loaded is executed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-from augment.denoiser import Denoiser, ImageFormat, VarianceType
+from augment.denoiser import Denoiser, ImageFormat, PredictionType, VarianceType
 from augment.schedule import Schedule
 
 __all__ = ["CARD", "load_pipeline", "save_pipeline"]
 
 CARD = "card.json"
 """Provenance of the weights, beside them."""
+
+_diffusers: Any = diffusers
+"""Its classes are hardly typed."""
 
 
 def load_pipeline(folder: Path) -> Denoiser:
@@ -37,7 +43,8 @@ def load_pipeline(folder: Path) -> Denoiser:
     config = _read_json(unet_folder / "config.json")
     if (kind := config.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise ValueError(
-            f"{unet_folder} holds a {kind}; allowed is a UNet2DModel, a network on pixels; give a pixel-space model"
+            f"{unet_folder} holds a {kind}; allowed is a UNet2DModel, a network on pixels; "
+            "give a pixel-space model"
         )
     scheduler = _read_json(scheduler_folder / "scheduler_config.json")
     weights = _weights_file(unet_folder)
@@ -46,76 +53,135 @@ def load_pipeline(folder: Path) -> Denoiser:
     return Denoiser(
         network,
         _schedule(scheduler),
-        _image_format(network, unet_folder),
-        prediction=scheduler.get("prediction_type", "epsilon"),
-        variance=_variance(network, scheduler),
-        card={"source": str(folder), **card, "sha256": _sha256(weights)},
+        _image_format(network.config, unet_folder),
+        prediction=_prediction(scheduler),
+        variance=_variance(network.config, scheduler),
+        card={
+            "source": str(folder),
+            **card,
+            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        },
     )
 
 
 def save_pipeline(
     denoiser: Denoiser, folder: Path, *, card: Mapping[str, Any], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write a denoiser whose network is a UNet2DModel as a pipeline folder, with its card; `dtype` is that of the stored weights."""
-    scheduler = DDPMScheduler(
-        num_train_timesteps=len(denoiser.schedule),
-        beta_schedule="squaredcos_cap_v2",
+    """Write a denoiser whose network is a UNet2DModel as a pipeline folder, with its card.
+
+    Args:
+        denoiser: left as it is.
+        folder: made if absent; files of an earlier generator in it are replaced.
+        card: where the weights came from.
+        dtype: that of the stored weights.
+    """
+    original: Any = denoiser.network
+    network = _diffusers.UNet2DModel.from_config(dict(original.config))
+    network.load_state_dict(original.state_dict())
+    torch.nn.Module.to(network, dtype)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
+        written = Path(name)
+        _diffusers.DDPMPipeline(network, _scheduler(denoiser)).save_pretrained(written)
+        (written / CARD).write_text(json.dumps(dict(card), indent=2, default=str) + "\n")
+        for path in [path for path in written.rglob("*") if path.is_file()]:
+            target = folder / path.relative_to(written)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+
+
+def _scheduler(denoiser: Denoiser) -> Any:
+    """A DDPMScheduler of the same constants; one that is not cosine is written out."""
+    steps = len(denoiser.schedule)
+    cosine = np.allclose(denoiser.schedule.alpha_bar, Schedule.cosine(steps).alpha_bar, atol=0)
+    return _diffusers.DDPMScheduler(
+        num_train_timesteps=steps,
+        beta_schedule="squaredcos_cap_v2" if cosine else "linear",
+        trained_betas=None if cosine else denoiser.schedule.beta.tolist(),
         variance_type=denoiser.variance,
         prediction_type=denoiser.prediction,
         timestep_spacing="linspace",
     )
-    network = UNet2DModel.from_config(dict(denoiser.network.config))
-    network.load_state_dict(denoiser.network.state_dict())
-    DDPMPipeline(network.to(dtype), scheduler).save_pretrained(folder)
-    (folder / CARD).write_text(json.dumps(dict(card), indent=2, default=str) + "\n")
 
 
-def _load_network(folder: Path, config: Mapping[str, Any]) -> UNet2DModel:
+def _load_network(folder: Path, config: Mapping[str, Any]) -> Any:
+    """The UNet2DModel of a folder, every weight of which was found in it."""
     if config.get("num_class_embeds") or config.get("class_embed_type"):
         raise ValueError(
-            f"{folder} is class-conditional; allowed are unconditional networks; give one without class embeddings"
+            f"{folder} is class-conditional; allowed are unconditional networks; "
+            "give one without class embeddings"
         )
     try:
-        return UNet2DModel.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+        network, report = _diffusers.UNet2DModel.from_pretrained(
+            folder,
+            torch_dtype=torch.float32,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
         )
+        # diffusers fills a missing tensor with random numbers and only logs it.
+        for kind in ("missing_keys", "unexpected_keys"):
+            if names := sorted(report[kind]):
+                raise ValueError(f"{len(names)} {kind.replace('_', ' ')}, the first {names[0]}")
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"the weights in {folder} do not fit its config.json ({reason}); give the folder as it was saved"
+            f"the weights in {folder} do not fit its config.json ({reason}); "
+            "give the folder as it was saved"
         ) from error
+    return network
 
 
-def _image_format(network: UNet2DModel, folder: Path) -> ImageFormat:
-    channels, size = network.config["in_channels"], network.config["sample_size"]
+def _image_format(network: Mapping[str, Any], folder: Path) -> ImageFormat:
+    channels, size = network["in_channels"], network["sample_size"]
     if channels not in (1, 3):
         raise ValueError(
-            f"{folder} takes {channels} channels; allowed are 1 (grey) and 3 (RGB) pixels; a latent model does not fit"
+            f"{folder} takes {channels} channels; allowed are 1 (grey) and 3 (RGB) pixels; "
+            "a latent model does not fit"
         )
     if not isinstance(size, int):
         raise ValueError(
-            f"{folder} has sample_size {size} in config.json; write the one size in pixels of its square images there"
+            f"{folder} has sample_size {size} in config.json; "
+            "write the one size in pixels of its square images there"
         )
     return ImageFormat(channels=channels, size=size)
 
 
-def _variance(network: UNet2DModel, scheduler: Mapping[str, Any]) -> VarianceType:
-    outputs, channels = network.config["out_channels"], network.config["in_channels"]
+def _prediction(scheduler: Mapping[str, Any]) -> PredictionType:
+    kind = scheduler.get("prediction_type", "epsilon")
+    if kind not in ("epsilon", "v_prediction", "sample"):
+        raise ValueError(
+            f"prediction_type {kind!r} is unknown; allowed are epsilon, v_prediction and sample; "
+            "give a model with one of them"
+        )
+    return kind  # type: ignore[no-any-return]
+
+
+def _variance(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> VarianceType:
+    outputs, channels = network["out_channels"], network["in_channels"]
+    stated = str(scheduler.get("variance_type", "fixed_small"))
+    if stated == "learned":
+        raise ValueError(
+            "variance_type 'learned' is a variance without range; allowed are learned_range, "
+            "fixed_small and fixed_large; give a model with one of them"
+        )
     if outputs == 2 * channels:
         return "learned_range"
     if outputs != channels:
         raise ValueError(
-            f"the network makes {outputs} channels of {channels}; allowed are {channels}, or {2 * channels} with learned variance"
+            f"the network makes {outputs} channels of {channels}; allowed are {channels}, "
+            f"or {2 * channels} with learned variance; give such a model"
         )
-    return (
-        "fixed_large"
-        if str(scheduler.get("variance_type", "")).startswith("fixed_large")
-        else "fixed_small"
-    )
+    return "fixed_large" if stated.startswith("fixed_large") else "fixed_small"
 
 
 def _schedule(config: Mapping[str, Any]) -> Schedule:
     """The scheduler's betas in float64 (diffusers keeps them in float32)."""
+    if config.get("rescale_betas_zero_snr"):
+        raise ValueError(
+            "rescale_betas_zero_snr is set, whose last step leaves no signal to predict from; "
+            "allowed are schedules that end above 0; give another model"
+        )
     if config.get("trained_betas") is not None:
         return Schedule.from_betas(np.asarray(config["trained_betas"], dtype=np.float64))
     steps, name = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
@@ -127,7 +193,8 @@ def _schedule(config: Mapping[str, Any]) -> Schedule:
     if name == "scaled_linear":
         return Schedule.scaled_linear(steps, *bounds)
     raise ValueError(
-        f"beta_schedule {name!r} is unknown; allowed are linear, scaled_linear and squaredcos_cap_v2, or trained_betas"
+        f"beta_schedule {name!r} is unknown; allowed are linear, scaled_linear and "
+        "squaredcos_cap_v2, or trained_betas; write the betas out as trained_betas"
     )
 
 
@@ -144,16 +211,10 @@ def _weights_file(folder: Path) -> Path:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing; a diffusers folder has unet/config.json and scheduler/scheduler_config.json, or both files side by side"
+            f"{path} is missing; a diffusers folder has unet/config.json and "
+            "scheduler/scheduler_config.json, or both files side by side; copy it there"
         )
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
-        )
+    try:
+        return dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not JSON; give the folder as it was saved") from error

@@ -1,12 +1,9 @@
 """CelebA's own layout, from the authors' site or from Kaggle, complete or in part.
 
 `img_align_celeba/` (perhaps nested once), `list_attr_celeba.txt` or `.csv` with values 1 and -1,
-and
-`list_eval_partition.txt` or `.csv` with 0 = train, 1 = val, 2 = test. Rows whose
-image is not there are left out.
-Data sheet: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015; 202,599 images of
-10,177 people,
-40 binary attributes; for non-commercial research only;
+and `list_eval_partition.txt` or `.csv` with 0 = train, 1 = val, 2 = test. Rows whose image is not
+there are left out. Data sheet: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015;
+202,599 images of 10,177 people, 40 binary attributes; for non-commercial research only;
 https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
 """
 

@@ -46,8 +46,7 @@ def attribute_columns(table: pd.DataFrame) -> list[str]:
     """Names of the attributes, in order: the columns that are not the table's own.
 
     The table's own are `file_name`, `split`, `source`, `path`, `seed`, `sampler` and the labeler's
-    probability
-    `p_<attribute>` of an attribute that is there.
+    probability `p_<attribute>` of an attribute that is there.
 
     Raises:
         ValueError: A column left over is no attribute: it has a cell that is not 1, 0 or empty.

@@ -1,0 +1,1 @@
+"""Runnable studies, one a file; the underscored modules hold what they share."""

@@ -1,0 +1,74 @@
+"""Train a labeler on real rows: fit on train, thresholds on val, a checkpoint that `load_labeler` opens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from lightning.fabric import Fabric
+
+from classify import (
+    FitConfig,
+    attribute_scores,
+    decode_tables,
+    fit,
+    label_tensor,
+    predict,
+    save_checkpoint,
+)
+from labeling import Labeler, fit_thresholds, load_labeler
+
+__all__ = ["train_labeler"]
+
+
+def train_labeler(
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    folder: Path,
+    *,
+    config: FitConfig,
+    source: str,
+    licence: str,
+    command: str,
+    fabric: Fabric,
+    skip_bad: bool = False,
+    half: bool = False,
+) -> Labeler:
+    """Train a labeler, or load the one that stands in the folder.
+
+    Args:
+        table: real rows; train is fitted, val picks the weights and the thresholds, test is not looked at.
+        attributes: what it labels.
+        folder: of the checkpoint.
+        config: network and training.
+        source: the data, for the card.
+        licence: of the weights, for the card.
+        command: what makes it again, for the card.
+        fabric: a launched Fabric; its first process trains, the others wait.
+        skip_bad: leave out images that do not decode.
+        half: store the weights in half precision.
+    """
+    if fabric.is_global_zero and not (folder / "card.json").is_file():
+        train, val = (table[table["split"] == split] for split in ("train", "val"))
+        images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
+        train, val = images.usable(train), images.usable(val)
+        result = fit(
+            train, val, attributes, config, images=images, folder=folder, device=fabric.device, label="labeler"
+        )
+        probabilities = predict(result.module, images.pixels[images.rows(val)], device=fabric.device)
+        labels = label_tensor(val, attributes)
+        thresholds = fit_thresholds(probabilities.numpy(), labels.numpy(), attributes)
+        scores = attribute_scores(probabilities, labels, attributes, split="val", thresholds=thresholds)
+        save_checkpoint(
+            folder,
+            result.module,
+            source=source,
+            licence=licence,
+            command=command,
+            thresholds=thresholds,
+            scores=scores,
+            half=half,
+        )
+    fabric.barrier()
+    return load_labeler(folder)

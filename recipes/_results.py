@@ -1,0 +1,131 @@
+"""What a run tells: the printed table, the CSV files and the report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+
+import numpy as np
+import pandas as pd
+
+from classify import compare, count_scored, summarise
+from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
+from labeling import label_probabilities, label_quality
+from recipes._chain import ARMS, Chain, write_csv
+
+__all__ = ["format_summary", "tell"]
+
+_PACKAGES = ("torch", "torchvision", "lightning", "diffusers", "torchmetrics", "lpips")
+_SHOWN = 64
+"""Samples of each arm in the report."""
+
+
+def tell(
+    chain: Chain,
+    title: str,
+    synthetic: Mapping[str, pd.DataFrame],
+    scores: pd.DataFrame,
+    *,
+    reference: bool = False,
+) -> pd.DataFrame:
+    """Write `scores.csv`, `summary.csv`, `comparison.csv` and `report.html`; print the table.
+
+    Args:
+        chain: the run.
+        title: the report's heading.
+        synthetic: arm -> its labelled table.
+        scores: tidy scores of the study.
+        reference: show the paper's figures beside.
+
+    Returns:
+        The summary: `arm, metric, mean, low, high, n_seeds`.
+    """
+    summary = summarise(scores)
+    comparisons = pd.concat([compare(scores, base) for base in ("real", "plain")])
+    quality, labelled_test = _label_quality(chain)
+    report = Report(
+        title=title,
+        summary=summary,
+        scores=scores,
+        n_scored=count_scored(scores),
+        n_attributes=len(chain.attributes),
+        comparisons=comparisons,
+        reference=PAPER_REFERENCE if reference else None,
+        samples={arm: list(table["path"].head(_SHOWN)) for arm, table in synthetic.items()},
+        prevalence=_prevalence(chain, synthetic),
+        rarity=_rarity(chain, synthetic, labelled_test),
+        label_quality=quality,
+        settings=chain.config.record(),
+        cards={"generator": chain.denoiser.card, "labeler": asdict(chain.labeler.card)},
+        versions={"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+        notes=chain.notes,
+    )
+    if chain.fabric.is_global_zero:
+        out = chain.config.out
+        write_csv(out / "scores.csv", scores)
+        write_csv(out / "summary.csv", summary)
+        write_csv(out / "comparison.csv", comparisons)
+        write_report(out / "report.html", report)
+    chain.say(format_summary(summary, report.n_scored, report.n_attributes))
+    for verdict in verdicts(comparisons, "minority"):
+        interval = f"[{verdict.low:+.3f}, {verdict.high:+.3f}]"
+        chain.say(
+            f"minority - {verdict.baseline}: F1 {verdict.difference:+.3f} {interval}, {verdict.word}"
+        )
+    chain.say(f"Report: {chain.config.out / 'report.html'}")
+    return summary
+
+
+def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:
+    """The paper's table as text: macro F1, precision and recall by arm, with 95 % intervals."""
+    seeds = int(summary["n_seeds"].max())
+    lines = [
+        f"Mean over {scored} of {attributes} attributes, real test images, {seeds} seeds "
+        "(95 % interval over seeds)",
+        f"{'':<10}" + "".join(f"{name:<24}" for name in ("F1", "precision", "recall")),
+    ]
+    for arm, rows in summary.groupby("arm", sort=False):
+        by_metric = rows.set_index("metric")
+        cells = [_cell(by_metric.loc[metric]) for metric in ("f1", "precision", "recall")]
+        lines.append(f"{arm:<10}" + "".join(f"{cell:<24}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _cell(row: pd.Series) -> str:
+    if np.isnan(row["low"]):
+        return f"{row['mean']:.3f}"
+    return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _label_quality(chain: Chain) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The labeler's own scores on real test rows, and those rows with its labels."""
+    test = chain.table[chain.table["split"] == "test"]
+    probabilities = label_probabilities(test, chain.labeler, fabric=chain.fabric)
+    p = pd.DataFrame(probabilities, index=test.index, columns=list(chain.labeler.attributes))
+    known = [name for name in chain.attributes if name in p.columns]
+    thresholds = {name: chain.labeler.thresholds[name] for name in known}
+    quality = label_quality(test[known].to_numpy(float), p[known].to_numpy(), thresholds)
+    return quality, test.assign(**(p[known] >= pd.Series(thresholds)).astype(float))
+
+
+def _prevalence(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Share of positives by attribute: real train labels, and each arm's pseudo-labels."""
+    names = list(chain.attributes)
+    real = chain.table.loc[chain.table["split"] == "train", names].mean()
+    shares = {"real": real, **{arm: synthetic[arm][names].mean() for arm in ARMS}}
+    return pd.DataFrame(shares).rename_axis("attribute")
+
+
+def _rarity(
+    chain: Chain, synthetic: Mapping[str, pd.DataFrame], labelled_test: pd.DataFrame
+) -> pd.DataFrame | None:
+    """Mean log-probability of each set's attributes under the known distribution."""
+    if chain.log_probability is None:
+        return None
+    test = chain.table[chain.table["split"] == "test"]
+    sets = {"real test, true labels": test, "real test, the labeler's labels": labelled_test}
+    sets |= {f"{arm}, the labeler's labels": synthetic[arm] for arm in ARMS}
+    rows = {name: (float(chain.log_probability(t).mean()), len(t)) for name, t in sets.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean_log_probability", "n"])

@@ -1,0 +1,63 @@
+"""Train a labeler on the real rows of a table: the "off-the-shelf" classifier of the chain, made by yourself.
+
+    python recipes/train_labeler.py DATA --out FOLDER [--train.architecture resnet34 ...]
+
+Fits on train, picks weights and F1-optimal thresholds on val, and writes `model.safetensors` and `card.json`, which
+`--labeler FOLDER` of the other recipes and `labeling.load_labeler` take. The shipped one for avatars was made by
+
+    python -m classify.datasets.avatars runs/labeler_pool --pool LABELER --train 20000 --val 2000 --test 0
+    python recipes/train_labeler.py runs/labeler_pool --out labeling/weights/avatars --train.architecture shufflenet_v2_x1_0 \
+        --train.image_size 64 --train.epochs 12 --train.batch_size 128 --train.lr 0.004 --train.rounds 6
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from lightning.fabric import Fabric
+
+from classify import FitConfig, attribute_columns, labelled_attributes, load_table
+from labeling import Labeler
+from recipes._labeler import train_labeler
+from recipes._settings import run
+
+
+def main(arguments: Sequence[str] | None = None) -> Labeler:
+    """Train it; see the module's text."""
+    parser = ArgumentParser(description="Train a labeler on the real rows of a table.")
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
+    parser.add_argument("data", type=Path, help="CelebA's folder, or a folder with metadata.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--attributes", type=list[str] | None, default=None, help="columns to learn; all by default")
+    parser.add_argument("--licence", type=str, default="as the data's", help="of the weights, for the card")
+    parser.add_argument("--skip_bad", action="store_true", help="leave out images that do not decode")
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
+    parser.add_class_arguments(FitConfig, "train")
+    options = parser.instantiate(parser.parse_args(arguments))
+    table = load_table(options.data, options.attributes)
+    attributes = labelled_attributes(table, options.attributes or attribute_columns(table))
+    fabric = Fabric(devices=1)
+    fabric.launch()
+    labeler = train_labeler(
+        table,
+        attributes,
+        options.out,
+        config=options.train,
+        source=str(options.data),
+        licence=options.licence,
+        command=shlex.join(["python", *sys.argv]),
+        fabric=fabric,
+        skip_bad=options.skip_bad,
+        half=options.half,
+    )
+    mean = sum(row["f1"] or 0.0 for row in (labeler.card.scores or {}).values()) / len(attributes)
+    print(f"{options.out}: macro F1 {mean:.3f} on val over {len(attributes)} attributes")
+    return labeler
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,125 @@
+"""Small exact or counted denoisers that the tests of `augment` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from augment import Denoiser, ImageFormat, Schedule
+from augment.denoiser import VarianceType
+
+
+class GaussianMixture(nn.Module):
+    """The exact noise prediction for images drawn from sum_k weight_k N(mean_k, std^2 I).
+
+    x_t is then a mixture with means sqrt(alpha_bar) mean_k and variance alpha_bar std^2 + 1 -
+    alpha_bar, from which E[x_0 | x_t], and so eps, follows in closed form.
+    """
+
+    def __init__(
+        self, schedule: Schedule, means: Sequence[float], weights: Sequence[float], std: float
+    ) -> None:
+        super().__init__()
+        self.alpha_bar = torch.tensor(schedule.alpha_bar)
+        self.means, self.log_weights, self.std = means, np.log(weights), std
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        alpha_bar = self.alpha_bar[t].reshape(-1, 1, 1, 1).float()
+        signal, variance = alpha_bar.sqrt(), alpha_bar * self.std**2 + 1 - alpha_bar
+        logits, estimates = [], []
+        for mean, log_weight in zip(self.means, self.log_weights, strict=True):
+            away = x - signal * mean
+            logits.append(log_weight - (away.square() / (2 * variance)).sum(dim=(1, 2, 3)))
+            estimates.append(mean + signal * self.std**2 / variance * away)
+        shares = torch.stack(logits).softmax(dim=0)[..., None, None, None]
+        x0 = (shares * torch.stack(estimates)).sum(dim=0)
+        return (x - signal * x0) / (1 - alpha_bar).sqrt()
+
+
+class OptimalVariance(nn.Module):
+    """The exact network for N(mean, std^2 I), with the variance that makes each reverse step exact.
+
+    x_{i-1} given x_i is Gaussian, with variance beta~ + k^2 Var[x_0 | x_i], where k is the
+    posterior mean's weight on x_0. v says so for the steps of one respaced schedule.
+    """
+
+    def __init__(self, full: Schedule, steps: int, mean: float, std: float) -> None:
+        super().__init__()
+        self.eps = GaussianMixture(full, [mean], [1.0], std)
+        kept = full.respaced(steps)
+        before, now, beta = kept.alpha_bar_previous, kept.alpha_bar, kept.beta
+        of_x0 = std**2 * (1 - now) / (now * std**2 + 1 - now)
+        exact = beta * (1 - before) / (1 - now) + (beta * before**0.5 / (1 - now)) ** 2 * of_x0
+        low, high = kept.posterior_log_variance, np.log(beta)
+        self.v = np.zeros(len(full))
+        self.v[kept.timesteps[1:]] = (2 * (np.log(exact) - low) / (high - low) - 1)[1:]
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        v = torch.full_like(x, float(self.v[int(t[0])]))
+        return torch.cat([self.eps(x, t), v], dim=1)
+
+
+class TinyNetwork(nn.Module):
+    """A random, smooth convolutional network that knows the time and counts its calls."""
+
+    def __init__(self, channels: int = 3, outputs: int | None = None, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.first = nn.Conv2d(channels, 8, 3, padding=1)
+            self.time = nn.Linear(1, 8)
+            self.last = nn.Conv2d(8, outputs or channels, 3, padding=1)
+        self.forwards = self.backwards = 0
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.forwards += 1
+        hidden = self.first(x) + self.time(t.float().unsqueeze(1) / 1000)[..., None, None]
+        output: Tensor = self.last(torch.tanh(hidden))
+        if output.requires_grad:
+            output.register_hook(self._count)
+        return output
+
+    def _count(self, gradient: Tensor) -> None:
+        self.backwards += 1
+
+
+def mixture_denoiser(
+    means: Sequence[float] = (0.5, -0.5), weights: Sequence[float] = (0.9, 0.1), std: float = 0.15
+) -> Denoiser:
+    """Grey images of 4 x 4 pixels around two grey levels, the second of them rare."""
+    schedule = Schedule.cosine()
+    network = GaussianMixture(schedule, means, weights, std)
+    return Denoiser(network, schedule, ImageFormat(channels=1, size=4))
+
+
+def tiny_denoiser(variance: VarianceType = "learned_range", channels: int = 3) -> Denoiser:
+    """A random network on 8 x 8 pixels, whose `network` counts its calls."""
+    outputs = 2 * channels if variance == "learned_range" else channels
+    return Denoiser(
+        TinyNetwork(channels, outputs),
+        Schedule.cosine(),
+        ImageFormat(channels=channels, size=8),
+        variance=variance,
+    )
+
+
+def tiny_unet(channels: int = 3, outputs: int | None = None, **changes: object) -> UNet2DModel:
+    """A random UNet2DModel on 8 x 8 pixels."""
+    config: dict[str, object] = {
+        "sample_size": 8,
+        "in_channels": channels,
+        "out_channels": outputs or channels,
+        "layers_per_block": 1,
+        "block_out_channels": (8, 8),
+        "down_block_types": ("DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D"),
+        "attention_head_dim": 8,
+        "norm_num_groups": 4,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return UNet2DModel(**config | changes)

@@ -1,0 +1,210 @@
+"""Training a generator: a folder comes out, a stopped run goes on, bad input is one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import DDPMPipeline
+from PIL import Image
+from torch import Tensor
+
+from augment import load_denoiser, sample
+from augment.train import GeneratorTraining, NetworkConfig, TrainConfig, main, train
+
+NETWORK = NetworkConfig(size=8, widths=(8, 8), attention_levels=(1,))
+TRAINING = TrainConfig(steps=4, batch_size=3, sample_every=4, checkpoint_every=2, ema=0.5)
+
+pytestmark = [
+    # Lightning's own: it calls a deprecated class of torch, and gives tips.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:.*resumed from the checkpoint ended.*"),
+]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in range(8):
+        pixels = rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def _train(images: Path, out: Path, **changes: object) -> Path:
+    options: dict[str, object] = {"network": NETWORK, "training": TRAINING}
+    return train(images, out=out, accelerator="cpu", devices=1, **options | changes)  # type: ignore[arg-type]
+
+
+def _count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    taken: list[int] = []
+    step = GeneratorTraining.training_step
+
+    def counted(self: GeneratorTraining, batch: Tensor, batch_index: int) -> Tensor:
+        taken.append(self.trainer.global_step)
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(GeneratorTraining, "training_step", counted)
+    return taken
+
+
+def test_the_folder_that_comes_out_is_a_generator_for_us_and_for_diffusers(
+    images: Path, tmp_path: Path
+) -> None:
+    folder = _train(images, tmp_path / "out")
+    assert folder == tmp_path / "out" / "generator"
+    denoiser = load_denoiser(folder)
+    assert (denoiser.variance, denoiser.image.shape) == ("learned_range", (3, 8, 8))
+    assert len(denoiser.schedule) == 1000
+    assert sample(denoiser, [0, 1], steps=3).shape == (2, 3, 8, 8)
+    assert DDPMPipeline.from_pretrained(folder).unet.config["out_channels"] == 6
+    assert denoiser.card["images"] == 8
+    assert denoiser.card["training"]["steps"] == 4
+    with Image.open(tmp_path / "out" / "samples" / "0000004.png") as picture:
+        assert picture.size == (8 * 10 + 2, 8 * 10 + 2)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "checkpoints",
+        "generator",
+        "logs",
+        "samples",
+    }
+
+
+def test_training_is_reproduced_by_its_seed(images: Path, tmp_path: Path) -> None:
+    first, again = (load_denoiser(_train(images, tmp_path / name)) for name in "ab")
+    other = load_denoiser(
+        _train(images, tmp_path / "c", training=TrainConfig(**{**vars(TRAINING), "seed": 1}))
+    )
+    assert first.card["sha256"] == again.card["sha256"] != other.card["sha256"]
+
+
+def test_the_saved_weights_are_the_moving_average(images: Path, tmp_path: Path) -> None:
+    folder = _train(images, tmp_path / "out")
+    state = torch.load(tmp_path / "out/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    saved = load_denoiser(folder).network.state_dict()
+    average = {k.removeprefix("average.module."): v for k, v in state.items() if "average.m" in k}
+    assert saved.keys() == average.keys()
+    assert all(torch.equal(saved[key], average[key]) for key in saved)
+    assert any(not torch.equal(saved[key], state[f"network.{key}"]) for key in saved)
+
+
+def test_a_stopped_run_takes_only_the_steps_that_remain(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = _count_steps(monkeypatch)
+
+    def stop(self: GeneratorTraining, *_: object) -> None:
+        if self.trainer.global_step == 3:
+            raise KeyError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneratorTraining, "on_train_batch_end", stop)
+        with pytest.raises(KeyError, match="power cut"):
+            _train(images, tmp_path / "out")
+    assert not (tmp_path / "out" / "generator").exists()
+    assert taken == [0, 1, 2]
+    _train(images, tmp_path / "out")
+    assert taken == [0, 1, 2, 2, 3]  # From the checkpoint of step 2.
+    before = load_denoiser(tmp_path / "out" / "generator").card["sha256"]
+    _train(images, tmp_path / "out")
+    assert taken == [0, 1, 2, 2, 3]
+    logs = [tmp_path / "out" / "logs" / f"version_{run}" for run in range(2)]
+    assert all(log.is_dir() for log in logs)  # One run's log does not delete another's.
+    assert load_denoiser(tmp_path / "out" / "generator").card["sha256"] == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training": TrainConfig(**{**vars(TRAINING), "steps": 6})},
+        {"network": NetworkConfig(size=8, widths=(8, 16), attention_levels=())},
+    ],
+)
+def test_other_settings_in_the_same_folder_are_refused(
+    images: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    _train(images, tmp_path / "out")
+    before = (tmp_path / "out" / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(ValueError, match=r"give the same settings or another --out$") as refusal:
+        _train(images, tmp_path / "out", **change)
+    assert "\n" not in str(refusal.value)
+    assert (tmp_path / "out" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_grey_images_of_a_tables_train_rows(images: Path, tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(8)]
+    table = pd.DataFrame({"file_name": names, "split": ["train"] * 6 + ["val", "test"]})
+    table.to_csv(images / "metadata.csv", index=False)
+    network = NetworkConfig(size=8, channels=1, widths=(8, 8), attention_levels=())
+    denoiser = load_denoiser(_train(images, tmp_path / "out", network=network))
+    assert denoiser.image.shape == (1, 8, 8)
+    assert denoiser.card["images"] == 6
+
+
+def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
+    module = GeneratorTraining(NETWORK, TrainConfig(steps=1000))
+    factors = [module._lr_factor(step) for step in range(1001)]
+    assert factors[0] == pytest.approx(0.01)
+    assert factors[99] == factors[100] == 1.0
+    assert factors[550] == pytest.approx(0.5)
+    assert factors[1000] == pytest.approx(0.0)
+    assert all(0 < factor <= 1 for factor in factors[:1000])
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (NetworkConfig, {"size": 30}, "network.size is 30; 4 widths .*; give a multiple of 8$"),
+        (NetworkConfig, {"channels": 4}, "network.channels is 4; allowed are 1 .*grey.* and 3"),
+        (NetworkConfig, {"widths": (8, 12)}, "network.widths are .8, 12.; .*multiples of 8$"),
+        (TrainConfig, {"steps": 0}, "training.steps is 0; give at least 1$"),
+        (TrainConfig, {"batch_size": 0}, "training.batch_size is 0; give at least 1$"),
+        (TrainConfig, {"ema": 1.0}, r"training.ema is 1.0; allowed is \[0, 1\)"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(
+    kind: type[NetworkConfig] | type[TrainConfig], settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        kind(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required"),
+        (["--out", "OUT", "--training.ema", "2"], "training.ema is 2.0"),
+        (["--out", "OUT", "--nonsense", "2"], "nonsense"),
+        (["--out", "OUT"], "is not a folder; give a folder of images"),
+    ],
+)
+def test_the_command_line_prints_bad_input_as_one_line(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "none"), *(a.replace("OUT", str(tmp_path)) for a in arguments)])
+    text = str(ended.value)
+    assert text.startswith("error: ")
+    assert message in text
+    assert "\n" not in text
+
+
+def test_the_command_itself_ends_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "augment.train", str(tmp_path / "none"), "--out", "x"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        f"error: {tmp_path / 'none'} is not a folder; "
+        "give a folder of images, with or without a metadata.csv"
+    ]
