@@ -14,87 +14,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import diffusers
 import torch
 from jsonargparse import ArgumentError, auto_cli
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from torchvision.utils import save_image
 
 from augment.denoiser import Denoiser, ImageFormat
 from augment.image_files import ImageFiles, find_images
 from augment.loss import hybrid_loss
+from augment.network import NetworkConfig
 from augment.pretrained.diffusers_folder import save_pipeline
 from augment.sampler import sample
 from augment.schedule import Schedule
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
-_diffusers: Any = diffusers
-"""Its classes are hardly typed."""
-
-__all__ = ["GeneratorTraining", "NetworkConfig", "TrainConfig", "train"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """The U-Net to train."""
-
-    size: int = 32
-    """Image height and width in pixels; divisible by 2 once a level below the first."""
-    channels: int = 3
-    """1 (grey) or 3 (RGB)."""
-    widths: tuple[int, ...] = (16, 32, 64, 96)
-    """Channels of each resolution level, from the image's own downwards; multiples of 8."""
-    attention_levels: tuple[int, ...] = (2,)
-    """Levels that have self-attention, 0 being the image's own resolution."""
-    blocks: int = 1
-    """Residual blocks a level."""
-
-    def __post_init__(self) -> None:
-        divisor = 2 ** (len(self.widths) - 1)
-        if self.size % divisor:
-            raise ValueError(
-                f"network.size is {self.size}; {len(self.widths)} widths halve it to a fraction; "
-                f"give a multiple of {divisor}"
-            )
-        if self.channels not in (1, 3):
-            raise ValueError(
-                f"network.channels is {self.channels}; allowed are 1 (grey) and 3 (RGB)"
-            )
-        if any(width % 8 for width in self.widths):
-            raise ValueError(
-                f"network.widths are {self.widths}; group normalisation needs multiples of 8"
-            )
-
-    def build(self) -> nn.Module:
-        """The network with random weights, a UNet2DModel.
-
-        Its output has twice the image's channels: noise, then variance weights.
-        """
-        attention = [level in self.attention_levels for level in range(len(self.widths))]
-        network: nn.Module = _diffusers.UNet2DModel(
-            sample_size=self.size,
-            in_channels=self.channels,
-            out_channels=2 * self.channels,
-            layers_per_block=self.blocks,
-            block_out_channels=self.widths,
-            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
-            up_block_types=tuple(
-                "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)
-            ),
-            attention_head_dim=min(32, self.widths[-1]),
-            norm_num_groups=8,
-            # Without it, diffusers leaves the middle attention unnormalised under scale-shift.
-            attn_norm_num_groups=8,
-            resnet_time_scale_shift="scale_shift",
-        )
-        return network
+__all__ = ["GeneratorTraining", "TrainConfig", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +49,7 @@ class TrainConfig:
     lr: float = 1e-3
     """AdamW's peak learning rate: linear warm-up over the first 200 steps, then cosine to 0."""
     ema: float = 0.999
-    """Decay of the weights' exponential moving average, which is what is saved."""
+    """Longest memory of the moving average of the weights, which is what is saved."""
     flip: bool = True
     """Mirror half of the images; turn it off where left and right differ in meaning."""
     sample_every: int = 1000
@@ -137,7 +78,7 @@ class GeneratorTraining(LightningModule):
         self.config = config
         self.image = ImageFormat(channels=network.channels, size=network.size)
         self.network = network.build()
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, avg_fn=self._moved)
         self.schedule = Schedule.cosine()
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:
@@ -156,6 +97,11 @@ class GeneratorTraining(LightningModule):
         super().optimizer_step(*args, **kwargs)
         # Here, because a module's `on_train_batch_end` comes after the checkpoint is written.
         self.average.update_parameters(self.network)
+
+    def _moved(self, average: Tensor, current: Tensor, updates: Tensor) -> Tensor:
+        """The average after one more step. It starts short, or the random weights would stay in it."""
+        decay = min(self.config.ema, (1 + int(updates)) / (10 + int(updates)))
+        return average.lerp(current, 1 - decay)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(

@@ -6,160 +6,50 @@ a run that was stopped.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
-from lightning.fabric import Fabric
-from numpy.typing import NDArray
-from PIL import Image
 
-from augment import L2, LPIPS, Denoiser, FeatureDistance, SelfGuidance, load_denoiser
-from augment import generate as generate_images
-from augment import merge as merge_tables
-from augment.distance import Distance
-from classify import (
-    FitConfig,
-    attribute_columns,
-    check_learnable,
-    decode_tables,
-    labelled_attributes,
-    run_study,
-)
-from labeling import Labeler, load_labeler, pseudo_label
-from recipes._labeler import train_labeler
-from recipes._settings import DistanceName, RunConfig, claim
+from augment import generate, merge
+from classify import run_study
+from labeling import pseudo_label
+from recipes._prepare import ARMS, Chain, launch, prepare
+from recipes._preview import preview
+from recipes._results import tell, write_csv
 
-__all__ = ["ARMS", "Chain", "LogProbability", "generate", "launch", "merge", "prepare", "train"]
-
-ARMS = ("plain", "minority")
-"""The synthetic arms: ordinary ancestral samples, and self-guided ones of the same seeds."""
-
-LogProbability = Callable[[pd.DataFrame], NDArray[np.float64]]
-"""Exact log-probability (nats) of each row's attributes, where the distribution is known."""
+__all__ = ["launch", "prepare", "run_chain"]
 
 
-@dataclass(kw_only=True)
-class Chain:
-    """What the stages share; every part of it has been checked."""
-
-    config: RunConfig
-    fabric: Fabric
-    table: pd.DataFrame
-    """Real rows of all three splits, with `path`."""
-    attributes: Sequence[str]
-    """What is learned: those with a label somewhere."""
-    denoiser: Denoiser
-    labeler: Labeler
-    log_probability: LogProbability | None = None
-    notes: list[str] = field(default_factory=list)
-    """What the report should say besides the figures; a sentence each."""
-
-    @property
-    def fit_config(self) -> FitConfig:
-        """The classifier's, on the generator's image size if no other was asked for."""
-        size = self.config.image_size or self.denoiser.image.size
-        return replace(self.config.train, image_size=size, precision=self.config.precision)
-
-    @property
-    def guidance(self) -> SelfGuidance:
-        """The minority arm's."""
-        g = self.config.guidance
-        distance = _distance(g.distance, self.labeler)
-        return SelfGuidance(scale=g.scale, every=g.every, perturb=g.perturb, distance=distance)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Announce a stage, and note how long it took."""
-        self.say(f"{name} ...")
-        started = time.perf_counter()
-        yield
-        self.notes.append(f"{name}: {time.perf_counter() - started:.0f} s in this session.")
-
-    def say(self, text: str) -> None:
-        """Print once, however many processes there are."""
-        if self.fabric.is_global_zero:
-            print(text, flush=True)
-
-
-def launch(config: RunConfig) -> Fabric:
-    """Lightning Fabric on the devices asked for, launched."""
-    fabric = Fabric(devices=config.devices, num_nodes=config.num_nodes, precision=config.precision)
-    fabric.launch()
-    return fabric
-
-
-def prepare(
-    config: RunConfig,
-    table: pd.DataFrame,
-    fabric: Fabric,
-    *,
-    source: str,
-    log_probability: LogProbability | None = None,
-) -> Chain:
-    """Check everything that could stop the run before any work is done, and load the models.
+def run_chain(chain: Chain, title: str, *, reference: bool = False) -> pd.DataFrame | None:
+    """Run everything, or only the preview if that was asked for.
 
     Args:
-        config: the settings.
-        table: the real images.
-        fabric: launched.
-        source: what the images are, for the card of a labeler trained on them.
-        log_probability: of their attributes, where known.
+        chain: from `prepare`.
+        title: the report's heading.
+        reference: show the paper's figures for CelebA beside.
 
-    Raises:
-        ValueError: an input that does not fit, or another run in `out`; one line.
-        FileNotFoundError: a file that is missing.
+    Returns:
+        The summary, also printed and written: columns `arm, metric, mean, low, high, n_seeds`; None
+        for a preview.
     """
-    attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
-    check_learnable(table, attributes)
-    denoiser = load_denoiser(config.generator)
-    if config.sampler.steps > len(denoiser.schedule):
-        denoiser.schedule.respaced(config.sampler.steps)  # says what is allowed
-    _check_fit(table, denoiser, config.generator)
-    labeler = None if config.labeler == "train" else load_labeler(config.labeler)
-    if config.guidance.distance == "lpips":
-        LPIPS()
-    with fabric.rank_zero_first():
-        if not config.preview:
-            claim(config)
-        images = decode_tables([table], denoiser.image.size, skip_bad=config.skip_bad)
-    table = images.usable(table)
-    check_learnable(table, attributes)
-    if labeler is None:
-        size = config.image_size or denoiser.image.size
-        labeler = train_labeler(
-            table,
-            attributes,
-            config.out / "labeler",
-            config=replace(config.train, architecture="resnet34", image_size=size),
-            source=f"the real train split of {source}",
-            licence="as the data's",
-            command="--labeler train",
-            fabric=fabric,
-        )
-    return Chain(
-        config=config,
-        fabric=fabric,
-        table=table,
-        attributes=attributes,
-        denoiser=denoiser,
-        labeler=labeler,
-        log_probability=log_probability,
-    )
+    if chain.config.preview:
+        preview(chain)
+        return None
+    with chain.stage("Generating and labelling"):
+        synthetic = {arm: _generate(chain, arm) for arm in ARMS}
+    with chain.stage("Training the classifiers"):
+        scores = _train(chain, synthetic)
+    return tell(chain, title, synthetic, scores, reference=reference)
 
 
-def generate(chain: Chain, arm: str) -> pd.DataFrame:
+def _generate(chain: Chain, arm: str) -> pd.DataFrame:
     """Generate and label one synthetic arm: `synthetic/<arm>/<seed>.png` and its `metadata.csv`."""
     config = chain.config
     folder = config.out / "synthetic" / arm
     record = config.record()["guidance"] if arm == "minority" else None
     if record and record["distance"] == "features":
         record["network"] = config.labeler
-    table = generate_images(
+    table = generate(
         chain.denoiser,
         range(config.num_synthetic),
         folder,
@@ -174,16 +64,11 @@ def generate(chain: Chain, arm: str) -> pd.DataFrame:
     return table
 
 
-def merge(chain: Chain, synthetic: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The three training tables: real, and real with each synthetic set."""
-    added = {arm: merge_tables(chain.table, table) for arm, table in synthetic.items()}
-    return {"real": chain.table, **added}
-
-
-def train(chain: Chain, arms: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Fit every arm with every seed; tidy scores `arm, seed, split, attribute, metric, value`."""
+def _train(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Fit each arm with each seed: real, and real merged with each synthetic set."""
+    arms = {arm: merge(chain.table, table) for arm, table in synthetic.items()}
     return run_study(
-        arms,
+        {"real": chain.table, **arms},
         chain.attributes,
         chain.fit_config,
         seeds=chain.config.study.seeds,
@@ -192,39 +77,3 @@ def train(chain: Chain, arms: dict[str, pd.DataFrame]) -> pd.DataFrame:
         cache=chain.config.out / "cache",
         skip_bad=chain.config.skip_bad,
     )
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table in one piece: whoever reads it never sees half of it."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    table.to_csv(temporary, index=False)
-    temporary.replace(path)
-
-
-def _distance(name: DistanceName, labeler: Labeler) -> Distance:
-    if name == "lpips":
-        return LPIPS()
-    if name == "l2":
-        return L2()
-    return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
-
-
-def _check_fit(table: pd.DataFrame, denoiser: Denoiser, source: str) -> None:
-    """Refuse a generator whose images could be told from the real ones by channels or sharpness."""
-    path = next(iter(table["path"]))
-    try:
-        with Image.open(path) as image:
-            channels, size = (1 if image.mode in ("1", "L", "LA") else 3), min(image.size)
-    except OSError:
-        return  # reported with all others when they are decoded
-    if channels != denoiser.image.channels:
-        kinds = {1: "grey", 3: "colour"}
-        raise ValueError(
-            f"generator {source} makes {kinds[denoiser.image.channels]} images, the real ones are "
-            f"{kinds[channels]} ({path}); give a generator trained on such images, or convert them"
-        )
-    if size < denoiser.image.size:
-        raise ValueError(
-            f"generator {source} makes images of {denoiser.image.size} px, the real ones have "
-            f"{size} px ({path}); give a generator of at most {size} px"
-        )

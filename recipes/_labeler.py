@@ -54,12 +54,23 @@ def train_labeler(
         images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
         train, val = images.usable(train), images.usable(val)
         result = fit(
-            train, val, attributes, config, images=images, folder=folder, device=fabric.device, label="labeler"
+            train,
+            val,
+            attributes,
+            config,
+            images=images,
+            folder=folder,
+            device=fabric.device,
+            label="labeler",
         )
-        probabilities = predict(result.module, images.pixels[images.rows(val)], device=fabric.device)
+        probabilities = predict(
+            result.module, images.pixels[images.rows(val)], device=fabric.device
+        )
         labels = label_tensor(val, attributes)
         thresholds = fit_thresholds(probabilities.numpy(), labels.numpy(), attributes)
-        scores = attribute_scores(probabilities, labels, attributes, split="val", thresholds=thresholds)
+        scores = attribute_scores(
+            probabilities, labels, attributes, split="val", thresholds=thresholds
+        )
         save_checkpoint(
             folder,
             result.module,

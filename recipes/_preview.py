@@ -15,7 +15,7 @@ from torchvision.utils import make_grid
 
 from augment import sample
 from classify import decode_tables, fit
-from recipes._chain import ARMS, Chain
+from recipes._prepare import ARMS, Chain
 
 __all__ = ["preview"]
 
@@ -63,11 +63,20 @@ def preview(chain: Chain) -> None:
 def _seconds_a_fit(chain: Chain) -> float:
     """From a few steps on a few batches of the real images, at the settings of the run."""
     config, table = chain.fit_config, chain.table
-    rows = [table[table["split"] == s].head(_FIT_STEPS * config.batch_size) for s in ("train", "val")]
+    rows = [
+        table[table["split"] == s].head(_FIT_STEPS * config.batch_size) for s in ("train", "val")
+    ]
     images = decode_tables(rows, config.image_size)
     learnable = [name for name in chain.attributes if (rows[0][name] == 1).any()]
     started = time.perf_counter()
-    fit(*rows, learnable, replace(config, rounds=1), steps=_FIT_STEPS, images=images, label="preview")
+    fit(
+        *rows,
+        learnable,
+        replace(config, rounds=1),
+        steps=_FIT_STEPS,
+        images=images,
+        label="preview",
+    )
     per_step = (time.perf_counter() - started) / _FIT_STEPS
     return per_step * config.steps(int((table["split"] == "train").sum()))
 

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,9 @@ import pandas as pd
 from classify import compare, count_scored, summarise
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
 from labeling import label_probabilities, label_quality
-from recipes._chain import ARMS, Chain, write_csv
+from recipes._prepare import ARMS, Chain
 
-__all__ = ["format_summary", "tell"]
+__all__ = ["format_summary", "tell", "write_csv"]
 
 _PACKAGES = ("torch", "torchvision", "lightning", "diffusers", "torchmetrics", "lpips")
 _SHOWN = 64
@@ -76,6 +77,13 @@ def tell(
         )
     chain.say(f"Report: {chain.config.out / 'report.html'}")
     return summary
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table in one piece: whoever reads it never sees half of it."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    table.to_csv(temporary, index=False)
+    temporary.replace(path)
 
 
 def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:

@@ -6,6 +6,7 @@ The configuration of each part is the part's own dataclass; here they only meet.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,13 +19,24 @@ from augment import SamplerConfig, SelfGuidanceConfig
 from classify import FitConfig
 from classify.config import Precision
 
-__all__ = ["GuidanceConfig", "RunConfig", "StudyConfig", "claim", "fit_settings", "parse", "run"]
+__all__ = [
+    "GuidanceConfig",
+    "RunConfig",
+    "StudyConfig",
+    "check_claim",
+    "claim",
+    "fit_settings",
+    "parse",
+    "run",
+]
 
 DistanceName = Literal["lpips", "l2", "features"]
 Preset = Literal["demo", "paper"]
 
 _CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview"})
 """Settings that do not change the results: another value continues the same run."""
+_RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
+"""Files that a run writes last, over those of its own earlier session."""
 _SWITCHES = {
     "skip_bad": "leave out images that do not decode instead of stopping at the first",
     "preview": "show 16 images an arm, estimate time, memory and disk of the whole run, and stop",
@@ -97,6 +109,8 @@ class RunConfig:
             raise ValueError(f"num_synthetic is {self.num_synthetic}; give at least 1 image an arm")
         if self.image_size is not None and self.image_size < 8:
             raise ValueError(f"image_size is {self.image_size}; give at least 8 pixels")
+        if twice := [n for n, count in Counter(self.attributes or ()).items() if count > 1]:
+            raise ValueError(f"attributes name {twice[0]} twice; name each column once")
 
     def record(self) -> dict[str, Any]:
         """The settings as plain values, for YAML; `--config` reads them back."""
@@ -167,26 +181,48 @@ def run(main: Callable[[], object]) -> None:
 
 
 def claim(config: RunConfig) -> None:
-    """Write `config.yaml` into the run's folder, or check that the run found there has the same settings.
+    """Write `config.yaml` into the run's folder, unless the same run stands there.
 
     Raises:
-        ValueError: another run stands there; the first setting that differs is named.
+        ValueError: see `check_claim`.
     """
+    check_claim(config)
+    path = config.out / "config.yaml"
+    if not path.is_file():
+        config.out.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(yaml.safe_dump(config.record(), sort_keys=False), encoding="utf-8")
+        temporary.replace(path)
+
+
+def check_claim(config: RunConfig) -> None:
+    """Check that the run's folder is free or holds a run with the same settings; write nothing.
+
+    Raises:
+        ValueError: another run stands there, and the first setting that differs is named; or
+            something that is no run of ours.
+    """
+    if blocking := [p for p in (config.out, *config.out.parents) if p.exists() and not p.is_dir()]:
+        raise ValueError(f"out is {config.out}, but {blocking[0]} is a file; give a folder")
     path, record = config.out / "config.yaml", config.record()
-    if path.is_file():
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for name in sorted(record.keys() - _CIRCUMSTANCES):
-            if found.get(name) != record[name]:
-                old, new = _difference(name, found.get(name), record[name])
-                raise ValueError(
-                    f"{config.out} holds a run with {old}, this one has {new}; "
-                    "give another --out, or the settings in its config.yaml"
-                )
+    if not path.is_file():
+        if results := [name for name in _RESULTS if (config.out / name).exists()]:
+            raise ValueError(
+                f"{config.out} holds {results[0]} but no config.yaml, so no run of ours; "
+                "give another --out"
+            )
         return
-    config.out.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        found = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} holds no settings of a run; give another --out") from error
+    for name in sorted(record.keys() - _CIRCUMSTANCES):
+        if found.get(name) != record[name]:
+            old, new = _difference(name, found.get(name), record[name])
+            raise ValueError(
+                f"{config.out} holds a run with {old}, this one has {new}; "
+                "give another --out, or the settings in its config.yaml"
+            )
 
 
 def _difference(name: str, old: Any, new: Any) -> tuple[str, str]:

@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from lightning.fabric import Fabric
 
+from augment import embedded_generators
 from classify import FitConfig, load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
-from recipes import _chain as chain_of
-from recipes._preview import preview
-from recipes._results import tell
+from recipes._chain import launch, prepare, run_chain
 from recipes._settings import RunConfig, fit_settings, parse, run
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -49,34 +49,36 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     """Run the chain and return its summary (`arm, metric, mean, low, high, n_seeds`); None for a preview."""
     config = parse(RunConfig, PRESETS, arguments)
-    fabric = chain_of.launch(config)
-    embedded = config.data is None
-    if embedded:
-        with fabric.rank_zero_first():
-            avatar_table(config.out / "data")
-    table = load_table(config.data or config.out / "data", config.attributes)
-    chain = chain_of.prepare(
+    fabric = launch(config)
+    name = "Avatars" if config.data is None else config.data.resolve().name
+    chain = prepare(
         config,
-        table,
+        lambda: _read(config, fabric),
         fabric,
-        source="the embedded avatars" if embedded else str(config.data),
-        log_probability=_avatar_log_probability if embedded else None,
+        source="the embedded avatars" if config.data is None else str(config.data),
+        log_probability=_avatar_log_probability if config.data is None else None,
     )
-    if not embedded and config.generator == RunConfig.generator:
-        chain.notes.append("The images added are the embedded avatars, not of your data's kind: give --generator.")
-        chain.say(chain.notes[-1])
-    if config.preview:
-        return preview(chain)
-    with chain.stage("Generating and labelling"):
-        synthetic = {arm: chain_of.generate(chain, arm) for arm in chain_of.ARMS}
-    with chain.stage("Training"):
-        scores = chain_of.train(chain, chain_of.merge(chain, synthetic))
-    title = "Avatars with and without minority samples" if embedded else f"{config.data.name} with and without minority samples"
-    return tell(chain, title, synthetic, scores, reference=True)
+    if config.data is not None and config.generator in embedded_generators():
+        chain.note(
+            f"The images added are {config.generator}'s, not of the kind of {name}: "
+            "for a real study give --generator one trained on such images, and --labeler."
+        )
+    return run_chain(chain, f"{name} with and without minority samples", reference=True)
+
+
+def _read(config: RunConfig, fabric: Fabric) -> pd.DataFrame:
+    """The user's images, or the embedded ones, drawn at the first run."""
+    if config.data is not None:
+        return load_table(config.data, config.attributes)
+    folder = config.out / "data"
+    with fabric.rank_zero_first():
+        avatar_table(folder)
+    return load_table(folder, config.attributes)
 
 
 def _avatar_log_probability(table: pd.DataFrame) -> Any:
-    vectors = table.reindex(columns=list(ATTRIBUTES)).fillna(0)  # `Attractive`, unlabelled, is ignored
+    # `Attractive`, unlabelled, is ignored
+    vectors = table.reindex(columns=list(ATTRIBUTES)).fillna(0)
     return log_probability(vectors.to_numpy(int))
 
 

@@ -32,9 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> Labeler:
     parser.add_argument("--config", action="config", help="YAML file with any of these settings")
     parser.add_argument("data", type=Path, help="CelebA's folder, or a folder with metadata.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--attributes", type=list[str] | None, default=None, help="columns to learn; all by default")
-    parser.add_argument("--licence", type=str, default="as the data's", help="of the weights, for the card")
-    parser.add_argument("--skip_bad", action="store_true", help="leave out images that do not decode")
+    parser.add_argument(
+        "--attributes", type=list[str] | None, default=None, help="columns to learn; all by default"
+    )
+    parser.add_argument(
+        "--licence", type=str, default="as the data's", help="of the weights, for the card"
+    )
+    parser.add_argument(
+        "--skip_bad", action="store_true", help="leave out images that do not decode"
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_class_arguments(FitConfig, "train")
     options = parser.instantiate(parser.parse_args(arguments))

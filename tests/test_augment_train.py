@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from augment import load_denoiser, sample
-from augment.train import GeneratorTraining, NetworkConfig, TrainConfig, main, train
+from augment.network import NetworkConfig
+from augment.train import GeneratorTraining, TrainConfig, main, train
 
 NETWORK = NetworkConfig(size=8, widths=(8, 8), attention_levels=(1,))
 TRAINING = TrainConfig(steps=4, batch_size=3, sample_every=4, checkpoint_every=2, ema=0.5)

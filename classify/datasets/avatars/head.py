@@ -64,7 +64,7 @@ class Head:
 
     @property
     def chin(self) -> float:
-        """y of the chin's lowest point."""
+        """Y of the chin's lowest point."""
         return 10.8 + 1.3 * ("Oval_Face" in self)
 
     def outline(self, inset: float = 0.0) -> NDArray[np.float64]:

@@ -1,0 +1,209 @@
+"""What a run needs, checked before any work is done: devices, images, models, settings, folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from PIL import Image
+
+from augment import L2, LPIPS, Denoiser, FeatureDistance, SelfGuidance, load_denoiser
+from augment.distance import Distance
+from classify import (
+    FitConfig,
+    attribute_columns,
+    check_learnable,
+    decode_tables,
+    labelled_attributes,
+)
+from labeling import Labeler, load_labeler
+from recipes._labeler import train_labeler
+from recipes._settings import DistanceName, RunConfig, check_claim, claim
+
+__all__ = ["ARMS", "Chain", "LogProbability", "launch", "prepare"]
+
+ARMS = ("plain", "minority")
+"""The synthetic arms: ordinary ancestral samples, and self-guided ones of the same seeds."""
+
+LogProbability = Callable[[pd.DataFrame], NDArray[np.float64]]
+"""Exact log-probability (nats) of each row's attributes, where the distribution is known."""
+
+
+@dataclass(kw_only=True)
+class Chain:
+    """What the stages share; every part of it has been checked."""
+
+    config: RunConfig
+    fabric: Fabric
+    table: pd.DataFrame
+    """Real rows of all three splits, with `path`."""
+    attributes: Sequence[str]
+    """What is learned: those with a label somewhere."""
+    denoiser: Denoiser
+    labeler: Labeler
+    log_probability: LogProbability | None = None
+    notes: list[str] = field(default_factory=list)
+    """What the report should say besides the figures; a sentence each."""
+
+    @property
+    def fit_config(self) -> FitConfig:
+        """The classifier's, on the generator's image size if no other was asked for."""
+        size = self.config.image_size or self.denoiser.image.size
+        return replace(self.config.train, image_size=size, precision=self.config.precision)
+
+    @property
+    def guidance(self) -> SelfGuidance:
+        """The minority arm's."""
+        g = self.config.guidance
+        distance = _distance(g.distance, self.labeler)
+        return SelfGuidance(scale=g.scale, every=g.every, perturb=g.perturb, distance=distance)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce a stage, and note how long it took."""
+        self.say(f"{name} ...")
+        started = time.perf_counter()
+        yield
+        self.notes.append(f"{name}: {time.perf_counter() - started:.0f} s in this session.")
+
+    def note(self, text: str) -> None:
+        """Print it and put it into the report."""
+        self.notes.append(text)
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print once, however many processes there are."""
+        if self.fabric.is_global_zero:
+            print(text, flush=True)
+
+
+def launch(config: RunConfig) -> Fabric:
+    """Lightning Fabric on the devices asked for, launched; refused where another run stands."""
+    if not config.preview:
+        check_claim(config)
+    try:
+        fabric = Fabric(
+            devices=config.devices, num_nodes=config.num_nodes, precision=config.precision
+        )
+    except TypeError as error:  # Lightning's, for a word that is no number
+        raise ValueError(
+            f"devices is {config.devices!r}; give auto or a number of devices"
+        ) from error
+    fabric.launch()
+    return fabric
+
+
+def prepare(
+    config: RunConfig,
+    read: Callable[[], pd.DataFrame],
+    fabric: Fabric,
+    *,
+    source: str,
+    log_probability: LogProbability | None = None,
+) -> Chain:
+    """Check everything that could stop the run before any work is done, and load the models.
+
+    Args:
+        config: the settings.
+        read: makes the table of the real images; called when the models are known to be there.
+        fabric: launched.
+        source: what the images are, for the card of a labeler trained on them.
+        log_probability: of their attributes, where known.
+
+    Raises:
+        ValueError: an input that does not fit, or another run in `out`; one line.
+        FileNotFoundError: a file that is missing.
+    """
+    denoiser = load_denoiser(config.generator)
+    if config.sampler.steps > len(denoiser.schedule):
+        denoiser.schedule.respaced(config.sampler.steps)  # says what is allowed
+    labeler = None if config.labeler == "train" else load_labeler(config.labeler)
+    if config.guidance.distance == "lpips":
+        LPIPS()
+    table = read()
+    attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
+    _check_table(table, attributes, labeler)
+    _check_fit(table, denoiser, config.generator)
+    with fabric.rank_zero_first():
+        images = decode_tables([table], denoiser.image.size, skip_bad=config.skip_bad)
+        table = images.usable(table)
+        _check_table(table, attributes, labeler)
+        if not config.preview:
+            claim(config)
+    if labeler is None:
+        size = config.image_size or denoiser.image.size
+        labeler = train_labeler(
+            table,
+            attributes,
+            config.out / "labeler",
+            config=replace(config.train, architecture="resnet34", image_size=size),
+            source=f"the real train split of {source}",
+            licence="as the data's",
+            command="--labeler train",
+            fabric=fabric,
+        )
+    return Chain(
+        config=config,
+        fabric=fabric,
+        table=table,
+        attributes=attributes,
+        denoiser=denoiser,
+        labeler=labeler,
+        log_probability=log_probability,
+    )
+
+
+def _distance(name: DistanceName, labeler: Labeler) -> Distance:
+    if name == "lpips":
+        return LPIPS()
+    if name == "l2":
+        return L2()
+    return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
+
+
+def _check_table(table: pd.DataFrame, attributes: Sequence[str], labeler: Labeler | None) -> None:
+    """Refuse what the study would refuse after hours of generation."""
+    if (synthetic := table["source"] != "real").any():
+        raise ValueError(
+            f"the data hold {synthetic.sum()} synthetic rows, the first "
+            f"{table.loc[synthetic, 'file_name'].iloc[0]}; give the real rows alone"
+        )
+    if missing := [split for split in ("train", "val", "test") if split not in set(table["split"])]:
+        raise ValueError(
+            f"the data have no {' and no '.join(missing)} rows; train, val and test are needed"
+        )
+    if not attributes:
+        raise ValueError("the data have no attribute with a label; add a column of 1 and 0")
+    check_learnable(table, attributes)
+    if labeler and not set(attributes) & set(labeler.attributes):
+        raise ValueError(
+            f"the labeler knows none of the data's attributes ({', '.join(attributes)}); "
+            "rename the columns, or give --labeler train"
+        )
+
+
+def _check_fit(table: pd.DataFrame, denoiser: Denoiser, source: str) -> None:
+    """Refuse a generator whose images could be told from the real ones by channels or sharpness."""
+    path = next(iter(table["path"]))
+    try:
+        with Image.open(path) as image:
+            channels, size = (1 if image.mode in ("1", "L", "LA") else 3), min(image.size)
+    except OSError:
+        return  # reported with all others when they are decoded
+    if channels != denoiser.image.channels:
+        kinds = {1: "grey", 3: "colour"}
+        raise ValueError(
+            f"generator {source} makes {kinds[denoiser.image.channels]} images, the real ones are "
+            f"{kinds[channels]} ({path}); give a generator trained on such images, or convert them"
+        )
+    if size < denoiser.image.size:
+        raise ValueError(
+            f"generator {source} makes images of {denoiser.image.size} px, the real ones have "
+            f"{size} px ({path}); give a generator of at most {size} px"
+        )

@@ -1,0 +1,72 @@
+"""A generator of a few thousand weights, small data sets and command lines for the recipes' tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from augment_doubles import tiny_unet
+from PIL import Image
+
+from augment import Denoiser, ImageFormat, Schedule
+from augment.pretrained import save_pipeline
+
+SPLITS = ("train",) * 12 + ("val",) * 6 + ("test",) * 8
+
+
+def save_generator(folder: Path, *, channels: int = 3, size: int = 16) -> Path:
+    """A random UNet2DModel with learned variance, as a diffusers folder."""
+    denoiser = Denoiser(
+        tiny_unet(channels, 2 * channels, sample_size=size),
+        Schedule.cosine(50),
+        ImageFormat(channels=channels, size=size),
+        variance="learned_range",
+    )
+    save_pipeline(denoiser, folder, card={"data": "none, random weights"})
+    return folder
+
+
+def save_folder(
+    root: Path,
+    *,
+    attributes: Sequence[str] = ("Male", "Smiling"),
+    splits: Sequence[str] = SPLITS,
+    size: int = 20,
+    mode: str = "RGB",
+) -> Path:
+    """A user's own folder: noise whose brightness shows the first attribute, and `metadata.csv`."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(len(splits))[:, None] // 2 ** np.arange(len(attributes)) % 2
+    (root / "images").mkdir(parents=True)
+    names = [f"images/{row:03d}.png" for row in range(len(splits))]
+    for name, row in zip(names, labels, strict=True):
+        shape = (size, size) if mode == "L" else (size, size, 3)
+        pixels = rng.integers(0, 100, shape) + 150 * row[0]
+        Image.fromarray(pixels.astype(np.uint8), mode).save(root / name)
+    table = pd.DataFrame({"file_name": names, "split": splits, "source": "real"})
+    table[list(attributes)] = labels
+    table.to_csv(root / "metadata.csv", index=False)
+    return root
+
+
+def tiny_flags(data: Path, generator: Path, out: Path) -> list[str]:
+    """Everything small: seconds for the whole chain."""
+    return [
+        *(f"--data={data}", f"--generator={generator}", f"--out={out}", "--num_synthetic=6"),
+        *("--sampler.steps=3", "--sampler.batch_size=2", "--guidance.every=1"),
+        *("--train.epochs=1", "--train.batch_size=4", "--train.rounds=1", "--study.seeds=2"),
+        "--train.architecture=shufflenet_v2_x0_5",
+        "--devices=1",
+    ]
+
+
+def digests(folder: Path, pattern: str = "*") -> dict[str, str]:
+    """Path below the folder -> hash of the file, for all files that match."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob(pattern))
+        if path.is_file()
+    }
