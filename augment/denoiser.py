@@ -114,10 +114,10 @@ class Denoiser(nn.Module):
     def _eps(self, output: Tensor, x_i: Tensor, i: int, schedule: Schedule) -> Tensor:
         if self.prediction == "epsilon":
             return output
+        if self.prediction == "v_prediction":
+            return schedule.eps_of_velocity(output, x_i, i)
         alpha_bar = float(schedule.alpha_bar[i])
         signal, noise = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-        if self.prediction == "v_prediction":
-            return signal * output + noise * x_i
         return (x_i - signal * output) / noise
 
     @property

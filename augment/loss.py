@@ -22,7 +22,14 @@ _VLB_WEIGHT = 1e-3
 
 
 def hybrid_loss(
-    schedule: Schedule, output: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, eps: Tensor
+    schedule: Schedule,
+    output: Tensor,
+    x0: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    *,
+    velocity: bool = False,
 ) -> Tensor:
     """Mean hybrid loss of a batch.
 
@@ -31,12 +38,14 @@ def hybrid_loss(
         output: the network's output, noise and variance weights stacked, (B, 2C, H, W).
         x0: images in [-1, 1], (B, C, H, W).
         x_t: the same noised to steps `t` (int64, (B,)) with standard normal `eps`.
+        velocity: the network predicts v instead of the noise; L_simple is then |v - v_theta|^2.
     """
     predicted, v = output.chunk(2, dim=1)
-    simple = (eps - predicted).square().mean()
-    mean = schedule.posterior_mean(
-        schedule.predict_x0(x_t, t, predicted.detach()).clamp(-1, 1), x_t, t
-    )
+    target = schedule.velocity(x0, t, eps) if velocity else eps
+    simple = (target - predicted).square().mean()
+    fixed = predicted.detach()
+    noise = schedule.eps_of_velocity(fixed, x_t, t) if velocity else fixed
+    mean = schedule.posterior_mean(schedule.predict_x0(x_t, t, noise).clamp(-1, 1), x_t, t)
     log_variance = schedule.learned_log_variance(t, v)
     kl = _gaussian_kl(
         schedule.posterior_mean(x0, x_t, t), schedule.fixed_log_variance(t, x0), mean, log_variance

@@ -1,4 +1,4 @@
-"""The U-Net that `augment.train` builds: diffusers' UNet2DModel, small enough for a CPU by default."""
+"""The U-Net that `augment.train` builds: diffusers' UNet2DModel, by default for a CPU."""
 
 from __future__ import annotations
 

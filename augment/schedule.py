@@ -120,6 +120,17 @@ class Schedule:
         rate = _at(np.sqrt(1 / self.alpha_bar), i, x_i)
         return rate * x_i - _at(np.sqrt(1 / self.alpha_bar - 1), i, x_i) * eps
 
+    def velocity(self, x0: Tensor, i: Index, eps: Tensor) -> Tensor:
+        """V = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022)."""
+        return (
+            _at(np.sqrt(self.alpha_bar), i, x0) * eps - _at(np.sqrt(1 - self.alpha_bar), i, x0) * x0
+        )
+
+    def eps_of_velocity(self, velocity: Tensor, x_i: Tensor, i: Index) -> Tensor:
+        """The noise that a velocity stands for: sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_i."""
+        signal, noise = np.sqrt(self.alpha_bar), np.sqrt(1 - self.alpha_bar)
+        return _at(signal, i, x_i) * velocity + _at(noise, i, x_i) * x_i
+
     def posterior_mean(self, x0: Tensor, x_i: Tensor, i: Index) -> Tensor:
         """Mean of q(x_{i-1} | x_i, x_0)."""
         on_x0 = _at(self.beta * np.sqrt(self.alpha_bar_previous) / (1 - self.alpha_bar), i, x0)

@@ -29,7 +29,7 @@ from augment.denoiser import Denoiser, ImageFormat
 from augment.image_files import ImageFiles, find_images
 from augment.loss import hybrid_loss
 from augment.network import NetworkConfig
-from augment.pretrained.diffusers_folder import save_pipeline
+from augment.pretrained.diffusers_folder import load_pipeline, save_pipeline
 from augment.sampler import sample
 from augment.schedule import Schedule
 
@@ -50,6 +50,9 @@ class TrainConfig:
     """AdamW's peak learning rate: linear warm-up over the first 200 steps, then cosine to 0."""
     ema: float = 0.999
     """Longest memory of the moving average of the weights, which is what is saved."""
+    prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
+    """What the network predicts: v keeps colours right from the first noisy steps on, and so needs
+    less training and fewer steps to sample than epsilon, the noise of Ho et al. and of ADM."""
     flip: bool = True
     """Mirror half of the images; turn it off where left and right differ in meaning."""
     sample_every: int = 1000
@@ -70,7 +73,7 @@ class TrainConfig:
 
 
 class GeneratorTraining(LightningModule):
-    """Noise prediction with learned variance; `average.module` has the weights' moving average."""
+    """A denoiser with learned variance; `average.module` has the weights' moving average."""
 
     def __init__(self, network: NetworkConfig, config: TrainConfig) -> None:
         super().__init__()
@@ -81,6 +84,17 @@ class GeneratorTraining(LightningModule):
         self.average = AveragedModel(self.network, avg_fn=self._moved)
         self.schedule = Schedule.cosine()
 
+    def start_from(self, generator: Path) -> None:
+        """Take the weights of a generator (a diffusers folder) with the same network."""
+        weights = load_pipeline(generator).network.state_dict()
+        try:
+            self.network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{generator} has another network than network.* describes; give the same sizes"
+            ) from error
+        self.average.module.load_state_dict(weights)
+
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:
         x0 = self.image.from_uint8(images)
         if self.config.flip:
@@ -89,7 +103,9 @@ class GeneratorTraining(LightningModule):
         t = torch.randint(len(self.schedule), (len(x0),), device=x0.device)
         eps = torch.randn_like(x0)
         x_t = self.schedule.q_sample(x0, t, eps)
-        loss = hybrid_loss(self.schedule, self.network(x_t, t).sample.float(), x0, x_t, t, eps)
+        velocity = self.config.prediction == "v_prediction"
+        output = self.network(x_t, t).sample.float()
+        loss = hybrid_loss(self.schedule, output, x0, x_t, t, eps, velocity=velocity)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -98,8 +114,8 @@ class GeneratorTraining(LightningModule):
         # Here, because a module's `on_train_batch_end` comes after the checkpoint is written.
         self.average.update_parameters(self.network)
 
-    def _moved(self, average: Tensor, current: Tensor, updates: Tensor) -> Tensor:
-        """The average after one more step. It starts short, or the random weights would stay in it."""
+    def _moved(self, average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        """The average after one more step; short at first, or random weights would stay in it."""
         decay = min(self.config.ema, (1 + int(updates)) / (10 + int(updates)))
         return average.lerp(current, 1 - decay)
 
@@ -121,7 +137,13 @@ class GeneratorTraining(LightningModule):
 
     def denoiser(self) -> Denoiser:
         """The averaged network, frozen, ready to sample."""
-        return Denoiser(self.average.module, self.schedule, self.image, variance="learned_range")
+        return Denoiser(
+            self.average.module,
+            self.schedule,
+            self.image,
+            prediction=self.config.prediction,
+            variance="learned_range",
+        )
 
 
 class _Samples(Callback):
@@ -144,6 +166,7 @@ def train(
     out: Path,
     network: NetworkConfig = NetworkConfig(),
     training: TrainConfig = TrainConfig(),
+    start: Path | None = None,
     accelerator: str = "auto",
     devices: int | str = "auto",
     num_nodes: int = 1,
@@ -158,6 +181,7 @@ def train(
             is resumed.
         network: the U-Net.
         training: how to train it.
+        start: a generator of the same network to start from instead of random weights.
         accelerator: Lightning's.
         devices: Lightning's.
         num_nodes: Lightning's.
@@ -176,6 +200,8 @@ def train(
         num_workers=training.workers,
     )
     module = GeneratorTraining(network, training)
+    if start is not None:
+        module.start_from(start)
     checkpoints = ModelCheckpoint(
         out / "checkpoints",
         every_n_train_steps=training.checkpoint_every,

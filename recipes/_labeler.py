@@ -1,4 +1,4 @@
-"""Train a labeler on real rows: fit on train, thresholds on val, a checkpoint that `load_labeler` opens."""
+"""Train a labeler on real rows: fit on train, thresholds on val, a checkpoint beside its card."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def train_labeler(
     """Train a labeler, or load the one that stands in the folder.
 
     Args:
-        table: real rows; train is fitted, val picks the weights and the thresholds, test is not looked at.
+        table: real rows; train is fitted, val picks weights and thresholds, test is not looked at.
         attributes: what it labels.
         folder: of the checkpoint.
         config: network and training.

@@ -21,7 +21,7 @@ __all__ = ["preview"]
 
 _IMAGES = 16
 _FIT_STEPS = 6
-"""Timed optimiser steps; the first ones are slower than the rest, so the estimate is on the safe side."""
+"""Timed optimiser steps; the first are slower than the rest, so the estimate is a safe one."""
 _SCALE = 4
 """Magnification of the grid."""
 _BYTES_A_VALUE = 1.2
@@ -63,14 +63,16 @@ def preview(chain: Chain) -> None:
 def _seconds_a_fit(chain: Chain) -> float:
     """From a few steps on a few batches of the real images, at the settings of the run."""
     config, table = chain.fit_config, chain.table
-    rows = [
-        table[table["split"] == s].head(_FIT_STEPS * config.batch_size) for s in ("train", "val")
-    ]
-    images = decode_tables(rows, config.image_size)
-    learnable = [name for name in chain.attributes if (rows[0][name] == 1).any()]
+    train, val = (
+        table[table["split"] == split].head(_FIT_STEPS * config.batch_size)
+        for split in ("train", "val")
+    )
+    images = decode_tables([train, val], config.image_size)
+    learnable = [name for name in chain.attributes if (train[name] == 1).any()]
     started = time.perf_counter()
     fit(
-        *rows,
+        train,
+        val,
         learnable,
         replace(config, rounds=1),
         steps=_FIT_STEPS,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,9 +73,8 @@ def tell(
     chain.say(format_summary(summary, report.n_scored, report.n_attributes))
     for verdict in verdicts(comparisons, "minority"):
         interval = f"[{verdict.low:+.3f}, {verdict.high:+.3f}]"
-        chain.say(
-            f"minority - {verdict.baseline}: F1 {verdict.difference:+.3f} {interval}, {verdict.word}"
-        )
+        difference = f"F1 {verdict.difference:+.3f} {interval}"
+        chain.say(f"minority - {verdict.baseline}: {difference}, {verdict.word}")
     chain.say(f"Report: {chain.config.out / 'report.html'}")
     return summary
 
@@ -95,13 +95,13 @@ def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:
         f"{'':<10}" + "".join(f"{name:<24}" for name in ("F1", "precision", "recall")),
     ]
     for arm, rows in summary.groupby("arm", sort=False):
-        by_metric = rows.set_index("metric")
-        cells = [_cell(by_metric.loc[metric]) for metric in ("f1", "precision", "recall")]
+        by_metric = {str(row["metric"]): row for row in rows.to_dict("records")}
+        cells = [_cell(by_metric[metric]) for metric in ("f1", "precision", "recall")]
         lines.append(f"{arm:<10}" + "".join(f"{cell:<24}" for cell in cells))
     return "\n".join(lines)
 
 
-def _cell(row: pd.Series) -> str:
+def _cell(row: Mapping[Any, Any]) -> str:
     if np.isnan(row["low"]):
         return f"{row['mean']:.3f}"
     return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"

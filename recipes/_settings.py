@@ -50,7 +50,7 @@ class GuidanceConfig(SelfGuidanceConfig):
     """Self-guidance of the minority arm."""
 
     distance: DistanceName = "features"
-    """lpips is the paper's and needs AlexNet's weights; features are the labeler's own; l2 needs nothing."""
+    """lpips (the paper's, needs AlexNet's weights), features (the labeler's own), or l2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +70,13 @@ class RunConfig:
     """The whole chain."""
 
     data: Path | None = None
-    """CelebA's folder, or a folder with metadata.csv; left out, the embedded data set of the recipe."""
+    """CelebA's folder, or a folder with metadata.csv; left out, the embedded data set."""
     out: Path = Path("runs/celeba_augment")
     """Everything is written here; the same command again continues a run that was stopped."""
     preset: Preset = "demo"
-    """Where all other settings start from: demo is minutes on a laptop, paper the published study."""
+    """Where all other settings start from: demo takes minutes, paper is the published study."""
     generator: str = "avatars-32"
-    """Embedded name, diffusers folder (UNet2DModel and scheduler) or hub id of the pretrained model."""
+    """Embedded name, diffusers folder (UNet2DModel and scheduler) or hub id of the generator."""
     labeler: str = "avatars"
     """Embedded name or folder of a labeler; `train` trains one on the real train split first."""
     attributes: list[str] | None = None

@@ -1,12 +1,13 @@
 """Does it help a classifier of faces to train on generated minority samples?
 
-    python recipes/celeba_augment.py                                   # embedded avatars, minutes on 2 cores
-    python recipes/celeba_augment.py --data CELEBA --preset paper --generator SRC --labeler train
-    python recipes/celeba_augment.py --data FOLDER_WITH_METADATA_CSV --generator SRC --labeler train
+    python recipes/celeba_augment.py                       # embedded avatars, minutes on 2 cores
+    python recipes/celeba_augment.py --data CELEBA --preset paper --generator SRC
+    python recipes/celeba_augment.py --data FOLDER --generator SRC --labeler train
 
-Two sets of images are generated with a pretrained diffusion model, ordinary ones (`plain`) and ones of low density (`minority`, the
-self-guided sampler of Um & Ye, ECCV 2024), labelled by an attribute classifier, and added to the real training images. A ResNet-18
-is trained on the three sets with several seeds and judged on real test images. The paper reports for CelebA F1 .746 / .742 / .757
+Two sets of images are generated with a pretrained diffusion model, ordinary ones (`plain`) and ones
+of low density (`minority`, the self-guided sampler of Um & Ye, ECCV 2024), labelled by an attribute
+classifier, and added to the real training images. A ResNet-18 is trained on the three sets with
+several seeds and judged on real test images. The paper reports for CelebA F1 .746 / .742 / .757
 (real / plain / minority), precision .815 / .808 / .822, recall .710 / .711 / .724.
 """
 
@@ -43,11 +44,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         **fit_settings(FitConfig.paper()),
     },
 }
-"""Where the presets differ from the dataclasses' defaults; the paper's are those of its README and of its Sec. 5."""
+"""Where the presets differ from the dataclasses' defaults."""
 
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
-    """Run the chain and return its summary (`arm, metric, mean, low, high, n_seeds`); None for a preview."""
+    """Run the chain; its summary (`arm, metric, mean, low, high, n_seeds`), None for a preview."""
     config = parse(RunConfig, PRESETS, arguments)
     fabric = launch(config)
     name = "Avatars" if config.data is None else config.data.resolve().name

@@ -1,4 +1,4 @@
-"""Do minority samples help on real photographs? Fashion-MNIST made long-tailed, one attribute a class.
+"""Do minority samples help on real photographs? Fashion-MNIST, long-tailed, an attribute a class.
 
     python recipes/fashion_longtail.py --data /usr/share/datasets/fashion-mnist
     python recipes/fashion_longtail.py                        # torchvision downloads the four files

@@ -1,13 +1,10 @@
-"""Train a labeler on the real rows of a table: the "off-the-shelf" classifier of the chain, made by yourself.
+"""Train a labeler on the real rows of a table: the chain's attribute classifier, made by yourself.
 
     python recipes/train_labeler.py DATA --out FOLDER [--train.architecture resnet34 ...]
 
-Fits on train, picks weights and F1-optimal thresholds on val, and writes `model.safetensors` and `card.json`, which
-`--labeler FOLDER` of the other recipes and `labeling.load_labeler` take. The shipped one for avatars was made by
-
-    python -m classify.datasets.avatars runs/labeler_pool --pool LABELER --train 20000 --val 2000 --test 0
-    python recipes/train_labeler.py runs/labeler_pool --out labeling/weights/avatars --train.architecture shufflenet_v2_x1_0 \
-        --train.image_size 64 --train.epochs 12 --train.batch_size 128 --train.lr 0.004 --train.rounds 6
+Fits on train, picks weights and F1-optimal thresholds on val, and writes `model.safetensors` and
+`card.json`, which `--labeler FOLDER` of the other recipes and `labeling.load_labeler` take. The
+card of the shipped one for avatars has the command that made it.
 """
 
 from __future__ import annotations

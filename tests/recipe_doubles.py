@@ -1,4 +1,4 @@
-"""A generator of a few thousand weights, small data sets and command lines for the recipes' tests."""
+"""A tiny generator, small data sets and command lines for the tests of the recipes."""
 
 from __future__ import annotations
 

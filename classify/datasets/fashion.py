@@ -1,8 +1,10 @@
 """Fashion-MNIST made long-tailed: real photographs of clothes, one attribute a class.
 
-60,000 + 10,000 grey images of 28 px, MIT licence (Xiao et al. 2017, https://github.com/zalandoresearch/fashion-mnist). Train keeps
-5,000 images of the first class down to 50 of the last, exponentially (imbalance 100, the usual construction of Cui et al. 2019);
-val is 200 a class of the images that train leaves over, test the official 10,000. Both are balanced and real.
+60,000 + 10,000 grey images of 28 px, MIT licence (Xiao et al. 2017,
+https://github.com/zalandoresearch/fashion-mnist). Train keeps 5,000 images of the first class down
+to 50 of the last, exponentially (imbalance 100, the usual construction of Cui et al. 2019); val is
+200 a class of the images that train leaves over, test the official 10,000. Both are balanced and
+real.
 """
 
 from __future__ import annotations
@@ -43,12 +45,12 @@ def fashion_longtail_table(
     imbalance: float = 100,
     val: int = 200,
 ) -> pd.DataFrame:
-    """Write the long-tailed set as PNG files with `metadata.csv`, or read it back if it stands there, complete.
+    """Write the long-tailed set as PNG files with `metadata.csv`, or read it back if complete.
 
     Args:
         folder: where it goes.
-        source: holds the four original files, gzipped or not, flat or as torchvision lays them out; left out, torchvision downloads
-            them into `folder/original`.
+        source: holds the four original files, gzipped or not, flat or as torchvision lays them
+            out; left out, torchvision downloads them into `folder/original`.
         largest: train images of the first class.
         imbalance: ratio of the first class to the last.
         val: validation images a class.
@@ -114,7 +116,8 @@ def _lay_out(source: Path, root: Path) -> None:
         )
         if found is None:
             raise FileNotFoundError(
-                f"{source} has no {name}.gz; give the folder with Fashion-MNIST's four files, or leave --data out to download them"
+                f"{source} has no {name}.gz; give the folder with Fashion-MNIST's four files, "
+                "or leave --data out to download them"
             )
         with (
             gzip.open(found) if found.suffix == ".gz" else found.open("rb") as packed,

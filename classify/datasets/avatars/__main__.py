@@ -1,4 +1,7 @@
-"""Draw a pool of avatars as a folder: `python -m classify.datasets.avatars FOLDER --pool GENERATOR --train 60000 --val 0 --test 0`."""
+"""Draw a pool of avatars as a folder.
+
+python -m classify.datasets.avatars FOLDER --pool GENERATOR --train 50000 --val 0 --test 0
+"""
 
 from jsonargparse import auto_cli
 

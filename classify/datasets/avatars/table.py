@@ -39,12 +39,12 @@ def avatar_table(
     """The embedded data set under `root`, drawn if it is not there.
 
     Args:
-        root: Folder of the data set: absent, empty, or written by this function with the same settings.
+        root: Folder of the data set: absent, empty, or written here with the same settings.
         size: Side of the pictures in pixels.
         train: Number of pictures in this split; likewise `val` and `test`.
         seed: Another seed gives another data set of the same distribution.
-        pool: Take the pictures of every split from this pool, one after the other, instead of from the
-            study's own three: for training the shipped generator and labeler on other pictures.
+        pool: Take the pictures of every split from this pool, one after the other, instead of from
+            the study's own three: the shipped generator and labeler are trained on such.
 
     Returns:
         One row a picture: `file_name` (relative to `root`), `split`, `source` ("real"), then the 40

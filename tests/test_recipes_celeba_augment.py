@@ -1,0 +1,246 @@
+"""The whole chain on tiny models: what it writes, how it continues, how it runs in two processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+
+import recipes.celeba_augment
+from classify import FitConfig, load_table
+from classify.datasets.avatars import ATTRIBUTES, avatar_table
+from recipes._settings import RunConfig, parse
+from recipes.celeba_augment import PRESETS, main
+
+REPOSITORY = Path(__file__).parents[1]
+SCRIPT = REPOSITORY / "recipes" / "celeba_augment.py"
+METRICS = ["f1", "precision", "recall"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a generator, a user's folder, and `out`, an uninterrupted run on them."""
+    root = tmp_path_factory.mktemp("celeba_augment")
+    save_generator(root / "generator")
+    save_folder(root / "data")
+    main(tiny_flags(root / "data", root / "generator", root / "out"))
+    return root
+
+
+def _flags(root: Path, out: Path) -> list[str]:
+    return tiny_flags(root / "data", root / "generator", out)
+
+
+def _start(flags: list[str]) -> subprocess.Popen[str]:
+    """The recipe as its user starts it, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *flags],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_scores_are_tidy(root: Path) -> None:
+    scores = pd.read_csv(root / "out" / "scores.csv")
+    assert list(scores.columns) == ["arm", "seed", "split", "attribute", "metric", "value"]
+    groups = {"arm": {"real", "plain", "minority"}, "seed": {0, 1}, "split": {"val", "test"}}
+    for column, values in groups.items():
+        assert set(scores[column]) == values
+    assert set(scores["attribute"]) == {"Male", "Smiling", "macro"}
+    assert not scores.duplicated(["arm", "seed", "split", "attribute", "metric"]).any()
+
+
+def test_summary_is_the_mean_of_the_macro_scores_on_test(root: Path) -> None:
+    summary = pd.read_csv(root / "out" / "summary.csv")
+    assert list(summary.columns) == ["arm", "metric", "mean", "low", "high", "n_seeds"]
+    assert (summary["n_seeds"] == 2).all()
+    scores = pd.read_csv(root / "out" / "scores.csv")
+    judged = scores[(scores["split"] == "test") & (scores["attribute"] == "macro")]
+    means = judged.groupby(["arm", "metric"])["value"].mean()
+    by_arm = summary.set_index(["arm", "metric"])["mean"]
+    for arm in ("real", "plain", "minority"):
+        for metric in METRICS:
+            assert by_arm[arm, metric] == pytest.approx(means[arm, metric], abs=1e-12)
+
+
+@pytest.mark.parametrize(("arm", "sampler"), [("plain", "ancestral"), ("minority", "self-guided")])
+def test_each_arm_is_a_folder_that_opens_as_a_table(root: Path, arm: str, sampler: str) -> None:
+    folder = root / "out" / "synthetic" / arm
+    table = load_table(folder)
+    assert list(table["file_name"]) == [f"{seed}.png" for seed in range(6)]
+    assert list(table["seed"]) == list(range(6))
+    assert set(table["split"]) == {"train"}
+    assert set(table["source"]) == {"synthetic"}
+    assert set(table["sampler"]) == {sampler}
+    assert table[["p_Male", "p_Smiling"]].to_numpy().min() >= 0
+    assert set(np.unique(table[["Male", "Smiling"]])) <= {0.0, 1.0}
+    with Image.open(folder / "0.png") as image:
+        assert (image.mode, image.size) == ("RGB", (16, 16))
+
+
+def test_arms_share_their_seeds_but_not_their_images(root: Path) -> None:
+    plain, minority = (digests(root / "out/synthetic" / a, "*.png") for a in ("plain", "minority"))
+    assert plain.keys() == minority.keys()
+    assert all(plain[name] != minority[name] for name in plain)
+
+
+def test_report_needs_nothing_from_outside(root: Path) -> None:
+    page = (root / "out" / "report.html").read_text(encoding="utf-8")
+    for link in re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page):
+        assert link.startswith(("data:", "#"))
+    assert not re.search(r"@import|url\((?!['\"]?(?:data:|#))", page)
+    assert all(word in page for word in ("plain", "minority", "Smiling", "random weights"))
+
+
+def test_same_line_again_repairs_what_is_lost(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    flags = _flags(root, out)
+    main(flags)
+    before = digests(out / "synthetic")
+    assert before == digests(root / "out" / "synthetic")
+    for lost in ("plain/3.png", "minority/0.png", "minority/metadata.csv"):
+        (out / "synthetic" / lost).unlink()
+    for lost in ("scores.csv", "report.html"):
+        (out / lost).unlink()
+    cut = out / "synthetic" / "plain" / "5.png"
+    cut.write_bytes(cut.read_bytes()[:40])
+    shutil.rmtree(out / "fits" / "minority-1")
+    capfd.readouterr()
+    main(flags)
+    assert digests(out / "synthetic") == before
+    for name in ("scores.csv", "summary.csv"):
+        assert (out / name).read_bytes() == (root / "out" / name).read_bytes()
+    assert "Report: " in capfd.readouterr().out
+
+
+def test_killed_while_generating_it_continues_to_the_same_bytes(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = _flags(root, out)
+    process = _start(flags)
+    first, deadline = out / "synthetic" / "plain" / "0.png", time.monotonic() + 60
+    while not first.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < len(digests(out / "synthetic", "*.png")) < 12
+    assert not (out / "scores.csv").exists()
+    main(flags)
+    images = digests(root / "out" / "synthetic", "*.png")
+    assert digests(out / "synthetic", "*.png") == images
+    assert (out / "scores.csv").read_bytes() == (root / "out" / "scores.csv").read_bytes()
+
+
+def test_two_processes_make_the_files_of_one(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = _start([*_flags(root, out), "--devices=2"])
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert printed.count("Report: ") == 1
+    assert digests(out / "synthetic", "*.png") == digests(root / "out" / "synthetic", "*.png")
+    ours, theirs = (pd.read_csv(o / "summary.csv") for o in (out, root / "out"))
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_its_own_config_file_is_the_same_run(root: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((root / "out" / "config.yaml").read_text())
+    written = digests(root / "out", "*.png")
+    stamps = {p: p.stat().st_mtime_ns for p in (root / "out").rglob("*.png")}
+    main(["--config", str(root / "out" / "config.yaml")])
+    assert digests(root / "out", "*.png") == written
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    assert parse(RunConfig, PRESETS, ["--config", str(root / "out" / "config.yaml")]).record() == (
+        config
+    )
+
+
+def test_preview_is_a_picture_and_no_run(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*_flags(root, tmp_path / "out"), "--preview"]) is None
+    assert list(digests(tmp_path / "out")) == ["preview.png"]
+    with Image.open(tmp_path / "out" / "preview.png") as picture:
+        assert picture.width > 2 * 4 * 16
+    printed = capfd.readouterr().out
+    assert all(word in printed for word in ("memory", "disk", "training 6 classifiers"))
+
+
+def test_embedded_data_know_their_log_probability(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = partial(avatar_table, train=60, val=20, test=20)
+    monkeypatch.setattr(recipes.celeba_augment, "avatar_table", small)
+    flags = [flag for flag in _flags(root, tmp_path / "out") if not flag.startswith("--data")]
+    chosen = ["--attributes", "Male", "Smiling", "Young", "--study.seeds=1"]
+    summary = main([*flags, *chosen])
+    assert summary is not None
+    assert (summary["n_seeds"] == 1).all()
+    assert "log-probability" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert len(load_table(tmp_path / "out" / "data")) == 100
+
+
+def _save_celeba(root: Path) -> Path:
+    """CelebA's own layout with 20 photographs' worth of noise, 178 x 218, three absent ones."""
+    rng = np.random.default_rng(0)
+    names = [f"{number:06d}.jpg" for number in range(1, 24)]
+    (root / "img_align_celeba").mkdir(parents=True)
+    for name in names[:20]:
+        pixels = rng.integers(0, 256, (218, 178, 3), np.uint8)
+        Image.fromarray(pixels).save(root / "img_align_celeba" / name)
+    values = np.where(np.add.outer(np.arange(23), np.arange(40)) % 2, 1, -1)
+    lines = [f"{n} {' '.join(f'{v:2d}' for v in row)}" for n, row in zip(names, values, strict=True)]
+    listed = "\n".join(["23", " ".join(ATTRIBUTES), *lines])
+    (root / "list_attr_celeba.txt").write_text(f"{listed}\n")
+    splits = "\n".join(f"{name} {row % 3}" for row, name in enumerate(names))
+    (root / "list_eval_partition.txt").write_text(f"{splits}\n")
+    return root
+
+
+def test_celeba_layout_through_the_whole_recipe_with_its_own_labeler(
+    root: Path, tmp_path: Path
+) -> None:
+    data = _save_celeba(tmp_path / "celeba")
+    before = digests(data)
+    flags = tiny_flags(data, root / "generator", tmp_path / "out")
+    main([*flags, "--labeler=train", "--study.seeds=1", "--image_size=24"])
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert set(scores["attribute"]) == {*ATTRIBUTES, "macro"}
+    card = yaml.safe_load((tmp_path / "out" / "labeler" / "card.json").read_text())
+    assert card["attributes"] == list(ATTRIBUTES)
+    assert card["image_size"] == 24
+    assert digests(data) == before
+
+
+def test_bad_images_are_left_out_when_asked_to(root: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(root / "data", tmp_path / "data")
+    bad = data / "images" / "000.png"
+    bad.write_bytes(bad.read_bytes()[:50])
+    out = tmp_path / "out"
+    assert main([*tiny_flags(data, root / "generator", out), "--skip_bad"]) is not None
+
+
+def test_paper_preset_is_the_papers() -> None:
+    config = parse(RunConfig, PRESETS, ["--preset=paper"])
+    assert (config.sampler.steps, config.num_synthetic) == (250, 50_000)
+    assert (config.guidance.scale, config.guidance.every) == (0.4, 5)
+    assert config.guidance.distance == "lpips"
+    assert config.train == FitConfig.paper().__class__(
+        **{**vars(FitConfig.paper()), "image_size": config.train.image_size}
+    )
+    assert parse(RunConfig, PRESETS, ["--preset=paper", "--sampler.steps=9"]).sampler.steps == 9

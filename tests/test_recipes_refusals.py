@@ -1,0 +1,270 @@
+"""Bad input to the recipe: one line that names it, and nothing written or changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+
+from recipes._settings import run
+from recipes.celeba_augment import main
+
+REPOSITORY = Path(__file__).parents[1]
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds good data and generators, and a number of bad ones."""
+    root = tmp_path_factory.mktemp("refusals")
+    save_generator(root / "generator")
+    save_generator(root / "grey", channels=1)
+    save_generator(root / "large", size=32)
+    save_folder(root / "data")
+    save_folder(root / "grey_data", mode="L")
+    save_folder(root / "unknown", attributes=("Round", "Square"))
+    (root / "empty").mkdir()
+    (root / "file").write_text("not a folder")
+    (root / "broken.yaml").write_text("sampler: [")
+    (root / "unknown.yaml").write_text("sampler:\n  stepz: 3\n")
+    return root
+
+
+def _refusal(
+    arguments: list[str], capfd: pytest.CaptureFixture[str], kept: Path, matching: str
+) -> None:
+    """Call the recipe; it must end with one line holding the text, and leave `kept` as it was."""
+    before = digests(kept)
+    capfd.readouterr()
+    with pytest.raises(SystemExit, match="^error: ") as ended:
+        run(lambda: main(arguments))
+    message = str(ended.value.code)  # Python prints it to stderr and exits with 1
+    assert "\n" not in message
+    assert matching in message
+    assert capfd.readouterr().err == ""
+    assert digests(kept) == before
+
+
+def _flags(root: Path, data: str = "data", generator: str = "generator") -> list[str]:
+    return tiny_flags(root / data, root / generator, root / "out")
+
+
+def _cell(column: str, row: int, value: object) -> Change:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        table = table.astype({column: object})
+        table.loc[row, column] = value
+        return table
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="split"), "lacks split"),
+        (lambda t: t.drop(columns="file_name"), "lacks file_name"),
+        (lambda t: t.drop(columns=["Male", "Smiling"]), "no attribute with a label"),
+        (lambda t: t.assign(Male="", Smiling=""), "no attribute with a label"),
+        (lambda t: t.assign(Male=0), "positive for Male"),
+        (lambda t: t.head(0), "has no rows"),
+        (lambda t: t[t["split"] != "val"], "no val rows"),
+        (lambda t: t[t["split"] == "train"], "no val and no test rows"),
+        (_cell("file_name", 3, "../data/images/003.png"), "line 5"),
+        (_cell("file_name", 3, "/images/003.png"), "leads out of the folder"),
+        (_cell("file_name", 3, "images/999.png"), "images/999.png"),
+        (_cell("Male", 3, "yes"), "'yes'"),
+        (_cell("source", 25, "synthetic"), "images/025.png"),
+        (_cell("source", 15, "synthetic"), "images/015.png"),
+        (_cell("source", 2, "synthetic"), "give the real rows alone"),
+    ],
+)
+def test_bad_table(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: Change, message: str
+) -> None:
+    data = shutil.copytree(root / "data", tmp_path / "data")
+    table = change(pd.read_csv(data / "metadata.csv"))
+    table.to_csv(data / "metadata.csv", index=False)
+    flags = tiny_flags(data, root / "generator", tmp_path / "out")
+    _refusal(flags, capfd, tmp_path, message)
+
+
+@pytest.mark.parametrize("row", [0, 20])
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_undecodable_image_is_named(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], row: int, content: bytes | None
+) -> None:
+    data = shutil.copytree(root / "data", tmp_path / "data")
+    image = data / "images" / f"{row:03d}.png"
+    image.write_bytes(image.read_bytes()[:60] if content is None else content)
+    flags = tiny_flags(data, root / "generator", tmp_path / "out")
+    _refusal(flags, capfd, tmp_path, str(image))
+
+
+@pytest.mark.parametrize(
+    ("data", "generator", "message"),
+    [
+        ("nowhere", "generator", "is not a folder"),
+        ("file", "generator", "is not a folder"),
+        ("empty", "generator", "is empty"),
+        ("generator", "generator", "holds neither metadata.csv"),
+        ("unknown", "generator", "knows none"),
+        ("data", "nowhere", "nowhere"),
+        ("data", "empty", "config.json is missing"),
+        ("data", "data", "config.json is missing"),
+        ("data", "grey", "makes grey images, the real ones are colour"),
+        ("grey_data", "generator", "makes colour images, the real ones are grey"),
+        ("data", "large", "32 px, the real ones have 20 px"),
+    ],
+)
+def test_bad_source(
+    root: Path, capfd: pytest.CaptureFixture[str], data: str, generator: str, message: str
+) -> None:
+    _refusal(_flags(root, data, generator), capfd, root, message)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--nonsense=1", "--nonsense"),
+        ("--sampler.nonsense=1", "--sampler.nonsense"),
+        ("stray", "stray"),
+        ("--preset=tiny", "tiny"),
+        ("--sampler.steps=few", "few"),
+        ("--sampler.steps=0", "sampler.steps is 0"),
+        ("--sampler.steps=51", "give 1 to 50 steps"),
+        ("--sampler.batch_size=0", "sampler.batch_size is 0"),
+        ("--guidance.distance=far", "far"),
+        ("--guidance.scale=-1", "guidance.scale is -1"),
+        ("--guidance.every=0", "guidance.every is 0"),
+        ("--guidance.perturb=1", "guidance.perturb is 1"),
+        ("--num_synthetic=0", "num_synthetic is 0"),
+        ("--image_size=4", "image_size is 4"),
+        ("--train.epochs=0", "epochs: got 0"),
+        ("--train.batch_size=1", "batch_size: got 1"),
+        ("--train.lr=-1", "lr: got -1"),
+        ("--train.architecture=resnet19", "such as resnet18"),
+        ("--study.seeds=0", "study.seeds is 0"),
+        ("--devices=many", "devices is 'many'"),
+        ("--devices=0", "devices=0"),
+        ("--num_nodes=0", "num_nodes"),
+        ("--precision=8", "precision"),
+        ("--labeler=nobody", "'nobody'"),
+        ("--attributes=Nose", "lacks Nose"),
+    ],
+)
+def test_bad_value(root: Path, capfd: pytest.CaptureFixture[str], flag: str, message: str) -> None:
+    _refusal([*_flags(root), flag], capfd, root, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.yaml", "absent.yaml"),
+        ("broken.yaml", "config"),
+        ("unknown.yaml", "stepz"),
+    ],
+)
+def test_bad_config_file(
+    root: Path, capfd: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    _refusal([f"--config={root / name}", *_flags(root)], capfd, root, message)
+
+
+def test_attribute_given_twice(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _refusal([*_flags(root), "--attributes", "Male", "Male"], capfd, root, "Male twice")
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_out_that_is_a_file(root: Path, capfd: pytest.CaptureFixture[str], out: str) -> None:
+    _refusal([*_flags(root), f"--out={root / out}"], capfd, root, "is a file")
+
+
+def _claimed(root: Path, out: Path) -> list[str]:
+    """The flags of a run of which `out` holds the settings, as after a kill; made by a real one."""
+    flags = tiny_flags(root / "data", root / "generator", out)
+    main([*flags, "--study.seeds=1", "--num_synthetic=2"])
+    return [*flags, "--study.seeds=1", "--num_synthetic=2"]
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder that holds a run, and its flags."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    return out, _claimed(root, out)
+
+
+@pytest.mark.parametrize(
+    ("flag", "setting"),
+    [
+        ("--sampler.steps=4", "sampler.steps 3, this one has sampler.steps 4"),
+        ("--guidance.scale=0.5", "guidance.scale 0.4, this one has guidance.scale 0.5"),
+        ("--num_synthetic=3", "num_synthetic 2, this one has num_synthetic 3"),
+        ("--train.lr=0.5", "train.lr 0.002, this one has train.lr 0.5"),
+        ("--study.seeds=2", "study.seeds 1, this one has study.seeds 2"),
+        ("--skip_bad", "skip_bad False, this one has skip_bad True"),
+    ],
+)
+def test_folder_of_another_run(
+    finished: tuple[Path, list[str]], capfd: pytest.CaptureFixture[str], flag: str, setting: str
+) -> None:
+    out, flags = finished
+    _refusal([*flags, flag], capfd, out, setting)
+
+
+def test_embedded_data_are_not_drawn_into_another_run(
+    finished: tuple[Path, list[str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, flags = finished
+    embedded = [flag for flag in flags if not flag.startswith("--data")]
+    _refusal(embedded, capfd, out, "this one has data None")
+
+
+@pytest.mark.parametrize("content", ["- a list\n", "half: [", ""])
+def test_config_file_that_is_none_of_ours(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], content: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    flags = tiny_flags(root / "data", root / "generator", tmp_path)
+    _refusal(flags, capfd, tmp_path, "give another --out")
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "report.html", "synthetic/plain/3.png"])
+def test_files_of_the_user_are_not_overwritten(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    flags = tiny_flags(root / "data", root / "generator", tmp_path)
+    with pytest.raises(SystemExit, match=rf"^error: .*{Path(name).name}"):
+        run(lambda: main(flags))
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_the_terminal_shows_just_the_line(root: Path) -> None:
+    script = REPOSITORY / "recipes" / "celeba_augment.py"
+    ended = subprocess.run(
+        [sys.executable, script, *_flags(root, "empty")],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(f"error: {root / 'empty'} is empty")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_written_settings_name_every_flag(finished: tuple[Path, list[str]]) -> None:
+    record = yaml.safe_load((finished[0] / "config.yaml").read_text())
+    assert record["sampler"] == {"steps": 3, "batch_size": 2}
+    assert record["guidance"].keys() == {"scale", "every", "perturb", "distance"}
+    assert {"epochs", "batch_size", "lr"} <= record["train"].keys()
