@@ -30,6 +30,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "num_synthetic": 400,
         "sampler.steps": 50,
         "guidance.distance": "features",
+        "train.epochs": 2,
     },
     "paper": {
         "num_synthetic": 50_000,
