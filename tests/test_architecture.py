@@ -46,7 +46,7 @@ def test_imports_are_seen_in_every_form(tmp_path: Path) -> None:
     source.write_text("import x.y as z\nfrom p import q\ndef f():\n    import late\n")
     assert MODULES
     assert file.parent.is_dir()
-    found = {node for node in _imports_of(source)}
+    found = set(_imports_of(source))
     assert {"x.y", "p", "p.q", "late"} <= found
 
 

@@ -1,4 +1,4 @@
-"""The whole chain on tiny models: what it writes, how it continues, how it runs in two processes."""
+"""The whole chain on tiny models: what it writes, how it continues, and in two processes."""
 
 from __future__ import annotations
 
@@ -204,7 +204,9 @@ def _save_celeba(root: Path) -> Path:
         pixels = rng.integers(0, 256, (218, 178, 3), np.uint8)
         Image.fromarray(pixels).save(root / "img_align_celeba" / name)
     values = np.where(np.add.outer(np.arange(23), np.arange(40)) % 2, 1, -1)
-    lines = [f"{n} {' '.join(f'{v:2d}' for v in row)}" for n, row in zip(names, values, strict=True)]
+    lines = [
+        f"{n} {' '.join(f'{v:2d}' for v in row)}" for n, row in zip(names, values, strict=True)
+    ]
     listed = "\n".join(["23", " ".join(ATTRIBUTES), *lines])
     (root / "list_attr_celeba.txt").write_text(f"{listed}\n")
     splits = "\n".join(f"{name} {row % 3}" for row, name in enumerate(names))

@@ -44,7 +44,7 @@ def _refusal(
     """Call the recipe; it must end with one line holding the text, and leave `kept` as it was."""
     before = digests(kept)
     capfd.readouterr()
-    with pytest.raises(SystemExit, match="^error: ") as ended:
+    with pytest.raises(SystemExit, match=r"^error: ") as ended:
         run(lambda: main(arguments))
     message = str(ended.value.code)  # Python prints it to stderr and exits with 1
     assert "\n" not in message
