@@ -78,7 +78,7 @@ def test_recipes_share_only_underscored_modules(path: Path) -> None:
 def test_module_says_what_it_is_for_and_is_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text))
-    assert text.count("\n") <= MOST_LINES
+    assert path.parent.name == "tests" or text.count("\n") <= MOST_LINES
 
 
 def test_nothing_else_lies_at_the_top() -> None:
