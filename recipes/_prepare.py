@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -138,16 +140,7 @@ def prepare(
             claim(config)
     if labeler is None:
         size = config.image_size or denoiser.image.size
-        labeler = train_labeler(
-            table,
-            attributes,
-            config.out / "labeler",
-            config=replace(config.train, architecture="resnet34", image_size=size),
-            source=f"the real train split of {source}",
-            licence="as the data's",
-            command="--labeler train",
-            fabric=fabric,
-        )
+        labeler = _train_labeler(config, table, attributes, fabric, size=size, source=source)
     return Chain(
         config=config,
         fabric=fabric,
@@ -157,6 +150,35 @@ def prepare(
         labeler=labeler,
         log_probability=log_probability,
     )
+
+
+def _train_labeler(
+    config: RunConfig,
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    fabric: Fabric,
+    *,
+    size: int,
+    source: str,
+) -> Labeler:
+    """Train the run's labeler in `out`; a preview's briefly, in a folder that does not stay."""
+    settings = replace(config.train, architecture="resnet34", image_size=size)
+    if config.preview:
+        settings = replace(settings, epochs=1, rounds=1)
+    with TemporaryDirectory() as scratch:
+        folder = Path(fabric.broadcast(scratch)) if config.preview else config.out / "labeler"
+        labeler = train_labeler(
+            table,
+            attributes,
+            folder,
+            config=settings,
+            source=f"the real train split of {source}",
+            licence="as the data's",
+            command="--labeler train",
+            fabric=fabric,
+        )
+        fabric.barrier()  # all have read it
+    return labeler
 
 
 def _distance(name: DistanceName, labeler: Labeler) -> Distance:

@@ -105,11 +105,25 @@ def test_incomplete_source_is_refused_in_one_line(tmp_path: Path, lost: str) -> 
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"no idx")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"no idx"), gzip.compress(bytes(99))[:-9]],
+    ids=["empty", "no gzip", "no idx", "cut"],
+)
 def test_broken_source_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     source = _save(tmp_path / "source", packed=True)
     (source / "t10k-labels-idx1-ubyte.gz").write_bytes(content)
     with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte") as error:
+        fashion_longtail_table(tmp_path / "set", source=source, **SMALL)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "set").exists()
+
+
+def test_file_that_is_shorter_than_it_says_is_refused_in_one_line(tmp_path: Path) -> None:
+    source = _save(tmp_path / "source", packed=False)
+    images = source / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"source cannot be read.*give --data") as error:
         fashion_longtail_table(tmp_path / "set", source=source, **SMALL)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "set" / "metadata.csv").exists()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +60,7 @@ def fashion_longtail_table(
     """
     csv = folder / "metadata.csv"
     if not csv.is_file():
-        root = folder / "original"
-        if source is not None:
-            _lay_out(source, root)
-        parts = {
-            train: FashionMNIST(str(root), train=train, download=source is None)
-            for train in (True, False)
-        }
+        parts = _read(folder / "original", source)
         rng = np.random.default_rng(0)
         labels = np.asarray(parts[True].targets)
         order = rng.permutation(len(labels))
@@ -100,27 +94,51 @@ def _write(
     return table.assign(**{name: (labels == c).astype(int) for c, name in enumerate(CLASSES)})
 
 
+def _read(root: Path, source: Path | None) -> dict[bool, FashionMNIST]:
+    """The original train (True) and test (False) images; one line if the files are none."""
+    if source is not None:
+        _lay_out(source, root)
+    try:
+        return {
+            train: FashionMNIST(str(root), train=train, download=source is None)
+            for train in (True, False)
+        }
+    # torchvision asserts and slices, whatever the files hold; its download raises RuntimeError
+    except (AssertionError, IndexError, KeyError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the files of Fashion-MNIST in {source or root} cannot be read "
+            f"({' '.join(str(error).split()) or type(error).__name__}); "
+            "give --data with the four original ones"
+        ) from error
+
+
 def _lay_out(source: Path, root: Path) -> None:
-    """Put the four files where torchvision looks for them."""
+    """Put the four files where torchvision looks for them; nothing if one is missing or broken."""
+    contents = {name: _content(_find(source, name)) for name in _FILES}
     raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
-        found = next(
-            (
-                p
-                for folder in (source, source / "FashionMNIST" / "raw")
-                for p in (folder / name, folder / f"{name}.gz")
-                if p.is_file()
-            ),
-            None,
-        )
-        if found is None:
-            raise FileNotFoundError(
-                f"{source} has no {name}.gz; give the folder with Fashion-MNIST's four files, "
-                "or leave --data out to download them"
-            )
-        with (
-            gzip.open(found) if found.suffix == ".gz" else found.open("rb") as packed,
-            (raw / name).open("wb") as plain,
-        ):
-            shutil.copyfileobj(packed, plain)
+    for name, content in contents.items():
+        (raw / name).write_bytes(content)
+
+
+def _find(source: Path, name: str) -> Path:
+    for folder in (source, source / "FashionMNIST" / "raw"):
+        for path in (folder / name, folder / f"{name}.gz"):
+            if path.is_file():
+                return path
+    raise FileNotFoundError(
+        f"{source} has no {name}.gz; give the folder with Fashion-MNIST's four files, "
+        "or leave --data out to download them"
+    )
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes, unpacked; an IDX file starts with two zeros and 8 for unsigned bytes."""
+    content = path.read_bytes()
+    try:
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (EOFError, OSError, zlib.error):
+        content = b""
+    if not content.startswith(b"\0\0\x08"):
+        raise ValueError(f"{path} is no whole IDX file of Fashion-MNIST; restore the original")
+    return content
