@@ -121,7 +121,8 @@ class AttributeClassifier(L.LightningModule):
         """
         x = images.float() / 255
         if x.shape[-2:] != (self.image_size, self.image_size):
-            x = F.interpolate(x, size=(self.image_size,) * 2, mode="bilinear", antialias=True)
+            # as `decode` resizes files
+            x = F.interpolate(x, size=(self.image_size,) * 2, mode="bicubic", antialias=True)
         x = (x.expand(-1, 3, -1, -1) - self.mean) / self.std
         logits: Tensor = self.network(x.contiguous(memory_format=self.memory_format))
         return logits.float()

@@ -132,9 +132,7 @@ class Labeler:
         return {name: self.card.thresholds.get(name, DEFAULT_THRESHOLD) for name in self.attributes}
 
     def to(self, device: torch.device | str) -> Labeler:
-        """Move the network to a device, in place as `nn.Module.to` does; returns the labeler "
-        "itself.
-        """
+        """Move the network to a device, in place as `nn.Module.to` does; returns itself."""
         self._device = torch.device(device)
         self.network.to(self._device)
         self._mean, self._std = self._mean.to(self._device), self._std.to(self._device)
@@ -156,9 +154,8 @@ class Labeler:
         size = (self.card.image_size, self.card.image_size)
         images = images.expand(-1, 3, -1, -1)
         if images.shape[-2:] != size:
-            images = F.interpolate(
-                images, size, mode="bilinear", antialias=True, align_corners=False
-            )
+            # as `pseudo_label` and training resize files: a blurrier image gets other labels
+            images = F.interpolate(images, size, mode="bicubic", antialias=True)
         return (images - self._mean) / self._std
 
     @torch.no_grad()

@@ -73,7 +73,7 @@ def test_default_network_is_torchvisions_resnet18() -> None:
 def test_preprocessing_is_what_the_card_says() -> None:
     module = AttributeClassifier(["a", "b"], architecture=SMALL, image_size=32).eval()
     images = torch.randint(256, (3, 3, 48, 48), dtype=torch.uint8)
-    x = F.interpolate(images / 255, size=(32, 32), mode="bilinear", antialias=True)
+    x = F.interpolate(images / 255, size=(32, 32), mode="bicubic", antialias=True)
     x = torchvision.transforms.functional.normalize(
         x, module.mean.flatten().tolist(), module.std.flatten().tolist()
     )
