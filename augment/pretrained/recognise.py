@@ -63,7 +63,7 @@ def read_architecture(
     except ValueError as error:
         nearest, names = _nearest(state)
         raise ValueError(
-            f"{path} holds no network of guided-diffusion ({error}): "
+            f"{path} holds no whole network of guided-diffusion ({error}): "
             f"{_listed(names - state.keys(), 'missing')} of the {len(names)} tensors of the "
             f"nearest known one, {nearest}; give a checkpoint of guided-diffusion"
         ) from error
