@@ -73,6 +73,8 @@ class Denoiser(nn.Module):
         *,
         prediction: PredictionType = "epsilon",
         variance: VarianceType = "fixed_small",
+        classes: int | None = None,
+        clip: bool = True,
         card: Mapping[str, Any] | None = None,
     ) -> None:
         """
@@ -84,6 +86,9 @@ class Denoiser(nn.Module):
             image: the format of the images it makes.
             prediction: what its first C channels are.
             variance: where the reverse step's variance comes from.
+            classes: how many the network was conditioned on; it then takes int64 (B,) labels as
+                its third argument.
+            clip: whether the sampler clips its estimate of the images to [-1, 1].
             card: where the weights came from, for reports and resume checks; `sha256` is theirs.
         """
         super().__init__()
@@ -92,18 +97,43 @@ class Denoiser(nn.Module):
         self.image = image
         self.prediction = prediction
         self.variance = variance
+        self.classes = classes
+        self.clip = clip
         self.card = dict(card or {})
 
-    def forward(self, x_i: Tensor, i: int, schedule: Schedule) -> Prediction:
+    def forward(
+        self, x_i: Tensor, i: int, schedule: Schedule, labels: Tensor | None = None
+    ) -> Prediction:
         """Predict the noise of `x_i` (B, C, H, W) at index `i` of `schedule`.
 
-        The schedule is this denoiser's own or a respacing of it.
+        The schedule is this denoiser's own or a respacing of it; `labels` (B,), int64, are the
+        images' classes, which `check_labels` has passed.
         """
         timestep = torch.full((len(x_i),), int(schedule.timesteps[i]), device=x_i.device)
-        output = self.network(x_i, timestep)
+        conditions = () if labels is None else (labels,)
+        output = self.network(x_i, timestep, *conditions)
         output = getattr(output, "sample", output).float()
         first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)
         return Prediction(self._eps(first, x_i, i, schedule), v)
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check classes before they are used, once and not at every step.
+
+        Raises:
+            ValueError: classes missing, out of range, or given to a model without classes.
+        """
+        if self.classes is None:
+            if labels is not None:
+                raise ValueError("labels are given, but the model has no classes; leave them out")
+            return
+        if labels is None:
+            raise ValueError(f"the model has {self.classes} classes; give a label an image")
+        outside = labels[(labels < 0) | (labels >= self.classes)]
+        if len(outside):
+            raise ValueError(
+                f"label {int(outside[0])} is not among the model's {self.classes} classes; "
+                f"give 0 to {self.classes - 1}"
+            )
 
     def log_variance(self, prediction: Prediction, i: int, schedule: Schedule) -> Tensor:
         """Log of the reverse step's variance Sigma_i, broadcastable to the images."""

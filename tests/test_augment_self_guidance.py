@@ -196,7 +196,9 @@ def test_a_zero_or_unusable_gradient_moves_nothing_and_leaves_the_others_alone()
 def test_a_distance_without_a_usable_gradient_leaves_plain_sampling(bad: float) -> None:
     denoiser = tiny_denoiser()
     guidance = SelfGuidance(every=2, distance=lambda a, b: bad * (a - b).flatten(1).sum(dim=1))
-    plain, guided = (sample(denoiser, range(2), steps=6, guidance=g) for g in (None, guidance))
+    plain = sample(denoiser, range(2), steps=6)
+    with pytest.warns(UserWarning, match="zero or not finite on 6 steps of images"):  # 2 x 3
+        guided = sample(denoiser, range(2), steps=6, guidance=guidance)
     assert torch.equal(plain, guided)
 
 

@@ -56,6 +56,7 @@ def load_pipeline(folder: Path) -> Denoiser:
         _image_format(network.config, unet_folder),
         prediction=_prediction(scheduler),
         variance=_variance(network.config, scheduler),
+        clip=bool(scheduler.get("clip_sample", True)),
         card={
             "source": str(folder),
             **card,
@@ -100,6 +101,7 @@ def _scheduler(denoiser: Denoiser) -> Any:
         trained_betas=None if cosine else denoiser.schedule.beta.tolist(),
         variance_type=denoiser.variance,
         prediction_type=denoiser.prediction,
+        clip_sample=denoiser.clip,
         timestep_spacing="linspace",
     )
 
