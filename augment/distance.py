@@ -7,7 +7,7 @@ not necessarily inside it, and differentiable in `a`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -121,7 +121,7 @@ class FeatureDistance:
 
 
 class LPIPS:
-    """Learned perceptual similarity v0.1 (Zhang et al. 2018), with the layers of `lpips`.
+    """Learned perceptual similarity v0.1 (Zhang et al. 2018), by the `lpips` package.
 
     With AlexNet it is the paper's guidance; the authors' earlier minority score took VGG. Inputs go
     in at their own size and unclipped, as in the official code. A grey image in [-1, 1] is repeated
@@ -161,16 +161,8 @@ class LPIPS:
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         self._model.to(a.device)
         with torch.autocast(a.device.type, enabled=False):
-            total = a.new_zeros(len(a))
-            for f, g, weigh in zip(self._taps(a), self._taps(b), self._model.lins, strict=True):
-                # The package's normalisation gives NaN gradients where all features are zero.
-                total = total + weigh((_unit(f) - _unit(g)).square()).mean(dim=(1, 2, 3))
-            return total
-
-    def _taps(self, images: Tensor) -> Iterable[Tensor]:
-        inputs = self._model.scaling_layer(_rgb(images).float())
-        taps: Iterable[Tensor] = self._model.net(inputs)
-        return taps
+            distance: Tensor = self._model(_rgb(a).float(), _rgb(b).float())
+        return distance.flatten()
 
 
 def _load_trunk(slices: nn.Module, net: _Net, path: Path | None) -> None:
