@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
+from classify.convolution import crop_kernels
 from classify.data import Batch
 from classify.metrics import attribute_scores, macro_f1
 
@@ -108,6 +109,7 @@ class AttributeClassifier(L.LightningModule):
         self.steps, self.warmup, self.decay, self.final_lr = steps, warmup, decay, final_lr
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         network = torchvision.models.get_model(architecture, num_classes=len(self.attributes))
+        crop_kernels(network)
         self.network = cast("torch.nn.Module", network.to(memory_format=self.memory_format))
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)

@@ -115,9 +115,7 @@ def label_probabilities(
 
 
 def _batches(paths: Sequence[str], size: int, batch_size: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield the position of the first image and uint8 (B, 3, size, size), decoding the next batch "
-    "meanwhile.
-    """
+    """Yield the first image's position and uint8 (B, 3, size, size); decode one batch ahead."""
     starts = range(0, len(paths), batch_size)
     with ThreadPoolExecutor(_DECODERS) as pool:
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +89,14 @@ def test_the_card_names_source_and_hash_of_the_weights(tmp_path: Path) -> None:
     (folder / "card.json").write_text(json.dumps({"licence": "MIT", "sha256": "stale"}))
     card = load_denoiser(str(folder)).card
     assert (card["licence"], card["sha256"]) == ("MIT", expected)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_scheduler_that_does_not_clip_is_honoured_and_saved(tmp_path: Path, clip: bool) -> None:
+    denoiser = load_denoiser(_pipeline(tmp_path / "given", tiny_unet(), clip_sample=clip))
+    assert denoiser.clip is clip
+    save_pipeline(denoiser, tmp_path / "saved", card={})
+    assert load_denoiser(tmp_path / "saved").clip is clip
 
 
 def test_weights_pickled_by_torch_are_read_too(tmp_path: Path) -> None:
@@ -194,11 +201,8 @@ def test_a_saved_denoiser_is_loaded_as_it_was(tmp_path: Path, dtype: torch.dtype
 
 
 def test_what_this_sampler_cannot_run_is_refused_with_what_to_give_instead(tmp_path: Path) -> None:
-    labelled = _pipeline(tmp_path / "a", tiny_unet(num_class_embeds=10))
-    assert re.search(
-        "class-conditional; allowed are unconditional networks; give",
-        _refusal(labelled, ValueError),
-    )
+    timed = _pipeline(tmp_path / "a", tiny_unet(class_embed_type="timestep"))
+    assert "class_embed_type 'timestep'; allowed is null" in _refusal(timed, ValueError)
     latent = _pipeline(tmp_path / "b", tiny_unet(4))
     assert "4 channels; allowed are 1 (grey) and 3 (RGB)" in _refusal(latent, ValueError)
     odd = _pipeline(tmp_path / "c", tiny_unet(3, 4))
@@ -296,7 +300,8 @@ def test_an_unknown_name_lists_what_there_is_without_asking_the_hub(
     monkeypatch.setattr(DiffusionPipeline, "download", _unexpected)
     message = _refusal(name, FileNotFoundError)
     assert (
-        f"generator {name!r} is no folder; give a diffusers folder, a hub id owner/name" in message
+        f"generator {name!r} is no folder or file; give a diffusers folder, a guided-diffusion "
+        ".pt file, a hub id owner/name" in message
     )
     assert all(embedded in message for embedded in embedded_generators())
 
