@@ -74,6 +74,7 @@ class Denoiser(nn.Module):
         prediction: PredictionType = "epsilon",
         variance: VarianceType = "fixed_small",
         classes: int | None = None,
+        clip: bool = True,
         card: Mapping[str, Any] | None = None,
     ) -> None:
         """
@@ -86,6 +87,7 @@ class Denoiser(nn.Module):
             prediction: what its first C channels are.
             variance: where the reverse step's variance comes from.
             classes: how many classes a class-conditional network knows; None if it knows none.
+            clip: whether the sampler clips its estimate of the images to [-1, 1].
             card: where the weights came from, for reports and resume checks; `sha256` is theirs.
         """
         super().__init__()
@@ -95,6 +97,7 @@ class Denoiser(nn.Module):
         self.prediction = prediction
         self.variance = variance
         self.classes = classes
+        self.clip = clip
         self.card = dict(card or {})
 
     def forward(

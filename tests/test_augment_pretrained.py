@@ -91,6 +91,14 @@ def test_the_card_names_source_and_hash_of_the_weights(tmp_path: Path) -> None:
     assert (card["licence"], card["sha256"]) == ("MIT", expected)
 
 
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_scheduler_that_does_not_clip_is_honoured_and_saved(tmp_path: Path, clip: bool) -> None:
+    denoiser = load_denoiser(_pipeline(tmp_path / "given", tiny_unet(), clip_sample=clip))
+    assert denoiser.clip is clip
+    save_pipeline(denoiser, tmp_path / "saved", card={})
+    assert load_denoiser(tmp_path / "saved").clip is clip
+
+
 def test_weights_pickled_by_torch_are_read_too(tmp_path: Path) -> None:
     network = tiny_unet()
     _pipeline(tmp_path, network)

@@ -59,6 +59,7 @@ def load_pipeline(folder: Path) -> Denoiser:
         _image_format(network.config, unet_folder),
         prediction=_prediction(scheduler),
         variance=_variance(network.config, scheduler),
+        clip=bool(scheduler.get("clip_sample", True)),
         classes=network.config["num_class_embeds"],
         card={"source": str(folder), **card, "sha256": sha256_of(weights)},
     )
@@ -108,6 +109,7 @@ def _scheduler(denoiser: Denoiser) -> Any:
         trained_betas=None if named else denoiser.schedule.beta.tolist(),
         variance_type=denoiser.variance,
         prediction_type=denoiser.prediction,
+        clip_sample=denoiser.clip,
         timestep_spacing="linspace",
     )
 
