@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from augment import Denoiser, ImageFormat, Schedule, embedded_generators, load_denoiser, sample
 from augment.denoiser import VarianceType
 from augment.noise import REVERSE, _mix
-from augment.pretrained import save_pipeline
+from augment.pretrained import load_upsampler, save_pipeline
 from augment.sampler import reverse_process
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -145,6 +145,22 @@ def test_v_prediction_and_sample_prediction_are_the_algebra_of_eps(tmp_path: Pat
             tolerance = 2e-4 if i else 2e-2 if kind == "sample" else 2e-4  # 1 / s of float32 error.
             found = denoiser(x_t, i, schedule).eps
             torch.testing.assert_close(found, eps.float(), atol=tolerance, rtol=0)
+
+
+def test_a_class_conditional_network_knows_how_many(tmp_path: Path) -> None:
+    network = tiny_unet(3, 6, num_class_embeds=10)
+    denoiser = load_denoiser(_pipeline(tmp_path, network, variance_type="learned_range"))
+    assert denoiser.classes == 10
+    x, labels = torch.ones(2, 3, 8, 8), torch.tensor([0, 9])
+    found = denoiser(x, 500, denoiser.schedule, labels).eps
+    torch.testing.assert_close(found, network.eval()(x, 500, labels).sample[:, :3])
+    assert not torch.equal(found[0], found[1])
+
+
+def test_an_upsampler_is_for_another_loader(tmp_path: Path) -> None:
+    folder = _pipeline(tmp_path, tiny_unet(6, 6), variance_type="learned_range")
+    assert "is an upsampler, which needs images to enlarge" in _refusal(folder, ValueError)
+    assert load_upsampler(folder).denoiser.image == ImageFormat(channels=3, size=8)
 
 
 def test_half_precision_weights_are_run_in_single_precision(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_heads_that_diffusers_cannot_state_are_in_the_card_and_survive_saving(
     main([str(path), str(folder), *arguments])
     assert json.loads((folder / "card.json").read_text())["attention_heads"] == 4
     printed = capsys.readouterr().out
-    assert "settings: attention_order legacy, heads 4, schedule linear, image_size 16" in printed
+    assert "settings: attention_order legacy, heads 4, schedule linear, image_size 16," in printed
     assert "every attention has 4 heads: after UNet2DModel.from_pretrained, set" in printed
     inputs = _inputs(UPSAMPLER)
     expected = network(*inputs)
@@ -104,4 +104,6 @@ def test_nothing_is_written_over_and_errors_are_one_line(tmp_path: Path) -> None
         main([str(path), str(tmp_path / "new")])
     with pytest.raises(SystemExit, match=r"^error: .* is missing"):
         main([str(tmp_path / "gone.pt"), str(tmp_path / "new")])
+    with pytest.raises(SystemExit, match=r"^error: .*attention_order"):
+        main([str(path), str(tmp_path / "new"), "--options.attention_order", "old"])
     assert not (tmp_path / "new").exists()

@@ -262,9 +262,23 @@ def test_unknown_tensors_and_other_shapes_are_refused(tmp_path: Path) -> None:
     name = "input_blocks.1.0.in_layers.2.weight"
     message = _refusal(_saved(tmp_path, state | {name: torch.zeros(32, 32, 5, 5)}))
     assert "tensors of other shapes than its network" in message
+    for name, shape in {
+        "middle_block.1.qkv.weight": (96, 64, 1),
+        "input_blocks.3.1.qkv.bias": (191,),
+        "output_blocks.0.1.proj_out.weight": (64, 64, 1, 1),
+    }.items():
+        message = _refusal(_saved(tmp_path, state | {name: torch.zeros(shape)}))
+        assert "tensors of other shapes than its network" in message
     state["time_embed.0.weight"] = torch.zeros(128, 64)
     message = _refusal(_saved(tmp_path, state))
     assert "the time embedding is not as wide as the first level" in message
+
+
+def test_channels_that_are_no_image_are_refused(tmp_path: Path) -> None:
+    latent = _checkpoint(tmp_path, Adm(in_channels=4, out_channels=8))[1]
+    assert "takes 4 channels; allowed are 1 (grey) and 3 (RGB)" in _refusal(latent)
+    odd = _checkpoint(tmp_path, Adm(out_channels=4))[1]
+    assert "makes 4 channels of 3; allowed are 3, or 6" in _refusal(odd)
 
 
 def _known(adm: Adm, monkeypatch: pytest.MonkeyPatch, **fields: object) -> KnownCheckpoint:
@@ -310,6 +324,7 @@ def test_an_option_goes_before_the_card(tmp_path: Path, monkeypatch: pytest.Monk
         "heads": 2,
         "schedule": "linear",
         "image_size": 16,
+        "variance": "learned_range",
     }
 
 

@@ -21,7 +21,7 @@ from augment.denoiser import ImageFormat
 from augment.pretrained.architecture import Architecture
 from augment.pretrained.files import hold_to_hash, read_tensors, sha256_of
 from augment.pretrained.guided_diffusion import build_unet, load_tensors, schedule_of
-from augment.pretrained.options import CheckpointOptions
+from augment.pretrained.options import CheckpointOptions, Settings
 from augment.pretrained.recognise import read_architecture, recognise
 
 __all__ = ["NoisedClassifier", "load_noised_classifier"]
@@ -33,18 +33,16 @@ class NoisedClassifier(nn.Module):
     def __init__(
         self,
         architecture: Architecture,
-        settings: CheckpointOptions,
+        settings: Settings,
         card: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         width, side = architecture.widths[-1], architecture.pool or 1
-        self.image = ImageFormat(
-            channels=architecture.in_channels, size=side * 2 ** (len(architecture.widths) - 1)
-        )
+        self.image = ImageFormat(channels=architecture.in_channels, size=settings.image_size)
         self.schedule = schedule_of(settings)
         self.classes = architecture.out_channels
         self.card = dict(card or {})
-        unet: Any = build_unet(architecture, replace(settings, image_size=self.image.size))
+        unet: Any = build_unet(architecture, settings)
         self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
         self.conv_in, self.down_blocks = unet.conv_in, unet.down_blocks
         self.mid_block = unet.mid_block

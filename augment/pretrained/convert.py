@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from jsonargparse import ArgumentError, auto_cli
+from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
 from augment.pretrained.diffusers_folder import CARD, save_pipeline
 from augment.pretrained.load import load_any
@@ -45,6 +45,7 @@ def convert(source: Path, out: Path, *, options: CheckpointOptions = CheckpointO
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; bad input ends it with one line instead of a traceback."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     try:
         folder = auto_cli(convert, as_positional=True, args=arguments, exit_on_error=False)
     except (ArgumentError, FileNotFoundError, ValueError) as error:

@@ -15,12 +15,12 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from augment.denoiser import Denoiser, ImageFormat, VarianceType
+from augment.denoiser import Denoiser, ImageFormat
 from augment.pretrained.architecture import Architecture
 from augment.pretrained.files import hold_to_hash, read_tensors, sha256_of
 from augment.pretrained.heads import set_heads
 from augment.pretrained.layers import convert_tensors
-from augment.pretrained.options import CheckpointOptions
+from augment.pretrained.options import CheckpointOptions, Settings
 from augment.pretrained.recognise import read_architecture, recognise
 from augment.schedule import Schedule
 
@@ -56,20 +56,20 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Den
     return Denoiser(
         network,
         schedule_of(settings),
-        ImageFormat(channels=architecture.channels, size=settings.image_size or 0),
-        variance=_variance(architecture, settings),
+        ImageFormat(channels=architecture.channels, size=settings.image_size),
+        variance=settings.variance,
         classes=architecture.classes,
         card=recognised.card(path, sha256),
     )
 
 
-def build_unet(architecture: Architecture, settings: CheckpointOptions) -> nn.Module:
+def build_unet(architecture: Architecture, settings: Settings) -> nn.Module:
     """The UNet2DModel of an architecture, with random weights.
 
     Raises:
         ValueError: the image does not divide into the levels, or the channels into the heads.
     """
-    size, divisor = settings.image_size or 0, 2 ** (len(architecture.widths) - 1)
+    size, divisor = settings.image_size, 2 ** (len(architecture.widths) - 1)
     if size % divisor:
         raise ValueError(
             f"image_size is {size}; {len(architecture.widths)} levels halve it to a fraction; "
@@ -85,7 +85,7 @@ def load_tensors(
     network: nn.Module,
     state: Mapping[str, Tensor],
     architecture: Architecture,
-    settings: CheckpointOptions,
+    settings: Settings,
     path: Path,
 ) -> None:
     """Put the tensors of a checkpoint in the place of a network's own, every one of them.
@@ -94,12 +94,11 @@ def load_tensors(
         ValueError: a tensor has another shape than its network's.
     """
     heads = {width: settings.heads_of(width) for width in _attended(architecture)}
-    converted = convert_tensors(
-        state, architecture, order=settings.attention_order or "new", heads=heads
-    )
+    order = settings.attention_order
     try:
+        converted = convert_tensors(state, architecture, order=order, heads=heads)
         network.load_state_dict(converted, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"{path} has tensors of other shapes than its network ({reason}); "
@@ -107,12 +106,12 @@ def load_tensors(
         ) from error
 
 
-def schedule_of(settings: CheckpointOptions) -> Schedule:
+def schedule_of(settings: Settings) -> Schedule:
     """The schedule of training, of 1,000 steps."""
     return Schedule.cosine() if settings.schedule == "cosine" else Schedule.linear()
 
 
-def _config(architecture: Architecture, settings: CheckpointOptions) -> dict[str, Any]:
+def _config(architecture: Architecture, settings: Settings) -> dict[str, Any]:
     """Arguments of UNet2DModel."""
     step = "Resnet{}sampleBlock2D" if architecture.residual_steps else "{}Block2D"
     down = [_block("Down", step, i in architecture.attention) for i in _levels(architecture)]
@@ -148,7 +147,3 @@ def _levels(architecture: Architecture) -> range:
 def _attended(architecture: Architecture) -> set[int]:
     """Widths of all attentions; the middle always has one."""
     return {architecture.widths[level] for level in (*architecture.attention, -1)}
-
-
-def _variance(architecture: Architecture, settings: CheckpointOptions) -> VarianceType:
-    return "learned_range" if architecture.learned_variance else settings.variance or "fixed_large"

@@ -67,11 +67,16 @@ def convert_tensors(
         architecture: what they make up.
         order: of the rows of queries, keys and values.
         heads: of an attention, by its channels.
+
+    Raises:
+        ValueError: an attention has other channels than those.
     """
     converted = {}
     for theirs, ours in tensor_names(architecture).items():
         tensor = state[theirs].float()
         if ".to_qkv." in ours:
+            if len(tensor) // 3 not in heads:
+                raise ValueError(f"{theirs} has {len(tensor)} rows")
             rows = _in_new_order(tensor, order, heads[len(tensor) // 3])
             for name, part in zip(_QKV, rows.chunk(3), strict=True):
                 converted[ours.replace("to_qkv", name)] = _linear(part).contiguous()

@@ -38,6 +38,7 @@ def load_denoiser(
         source: an embedded name (`embedded_generators()`), a guided-diffusion `.pt` file, a
             diffusers folder, or a hub id `owner/name` (downloaded by diffusers, once, into its own
             cache).
+            The first load of a `.pt` file records its hash beside it; later ones are held to it.
         options: what the tensors of a `.pt` file that is no known checkpoint cannot tell.
         dtype: of the convolutions; with torch.float16 or torch.bfloat16, normalisation, embeddings
             and head stay in float32.

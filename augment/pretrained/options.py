@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from augment.denoiser import VarianceType
 from augment.pretrained.layers import AttentionOrder
 
-__all__ = ["CheckpointOptions"]
+__all__ = ["CheckpointOptions", "ScheduleName", "Settings"]
+
+ScheduleName = Literal["linear", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class CheckpointOptions:
     """Channels of an attention head (`--num_head_channels`); this or `heads`."""
     heads: int | None = None
     """Heads of every attention (`--num_heads`); this or `head_channels`."""
-    schedule: Literal["linear", "cosine"] | None = None
+    schedule: ScheduleName | None = None
     """`--noise_schedule` of the training."""
     image_size: int | None = None
     """Height and width in pixels."""
@@ -55,17 +58,32 @@ class CheckpointOptions:
             shared |= {"heads": None, "head_channels": None}
         return CheckpointOptions(**(shared | given))
 
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The same, with nothing left open."""
+
+    attention_order: AttentionOrder
+    head_channels: int | None
+    """None where `heads` is given."""
+    heads: int | None
+    schedule: ScheduleName
+    image_size: int
+    variance: VarianceType = "fixed_small"
+    """Of a denoiser; a classifier has none."""
+
     def heads_of(self, width: int) -> int:
         """How many heads an attention of `width` channels has.
 
         Raises:
             ValueError: the channels do not divide into them.
         """
-        name = "heads" if self.heads is not None else "head_channels"
-        divisor = self.heads or self.head_channels or width
-        if width % divisor:
+        name, divisor = (
+            ("heads", self.heads) if self.heads else ("head_channels", self.head_channels)
+        )
+        if not divisor or width % divisor:
             raise ValueError(
                 f"{name} is {divisor}, which does not divide the {width} channels of an "
                 f"attention; give the {name} of the training"
             )
-        return divisor if self.heads is not None else width // divisor
+        return divisor if self.heads else width // divisor

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from augment.pretrained.architecture import Architecture, infer_architecture
 from augment.pretrained.cards import KNOWN, KnownCheckpoint, known_checkpoints
 from augment.pretrained.layers import tensor_names
-from augment.pretrained.options import CheckpointOptions
+from augment.pretrained.options import CheckpointOptions, Settings
 
 __all__ = ["Recognised", "read_architecture", "recognise"]
 
@@ -31,15 +31,14 @@ _ANSWERS = {
 class Recognised:
     """A checkpoint's settings, complete, and where they are from."""
 
-    settings: CheckpointOptions
+    settings: Settings
     known: KnownCheckpoint | None
     by: By | None
     """How the known checkpoint was found; only by hash or name do its source and licence hold."""
 
     def card(self, path: Path, sha256: str) -> dict[str, Any]:
         """The card of the loaded weights."""
-        settings = {k: v for k, v in asdict(self.settings).items() if v is not None}
-        settings.pop("known", None)
+        settings = {name: v for name, v in asdict(self.settings).items() if v is not None}
         card: dict[str, Any] = {"source": str(path), "sha256": sha256, "settings": settings}
         if self.known is None:
             return card
@@ -79,15 +78,26 @@ def read_architecture(
             f"{_listed(unknown, 'unknown')}; the nearest known checkpoint is "
             f"{_nearest(state)[0]}; give a checkpoint of guided-diffusion"
         )
+    _check_channels(architecture, path)
     return architecture
 
 
+def _check_channels(architecture: Architecture, path: Path) -> None:
+    channels, outputs = architecture.channels, architecture.out_channels
+    if channels not in (1, 3):
+        raise ValueError(
+            f"{path} takes {channels} channels; allowed are 1 (grey) and 3 (RGB) pixels, or twice "
+            "as many in an upsampler; a latent model does not fit"
+        )
+    if architecture.pool is None and outputs not in (channels, 2 * channels):
+        raise ValueError(
+            f"{path} makes {outputs} channels of {channels}; allowed are {channels}, or "
+            f"{2 * channels} with learned variance; give such a model"
+        )
+
+
 def recognise(
-    architecture: Architecture,
-    sha256: str,
-    options: CheckpointOptions,
-    path: Path,
-    needed: Iterable[str] = ("attention_order", "heads", "schedule", "image_size"),
+    architecture: Architecture, sha256: str, options: CheckpointOptions, path: Path
 ) -> Recognised:
     """Settle what the tensors cannot tell, by the options and a known checkpoint's card.
 
@@ -95,18 +105,30 @@ def recognise(
         ValueError: something remains open, or the options name another checkpoint.
     """
     known, by = _known(architecture, sha256, options.known, path)
-    settings = options if known is None else options.over(known.settings)
-    unsettled = [name for name in needed if not _settled(settings, name)]
-    if architecture.pool is None and not architecture.learned_variance and not settings.variance:
-        unsettled.append("variance")
-    if unsettled:
+    given = options if known is None else options.over(known.settings)
+    values = {field.name: getattr(given, field.name) for field in fields(Settings)}
+    if architecture.learned_variance:
+        values["variance"] = "learned_range"
+    elif architecture.pool is not None:
+        del values["variance"]
+    _check_settled(values, path)
+    return Recognised(Settings(**values), known, by)
+
+
+def _check_settled(values: Mapping[str, Any], path: Path) -> None:
+    """Name everything that is still open at once."""
+    open_ones = {name for name, value in values.items() if value is None}
+    if open_ones >= {"heads", "head_channels"}:
+        open_ones.remove("head_channels")
+    else:
+        open_ones -= {"heads", "head_channels"}
+    if asked := [name for name in _ANSWERS if name in open_ones]:
         raise ValueError(
             f"{path} is built like no known checkpoint and its tensors cannot tell "
-            f"{', '.join(_ANSWERS[name] for name in unsettled)}; give them as "
-            f"CheckpointOptions({unsettled[0]}=...), or --options.{unsettled[0]} of "
+            f"{', '.join(_ANSWERS[name] for name in asked)}; give them as "
+            f"CheckpointOptions({asked[0]}=...), or --options.{asked[0]} of "
             "python -m augment.pretrained.convert"
         )
-    return Recognised(settings, known, by)
 
 
 def _known(
@@ -132,12 +154,6 @@ def _known(
         if checkpoint.architecture == architecture:
             return checkpoint, "architecture"
     return None, None
-
-
-def _settled(settings: CheckpointOptions, name: str) -> bool:
-    if name == "heads":
-        return settings.heads is not None or settings.head_channels is not None
-    return getattr(settings, name) is not None
 
 
 def _difference(found: Architecture, other: Architecture) -> str:
