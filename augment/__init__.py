@@ -9,7 +9,14 @@ from augment.generate import SamplerConfig, generate
 from augment.guidance import SelfGuidance, SelfGuidanceConfig
 from augment.merge import merge
 from augment.optimise import optimised
-from augment.pretrained import embedded_generators, load_denoiser
+from augment.pretrained import (
+    CheckpointOptions,
+    embedded_generators,
+    known_checkpoints,
+    load_denoiser,
+    load_noised_classifier,
+    load_upsampler,
+)
 from augment.sampler import reverse_process, sample
 from augment.schedule import Schedule
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
@@ -20,6 +27,7 @@ __all__ = [
     "L2",
     "LPIPS",
     "Ancestral",
+    "CheckpointOptions",
     "DPMSolver2M",
     "Denoiser",
     "FeatureDistance",
@@ -30,7 +38,10 @@ __all__ = [
     "SelfGuidanceConfig",
     "embedded_generators",
     "generate",
+    "known_checkpoints",
     "load_denoiser",
+    "load_noised_classifier",
+    "load_upsampler",
     "merge",
     "optimised",
     "reverse_process",

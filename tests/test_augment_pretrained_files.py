@@ -51,7 +51,9 @@ def test_other_contents_are_named(tmp_path: Path, content: object, message: str)
     assert message in _refusal(tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>Quota exceeded</html>", b"PK\x03\x04 cut off"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hi", b"<html>Quota exceeded</html>", b"PK\x03\x04 cut off"]
+)
 def test_a_failed_download_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt").write_bytes(content)
     assert "give the .pt file as it was downloaded" in _refusal(tmp_path / "model.pt")

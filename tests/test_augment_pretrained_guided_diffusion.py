@@ -242,7 +242,7 @@ def test_no_tensor_is_missing_unnoticed(tmp_path: Path) -> None:
         state = AdmUnet(Adm()).state_dict()
     for name in state:
         rest = {key: tensor for key, tensor in state.items() if key != name}
-        with pytest.raises(ValueError, match="is not complete|no whole network") as refusal:
+        with pytest.raises(ValueError, match=r"is not complete|no whole network") as refusal:
             read_architecture(rest, tmp_path / "model.pt", None)
         assert name in str(refusal.value) or "do not divide into levels" in str(refusal.value)
 

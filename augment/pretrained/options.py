@@ -22,7 +22,7 @@ class CheckpointOptions:
     known: str | None = None
     """Name of a known checkpoint whose settings these weights have (`known_checkpoints()`)."""
     attention_order: AttentionOrder | None = None
-    """"new" if trained with `--use_new_attention_order True`, otherwise "legacy"."""
+    """`new` if trained with `--use_new_attention_order True`, otherwise `legacy`."""
     head_channels: int | None = None
     """Channels of an attention head (`--num_head_channels`); this or `heads`."""
     heads: int | None = None

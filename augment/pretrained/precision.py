@@ -2,7 +2,8 @@
 
 Normalisation, embeddings and head stay in float32, as in guided-diffusion; `network.half()` would
 halve them too. So does the first convolution here, a thousandth of the work, by whose precision
-diffusers chooses that of the time embedding.
+diffusers chooses that of the time embedding. It is meant for GPUs: a processor without arithmetic
+in half precision is slower by it.
 
 In float16 the gradient of the very first step of sampling (i = N - 1), where the estimate of the
 image is huge, is unreliable; only guidance at every step uses it. bfloat16 has the range.

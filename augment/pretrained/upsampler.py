@@ -18,8 +18,7 @@ __all__ = ["Upsampler"]
 class Upsampler:
     """A diffusion model of large images given small ones.
 
-    Reference: Nichol & Dhariwal 2021, sec. 3.4 of its appendix, and guided-diffusion's
-    `SuperResModel`.
+    Reference: Dhariwal & Nichol 2021, "Comparison to Upsampling", https://arxiv.org/abs/2105.05233
     """
 
     denoiser: Denoiser
@@ -33,6 +32,9 @@ class Upsampler:
 
         Returns:
             An ordinary denoiser, for batches of these B images in this order.
+
+        Raises:
+            ValueError: they have another number of channels.
         """
         given = self.denoiser
         if small.ndim != 4 or small.shape[1] != given.image.channels:
@@ -47,6 +49,7 @@ class Upsampler:
             prediction=given.prediction,
             variance=given.variance,
             classes=given.classes,
+            clip=given.clip,
             card=given.card,
         )
 
@@ -54,10 +57,13 @@ class Upsampler:
 class _Beside(nn.Module):
     """A network of 2C input channels, the last C of which are given."""
 
+    enlarged: Tensor
+
     def __init__(self, network: nn.Module, small: Tensor, size: int) -> None:
         super().__init__()
         self.network = network
-        self.enlarged = interpolate(small, (size, size), mode="bilinear")
+        enlarged = interpolate(small, (size, size), mode="bilinear")
+        self.register_buffer("enlarged", enlarged, persistent=False)
 
     def forward(self, x: Tensor, timestep: Tensor, *labels: Tensor) -> Any:
         if len(x) != len(self.enlarged):
