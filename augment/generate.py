@@ -2,7 +2,8 @@
 
 Seeds are generated in blocks of `batch_size`, always the same ones together, so that a run that was
 killed and started again writes byte for byte what an uninterrupted one writes. A file is named by
-its seed and carries it, with the settings, in its text chunks.
+its seed and carries it, with the settings, in its text chunks. Images are those of the seeds asked
+for and no others: nothing is made only to fill a batch and thrown away.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -51,17 +52,14 @@ class Reverse:
     backoff: Backoff = field(default_factory=Backoff)
 
     def guided(self, i: int) -> bool:
+        """Whether step `i` is one that the guidance acts on."""
         return self.guidance is not None and self.guidance.active(i, len(self.schedule))
 
     def step(self, i: int, x: Tensor, previous: Tensor | None) -> Moved:
         """From x_i to x_{i-1}; see `Estimate` for `previous`."""
         if self.guidance is not None and self.guided(i):
-            guidance = self.guidance
-            return _joined(
-                self.backoff.parts(
-                    len(x), lambda rows: self._guided(guidance, i, x, previous, rows)
-                )
-            )
+            part = partial(self._guided, self.guidance, i, x, previous)
+            return _joined(self.backoff.parts(len(x), part))
         with torch.inference_mode():
             (mean, std, _), _, x0 = self._plain(i, x, previous, self.labels)
         return Moved(mean, std, x0)

@@ -77,6 +77,10 @@ class SelfGuidance(SelfGuidanceConfig):
     forward pass, so that a guided step costs two forwards and one backward, where the official code
     runs three forwards. Held is the second estimate; with `first` or `none` the gradient runs
     through the network's second pass too, and a step costs two forwards and two backwards.
+
+    The loss is not scaled for half precision, nor is it in the official code: in float16 the
+    gradient underflows at the first step of a cosine schedule, which only `every` = 1 guides.
+    There, bfloat16 or float32 is the way.
     """
 
     distance: Distance = field(default_factory=L2)
