@@ -100,7 +100,7 @@ def test_a_classifier_whose_levels_remain_open_asks_for_the_image_size() -> None
     adm = Adm(widths=(32, 32), blocks=2, attention=(), out_channels=10, size=16)
     with torch.device("meta"):
         state = AdmClassifier(adm).state_dict()
-    with pytest.raises(ValueError, match="image_size cannot be told, it is 8 or 16 or 32; give"):
+    with pytest.raises(ValueError, match="cannot tell image_size, which is 8 or 16 or 32; give"):
         infer_architecture(state)
     found = infer_architecture(state, image_size=16)
     assert (found.widths, found.blocks, found.pool) == ((32, 32), 2, 8)

@@ -69,5 +69,11 @@ def test_refusals(tmp_path: Path) -> None:
     path = _saved(tmp_path, AdmClassifier(ADM))
     with pytest.raises(ValueError, match=r"cannot tell attention_order .*, schedule "):
         load_noised_classifier(path, CheckpointOptions(head_channels=16))
+    open_ = AdmClassifier(replace(ADM, widths=(32, 32), attention=()))
+    path = _saved(tmp_path, open_)
+    with pytest.raises(ValueError, match=r"is open: its tensors cannot tell image_size, which is"):
+        load_noised_classifier(path, ASKED)
+    found = load_noised_classifier(path, replace(ASKED, image_size=16))
+    assert found.image.size == 16
     with pytest.raises(FileNotFoundError, match=r"gone\.pt is missing"):
         load_noised_classifier(tmp_path / "gone.pt")

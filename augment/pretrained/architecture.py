@@ -18,7 +18,7 @@ from typing import Literal
 
 from torch import Tensor
 
-__all__ = ["Architecture", "infer_architecture"]
+__all__ = ["Architecture", "OpenArchitectureError", "infer_architecture"]
 
 Kind = Literal["residual", "attention", "resample"]
 
@@ -69,6 +69,10 @@ class Architecture:
         return self.pool is None and self.out_channels == 2 * self.channels
 
 
+class OpenArchitectureError(ValueError):
+    """A network of guided-diffusion whose tensors fit several architectures."""
+
+
 @dataclass(frozen=True)
 class _Tensors:
     """The modules that a state dict's names speak of, and its shapes."""
@@ -116,6 +120,7 @@ def infer_architecture(
             open.
 
     Raises:
+        OpenArchitectureError: the image size would decide, and is not given.
         ValueError: it is none, or one that is not supported; the message says by what it was told.
     """
     tensors = _Tensors.of(state)
@@ -164,7 +169,10 @@ def _levels(tensors: _Tensors, pool: int | None, image_size: int | None) -> int:
         raise ValueError(f"its {count} input blocks do not divide into levels")
     if len(fitting) > 1:
         sizes = " or ".join(str((pool or 1) * 2 ** (n - 1)) for n in fitting)
-        raise ValueError(f"image_size cannot be told, it is {sizes}; give it as an option")
+        raise OpenArchitectureError(
+            f"its tensors cannot tell image_size, which is {sizes}; "
+            "give it as CheckpointOptions(image_size=...)"
+        )
     return fitting[0]
 
 

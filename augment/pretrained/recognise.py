@@ -9,7 +9,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from augment.pretrained.architecture import Architecture, infer_architecture
+from augment.pretrained.architecture import (
+    Architecture,
+    OpenArchitectureError,
+    infer_architecture,
+)
 from augment.pretrained.cards import KNOWN, KnownCheckpoint, known_checkpoints
 from augment.pretrained.layers import tensor_names
 from augment.pretrained.options import CheckpointOptions, Settings
@@ -59,6 +63,8 @@ def read_architecture(
     """
     try:
         architecture = infer_architecture(state, image_size=image_size)
+    except OpenArchitectureError as error:
+        raise ValueError(f"{path} is open: {error}") from error
     except ValueError as error:
         nearest, names = _nearest(state)
         raise ValueError(
