@@ -4,17 +4,31 @@ Pretrained diffusion models, the samplers that guide them to minority samples, a
 """
 
 from augment.denoiser import Denoiser, ImageFormat
-from augment.distance import L2, LPIPS, FeatureDistance
+from augment.distance import L1, L2, LPIPS, FeatureDistance
 from augment.generate import SamplerConfig, generate
 from augment.guidance import SelfGuidance, SelfGuidanceConfig
 from augment.merge import merge
-from augment.pretrained import embedded_generators, load_denoiser
+from augment.optimise import optimised
+from augment.pretrained import (
+    CheckpointOptions,
+    embedded_generators,
+    known_checkpoints,
+    load_denoiser,
+    load_noised_classifier,
+    load_upsampler,
+)
 from augment.sampler import reverse_process, sample
 from augment.schedule import Schedule
+from augment.solvers import DDIM, Ancestral, DPMSolver2M
 
 __all__ = [
+    "DDIM",
+    "L1",
     "L2",
     "LPIPS",
+    "Ancestral",
+    "CheckpointOptions",
+    "DPMSolver2M",
     "Denoiser",
     "FeatureDistance",
     "ImageFormat",
@@ -24,8 +38,12 @@ __all__ = [
     "SelfGuidanceConfig",
     "embedded_generators",
     "generate",
+    "known_checkpoints",
     "load_denoiser",
+    "load_noised_classifier",
+    "load_upsampler",
     "merge",
+    "optimised",
     "reverse_process",
     "sample",
 ]

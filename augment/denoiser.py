@@ -73,17 +73,21 @@ class Denoiser(nn.Module):
         *,
         prediction: PredictionType = "epsilon",
         variance: VarianceType = "fixed_small",
+        classes: int | None = None,
+        clip: bool = True,
         card: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
-            network: (B, C, H, W) float32 and timesteps int64 (B,) in; (B, C, H, W) out, or
-                (B, 2C, H, W) with `learned_range`. A network of diffusers, whose output has a
-                `sample` attribute, is taken as it is.
+            network: (B, C, H, W) float32 and timesteps int64 (B,) in, and, with `classes`, labels
+                int64 (B,); (B, C, H, W) out, or (B, 2C, H, W) with `learned_range`. A network of
+                diffusers, whose output has a `sample` attribute, is taken as it is.
             schedule: the schedule of training, all T steps.
             image: the format of the images it makes.
             prediction: what its first C channels are.
             variance: where the reverse step's variance comes from.
+            classes: how many classes a class-conditional network knows; None if it knows none.
+            clip: whether the sampler clips its estimate of the images to [-1, 1].
             card: where the weights came from, for reports and resume checks; `sha256` is theirs.
         """
         super().__init__()
@@ -92,18 +96,60 @@ class Denoiser(nn.Module):
         self.image = image
         self.prediction = prediction
         self.variance = variance
+        self.classes = classes
+        self.clip = clip
         self.card = dict(card or {})
 
-    def forward(self, x_i: Tensor, i: int, schedule: Schedule) -> Prediction:
+    def forward(
+        self, x_i: Tensor, i: int, schedule: Schedule, labels: Tensor | None = None
+    ) -> Prediction:
         """Predict the noise of `x_i` (B, C, H, W) at index `i` of `schedule`.
 
-        The schedule is this denoiser's own or a respacing of it.
+        The schedule is this denoiser's own or a respacing of it. `labels`, int64 (B,) within
+        [0, classes), are for a class-conditional network, which needs them; their range is the
+        business of `check_labels`, once, so that no step waits for the device.
+
+        Raises:
+            ValueError: labels are missing, or given to a network without classes.
         """
+        self._check_presence(labels)
         timestep = torch.full((len(x_i),), int(schedule.timesteps[i]), device=x_i.device)
-        output = self.network(x_i, timestep)
+        output = self.network(x_i, timestep, *(() if labels is None else (labels,)))
         output = getattr(output, "sample", output).float()
         first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)
         return Prediction(self._eps(first, x_i, i, schedule), v)
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check the labels of a whole run before it starts.
+
+        Raises:
+            ValueError: they are missing, not wanted, not int64 (N,), or beyond the classes.
+        """
+        self._check_presence(labels)
+        if labels is None or self.classes is None:
+            return
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            raise ValueError(
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; "
+                "allowed is int64 of shape (N,); give one class index an image"
+            )
+        outside = [label for label in labels.tolist() if not 0 <= label < self.classes]
+        if outside:
+            raise ValueError(
+                f"label {outside[0]} is no class of the model; allowed are 0 to "
+                f"{self.classes - 1}; give one of them"
+            )
+
+    def _check_presence(self, labels: Tensor | None) -> None:
+        if labels is None and self.classes is not None:
+            raise ValueError(
+                f"the model is class-conditional and got no labels; give one an image, "
+                f"0 to {self.classes - 1}"
+            )
+        if labels is not None and self.classes is None:
+            raise ValueError(
+                "the model is unconditional and got labels; allowed is None; leave them out"
+            )
 
     def log_variance(self, prediction: Prediction, i: int, schedule: Schedule) -> Tensor:
         """Log of the reverse step's variance Sigma_i, broadcastable to the images."""

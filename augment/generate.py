@@ -2,37 +2,33 @@
 
 Seeds are generated in blocks of `batch_size`, always the same ones together, so that a run that was
 killed and started again writes byte for byte what an uninterrupted one writes. A file is named by
-its seed and carries it, with the settings, in its text chunks.
+its seed and carries it, with the settings, in its text chunks. Images are those of the seeds asked
+for and no others: nothing is made only to fill a batch and thrown away.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+import torch
 from lightning.fabric import Fabric
-from PIL import Image, PngImagePlugin
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 from tqdm.auto import tqdm
 
 from augment.denoiser import Denoiser
+from augment.generated_folder import claim, is_whole, save_image, write_table
 from augment.guidance import Guidance
-from augment.sampler import sample
+from augment.optimise import optimised
+from augment.sampler import Batch, class_labels, sample_batch, warn_unguided
+from augment.solvers import DDIM, Ancestral, DPMSolver2M, Solver
 
 __all__ = ["SamplerConfig", "generate"]
-
-_RECORD = "settings.json"
-_TABLE = "metadata.csv"
-
-_PNG_END = b"IEND\xaeB`\x82"
-"""The last bytes of a PNG file: its end chunk with its check sum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +39,36 @@ class SamplerConfig:
     """Reverse steps an image; at most the length of the model's schedule."""
     batch_size: int = 64
     """Images at a time on each device; fewer need less memory and change only the rounding."""
+    solver: Literal["ancestral", "ddim", "dpm"] = "ancestral"
+    """The update rule: ancestral (the paper's), ddim, or dpm (DPM-Solver++ of second order)."""
+    eta: float = 0.0
+    """Share of the noise that ddim adds, 0 to 1."""
+    label: int | None = None
+    """The class of every image, for a model with classes; left out, each image's own, uniform."""
+    compile: bool = False
+    """Compile the network first: takes minutes, pays on long runs, changes only the rounding."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"sampler.{name} is {getattr(self, name)}; give at least 1")
+        if self.solver not in ("ancestral", "ddim", "dpm"):
+            raise ValueError(
+                f"sampler.solver is {self.solver!r}; allowed are ancestral, ddim and dpm; "
+                "ancestral is the paper's"
+            )
+        if not 0 <= self.eta <= 1 or (self.eta and self.solver != "ddim"):
+            raise ValueError(
+                f"sampler.eta is {self.eta} with the solver {self.solver}; "
+                "allowed is 0 to 1 with ddim, and 0 with the others"
+            )
+
+    @property
+    def rule(self) -> Solver:
+        """The solver that the settings name."""
+        if self.solver == "ddim":
+            return DDIM(eta=self.eta)
+        return DPMSolver2M() if self.solver == "dpm" else Ancestral()
 
 
 def generate(
@@ -75,32 +96,91 @@ def generate(
         fabric: a launched Lightning Fabric; its processes take blocks in turn.
 
     Returns:
-        The table: file_name, split (train), source (synthetic), seed, sampler, path.
+        The table: file_name, split (train), source (synthetic), seed, sampler, path; for a model
+        with classes also class_label.
 
     Raises:
-        ValueError: a repeated or negative seed, or a folder that holds something else.
+        ValueError: a repeated or negative seed, steps or a class that the model does not have, or a
+            folder that holds something else.
+
+    Warns:
+        UserWarning: the guidance had no usable gradient on some of this session's steps; how many
+            they were stands in the image's own text chunk, `unguided_steps`.
     """
     seeds = _checked(seeds)
+    labels = _labels(denoiser, seeds, sampler)
+    denoiser.schedule.respaced(sampler.steps)  # says which are allowed before a file is written
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     record = _record(denoiser, sampler, guidance, settings)
     with fabric.rank_zero_first():
         folder.mkdir(parents=True, exist_ok=True)
-        _claim(folder, record, seeds)
+        claim(folder, record, seeds)
     denoiser.to(fabric.device)
-    for block in _unfinished_blocks(folder, seeds, sampler.batch_size, fabric):
-        with fabric.autocast():
-            images = sample(
-                denoiser, block, steps=sampler.steps, guidance=guidance, batch_size=len(block)
-            )
-        for seed, image in zip(block, images, strict=True):
-            if not _is_whole(folder / f"{seed}.png"):
-                _save(image, folder / f"{seed}.png", {"seed": seed, **record})
+    unguided = _generate_files(denoiser, seeds, folder, record, sampler, guidance, fabric)
     fabric.barrier()
-    table = _table(folder, seeds, "self-guided" if guidance else "ancestral")
+    table = _table(folder, seeds, labels, "self-guided" if guidance else sampler.solver)
     if fabric.is_global_zero:
-        _write_table(folder / _TABLE, table.drop(columns="path"))
+        warn_unguided(unguided)
+        write_table(folder / "metadata.csv", table.drop(columns="path"))
     fabric.barrier()
     return table
+
+
+def _generate_files(
+    denoiser: Denoiser,
+    seeds: Sequence[int],
+    folder: Path,
+    record: Mapping[str, Any],
+    sampler: SamplerConfig,
+    guidance: Guidance | None,
+    fabric: Fabric,
+) -> int:
+    """Write what is missing; on how many steps of its images, in all processes, guidance failed."""
+    denoiser = optimised(denoiser) if sampler.compile else denoiser
+    total = torch.zeros((), dtype=torch.int64)
+    for block in _unfinished_blocks(folder, seeds, sampler.batch_size, fabric):
+        labels = _labels(denoiser, block, sampler)
+        with fabric.autocast():
+            batch = sample_batch(
+                denoiser,
+                block,
+                steps=sampler.steps,
+                guidance=guidance,
+                solver=sampler.rule,
+                labels=labels,
+            )
+        total += batch.unguided.sum()
+        _save_block(batch, block, labels, folder, record)
+    summed: Tensor = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
+    return int(summed)
+
+
+def _save_block(
+    batch: Batch,
+    seeds: Sequence[int],
+    labels: Sequence[int] | None,
+    folder: Path,
+    record: Mapping[str, Any],
+) -> None:
+    """Write the images that are not there yet."""
+    for row, seed in enumerate(seeds):
+        if is_whole(folder / f"{seed}.png"):
+            continue
+        text = {"seed": seed, **record}
+        if labels is not None:
+            text["class_label"] = labels[row]
+        if failed := int(batch.unguided[row]):
+            text["unguided_steps"] = failed
+        save_image(batch.images[row], folder / f"{seed}.png", text)
+
+
+def _labels(
+    denoiser: Denoiser, seeds: Sequence[int], sampler: SamplerConfig
+) -> Sequence[int] | None:
+    """The class of each image; None if the model has none."""
+    asked = None if sampler.label is None else [sampler.label] * len(seeds)
+    labels = class_labels(denoiser, seeds, asked)
+    return None if labels is None else labels.tolist()
 
 
 def _checked(seeds: Sequence[int]) -> list[int]:
@@ -126,35 +206,12 @@ def _record(
         "steps": sampler.steps,
         "guidance": described if settings is None else dict(settings),
     }
+    if sampler.solver != "ancestral":
+        record["solver"] = repr(sampler.rule)
+    if sampler.label is not None:
+        record["label"] = sampler.label
     plain: dict[str, Any] = json.loads(json.dumps(record, default=str))
     return plain
-
-
-def _claim(folder: Path, record: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Record what the folder holds, or check that it holds the same."""
-    path = folder / _RECORD
-    if not path.is_file():
-        strangers = [
-            name for name in (_TABLE, *map("{}.png".format, seeds)) if (folder / name).exists()
-        ]
-        if strangers:
-            raise ValueError(
-                f"{folder} holds {strangers[0]} but no {_RECORD}, so no images of ours; "
-                "give another folder"
-            )
-        _replace(path, (json.dumps(record, indent=2) + "\n").encode())
-        return
-    try:
-        found = dict(json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no record of generated images; give another folder") from error
-    different = sorted(key for key in record if found.get(key) != record[key])
-    if different:
-        key = different[0]
-        raise ValueError(
-            f"{folder} holds images of another run ({key} {found.get(key)}, now {record[key]}); "
-            "give another folder"
-        )
 
 
 def _unfinished_blocks(
@@ -165,7 +222,7 @@ def _unfinished_blocks(
     mine = [
         block
         for block in blocks[fabric.global_rank :: fabric.world_size]
-        if not all(_is_whole(folder / f"{seed}.png") for seed in block)
+        if not all(is_whole(folder / f"{seed}.png") for seed in block)
     ]
     silent = not (mine and fabric.is_global_zero)
     bar: Iterable[Sequence[int]] = tqdm(
@@ -174,50 +231,17 @@ def _unfinished_blocks(
     return bar
 
 
-def _table(folder: Path, seeds: Sequence[int], sampler: str) -> pd.DataFrame:
+def _table(
+    folder: Path, seeds: Sequence[int], labels: Sequence[int] | None, sampler: str
+) -> pd.DataFrame:
     names = [f"{seed}.png" for seed in seeds]
-    columns = {
+    columns: dict[str, Any] = {
         "file_name": names,
         "split": "train",
         "source": "synthetic",
         "seed": seeds,
         "sampler": sampler,
     }
+    if labels is not None:
+        columns["class_label"] = labels
     return pd.DataFrame(columns).assign(path=[str((folder / name).resolve()) for name in names])
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write the table, or add the rows that the standing one lacks; its own cells stay."""
-    if path.is_file():
-        found = pd.read_csv(path, dtype=str, keep_default_na=False)
-        new = table[~table["file_name"].isin(found["file_name"])]
-        if new.empty:
-            return
-        table = pd.concat([found, new.astype(str)], ignore_index=True)
-    _replace(path, table.to_csv(index=False).encode())
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file stands there and is a complete PNG."""
-    try:
-        with Image.open(path) as image:
-            image.verify()
-        # Pillow does not look at what follows the end chunk's name.
-        return path.read_bytes().endswith(_PNG_END)
-    except (OSError, SyntaxError):
-        return False
-
-
-def _save(image: Tensor, path: Path, text: Mapping[str, Any]) -> None:
-    chunks = PngImagePlugin.PngInfo()
-    for key, value in text.items():
-        chunks.add_text(key, json.dumps(value))
-    temporary = path.with_suffix(".tmp")
-    to_pil_image(image).save(temporary, format="PNG", pnginfo=chunks)
-    os.replace(temporary, path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

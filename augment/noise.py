@@ -2,24 +2,28 @@
 
 Each image has separate streams for the reverse process and for the guidance: a plain and a guided
 run of the same seed share the reverse noise (they are paired), and neither batch size, order,
-process count nor restart changes a draw. Streams live on the CPU, whose generator is the same on
-every machine.
+process count nor restart changes a draw. (The paper's code draws both from one generator: its
+plain and guided runs of one seed part at the first guided step, and depend on the batch size.)
+Streams live on the CPU, whose generator is the same on every machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["PERTURBATION", "REVERSE", "NoiseStream"]
+__all__ = ["LABEL", "PERTURBATION", "REVERSE", "NoiseStream", "uniform_labels"]
 
 REVERSE = 0
 """Start state and reverse noise."""
 PERTURBATION = 1
 """The noise e that the guidance adds to its estimate of the image."""
+LABEL = 2
+"""The class of an image, where the model has classes and none is asked for."""
 
 
 class NoiseStream:
@@ -44,6 +48,30 @@ class NoiseStream:
         return torch.stack([torch.randn(self._shape, generator=g) for g in self._generators]).to(
             self._device
         )
+
+    def rows(self, rows: slice) -> NoiseStream:
+        """The same streams, of these images alone; a draw from them advances them here too."""
+        part = NoiseStream((), REVERSE, self._shape, self._device)
+        part._generators = self._generators[rows]
+        return part
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Take back the draws of a block that fails, so that another attempt repeats them."""
+        states = [generator.get_state() for generator in self._generators]
+        try:
+            yield
+        except BaseException:
+            for generator, state in zip(self._generators, states, strict=True):
+                generator.set_state(state)
+            raise
+
+
+def uniform_labels(seeds: Sequence[int], classes: int) -> Tensor:
+    """A class 0..classes-1 for each image, uniform, by its seed alone; int64 (B,) on the CPU."""
+    generators = (torch.Generator().manual_seed(_mix(seed, LABEL)) for seed in seeds)
+    drawn = [int(torch.randint(classes, (), generator=g)) for g in generators]
+    return torch.tensor(drawn, dtype=torch.int64)
 
 
 def _mix(seed: int, purpose: int) -> int:

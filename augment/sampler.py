@@ -1,27 +1,31 @@
 """The reverse process: one loop for every method, written as a generator of states.
 
-    x_{i-1} = mean_i(x_i) + shift_i + [i > 0] Sigma_i^{1/2} z
+    x_{i-1} = mean_i(x_i) + shift_i + std_i z
 
-where shift_i is the guidance's, if one is given and active. The network runs once on a plain step.
-On a guided step the sampler keeps the autograd graph of that run and shares it with the guidance.
+where mean and std are the solver's (ancestral sampling if none is given) and shift_i is the
+guidance's, if one is given and active. The network runs once on a plain step. On a guided step the
+sampler keeps the autograd graph of that run and shares it with the guidance.
 
 References: Ho et al. 2020, algorithm 2; Nichol & Dhariwal 2021; Um & Ye 2024, algorithm 1.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from augment.denoiser import Denoiser
-from augment.guidance.contract import Guidance, ReverseStep
-from augment.noise import PERTURBATION, REVERSE, NoiseStream
-from augment.schedule import Schedule
+from augment.guidance.contract import Guidance
+from augment.noise import PERTURBATION, REVERSE, NoiseStream, uniform_labels
+from augment.reverse_step import Reverse
+from augment.solvers import Ancestral, Solver
 
-__all__ = ["State", "reverse_process", "sample"]
+__all__ = ["Batch", "State", "class_labels", "reverse_process", "sample", "sample_batch"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,18 @@ class State:
     x: Tensor
     """x_{i-1}, float32 (B, C, H, W)."""
     x0: Tensor
-    """Estimate of the images at x_i, clipped to [-1, 1]."""
+    """Estimate of the images at x_i, clipped to [-1, 1] unless the model's is not."""
+    unguided: Tensor | None = None
+    """On a guided step: the images whose gradient was zero or not finite, bool (B,)."""
+
+
+class Batch(NamedTuple):
+    """Finished images."""
+
+    images: Tensor
+    """uint8 (B, C, H, W) on the CPU."""
+    unguided: Tensor
+    """On how many guided steps each one's gradient was of no use, int64 (B,) on the CPU."""
 
 
 def reverse_process(
@@ -42,6 +57,8 @@ def reverse_process(
     *,
     steps: int,
     guidance: Guidance | None = None,
+    solver: Solver = Ancestral(),
+    labels: Sequence[int] | None = None,
     start: Tensor | None = None,
     start_index: int | None = None,
 ) -> Iterator[State]:
@@ -52,61 +69,74 @@ def reverse_process(
         seeds: one an image; they alone determine the noise.
         steps: N, how many of the model's timesteps are kept.
         guidance: shifts the mean on the steps where it is active.
+        solver: the update rule; `DDIM()` and `DPMSolver2M()` need fewer steps.
+        labels: a class an image, for a model that has classes; see `class_labels`.
         start: x at `start_index`, float32 (B, C, H, W); pure noise if left out.
         start_index: the first step to take; N - 1 if left out.
 
     Raises:
-        ValueError: more steps than the model has, or a start outside them.
+        ValueError: more steps than the model has, a start outside them, or classes it has not.
     """
     schedule = denoiser.schedule.respaced(steps)
     first = steps - 1 if start_index is None else start_index
     if not 0 <= first < steps:
         raise ValueError(f"start_index is {first}, of {steps} steps; give 0 to {steps - 1}")
-    reverse = NoiseStream(seeds, REVERSE, denoiser.image.shape, denoiser.device)
-    perturbation = NoiseStream(seeds, PERTURBATION, denoiser.image.shape, denoiser.device)
-    x = reverse.draw() if start is None else start
+    classes = class_labels(denoiser, seeds, labels)
+    noise = NoiseStream(seeds, REVERSE, denoiser.image.shape, denoiser.device)
+    reverse = Reverse(
+        denoiser=denoiser,
+        schedule=schedule,
+        solver=solver,
+        guidance=guidance,
+        labels=None if classes is None else classes.to(denoiser.device),
+        perturbation=NoiseStream(seeds, PERTURBATION, denoiser.image.shape, denoiser.device),
+    )
+    x, previous = noise.draw() if start is None else start, None
     for i in range(first, -1, -1):
-        if guidance is not None and guidance.active(i, steps):
-            mean, log_variance, x0 = _guided_mean(denoiser, schedule, i, x, guidance, perturbation)
-        else:
-            with torch.inference_mode():
-                mean, log_variance, x0 = _reverse_mean(denoiser, schedule, i, x)
+        moved = reverse.step(i, x, previous)
         with torch.inference_mode():
-            x = mean + torch.exp(0.5 * log_variance) * reverse.draw() if i else mean
-            clipped = x0.detach().clamp(-1, 1)
-        yield State(i, x, clipped)
+            x = moved.mean if moved.std is None else moved.mean + moved.std * noise.draw()
+        # A trajectory that was moved is not the one that the estimate belongs to.
+        previous = None if reverse.guided(i) else moved.x0
+        yield State(i, x, moved.x0, moved.unguided)
 
 
-def _reverse_mean(
-    denoiser: Denoiser, schedule: Schedule, i: int, x_i: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and log-variance of x_{i-1}, both detached, and the estimate of the images.
+def class_labels(
+    denoiser: Denoiser, seeds: Sequence[int], labels: Sequence[int] | None = None
+) -> Tensor | None:
+    """The class of each image, int64 (B,) on the CPU; None if the model has no classes.
 
-    The estimate is not clipped and has whatever graph `x_i` asks for.
+    Left out, it is uniform over the classes and follows from the image's seed alone.
+
+    Raises:
+        ValueError: a class that the model does not have, or not one class a seed.
     """
-    prediction = denoiser(x_i, i, schedule)
-    x0 = schedule.predict_x0(x_i, i, prediction.eps)
-    with torch.no_grad():
-        # The sampler clips its estimate; the guidance does not, as in the official code.
-        mean = schedule.posterior_mean(x0.clamp(-1, 1), x_i, i)
-        log_variance = denoiser.log_variance(prediction, i, schedule)
-    return mean, log_variance, x0
+    if labels is None:
+        return None if denoiser.classes is None else uniform_labels(seeds, denoiser.classes)
+    if len(labels) != len(seeds):
+        raise ValueError(f"{len(labels)} labels are given for {len(seeds)} seeds; give one a seed")
+    classes = torch.as_tensor(labels, dtype=torch.int64)
+    denoiser.check_labels(classes)
+    return classes
 
 
-def _guided_mean(
+def sample_batch(
     denoiser: Denoiser,
-    schedule: Schedule,
-    i: int,
-    x: Tensor,
-    guidance: Guidance,
-    perturbation: NoiseStream,
-) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.enable_grad():
-        x_i = x.clone().requires_grad_(True)
-        mean, log_variance, x0 = _reverse_mean(denoiser, schedule, i, x_i)
-        step = ReverseStep(denoiser, schedule, i, x_i, x0, log_variance.exp(), perturbation)
-        shift = guidance.shift(step)
-    return mean.detach() + shift.detach(), log_variance, x0
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: Guidance | None = None,
+    solver: Solver = Ancestral(),
+    labels: Sequence[int] | None = None,
+) -> Batch:
+    """Generate one batch of images, and say where the guidance failed; see `sample`."""
+    unguided = torch.zeros(len(seeds), dtype=torch.int64, device=denoiser.device)
+    for state in reverse_process(
+        denoiser, seeds, steps=steps, guidance=guidance, solver=solver, labels=labels
+    ):
+        if state.unguided is not None:
+            unguided += state.unguided
+    return Batch(denoiser.image.to_uint8(state.x).cpu(), unguided.cpu())
 
 
 def sample(
@@ -115,6 +145,8 @@ def sample(
     *,
     steps: int = 250,
     guidance: Guidance | None = None,
+    solver: Solver = Ancestral(),
+    labels: Sequence[int] | None = None,
     batch_size: int = 64,
 ) -> Tensor:
     """Generate one image a seed.
@@ -124,17 +156,39 @@ def sample(
         seeds: non-negative integers; the same seed gives the same image, whatever stands beside it
             in the batch (up to rounding).
         steps: reverse steps, 1 to the length of the model's schedule.
-        guidance: `SelfGuidance(...)` for minority samples; ordinary ancestral sampling if left out.
+        guidance: `SelfGuidance(...)` for minority samples; plain sampling if left out.
+        solver: the update rule; ancestral sampling is the paper's.
+        labels: a class a seed, for a model that has classes; left out, uniform, by the seed.
         batch_size: images at a time.
 
     Returns:
         uint8 (N, C, H, W) on the CPU, in the order of `seeds`.
+
+    Warns:
+        UserWarning: the guidance had no usable gradient somewhere, and moved nothing there.
     """
-    images = [torch.empty(0, *denoiser.image.shape, dtype=torch.uint8)]
+    images, unguided = [torch.empty(0, *denoiser.image.shape, dtype=torch.uint8)], 0
     for first in range(0, len(seeds), batch_size):
-        states = reverse_process(
-            denoiser, seeds[first : first + batch_size], steps=steps, guidance=guidance
+        rows = slice(first, first + batch_size)
+        batch = sample_batch(
+            denoiser,
+            seeds[rows],
+            steps=steps,
+            guidance=guidance,
+            solver=solver,
+            labels=None if labels is None else labels[rows],
         )
-        *_, last = states
-        images.append(denoiser.image.to_uint8(last.x).cpu())
+        images.append(batch.images)
+        unguided += int(batch.unguided.sum())
+    warn_unguided(unguided)
     return torch.cat(images)
+
+
+def warn_unguided(count: int) -> None:
+    """Warn once if the guidance failed on `count` steps of images."""
+    if count:
+        warnings.warn(
+            f"the guidance's gradient was zero or not finite on {count} steps of images, which it "
+            "left as they were; if these are many, choose another distance or precision",
+            stacklevel=3,
+        )

@@ -123,3 +123,38 @@ def tiny_unet(channels: int = 3, outputs: int | None = None, **changes: object) 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return UNet2DModel(**config | changes)
+
+
+class ClassNetwork(nn.Module):
+    """A network whose noise prediction depends on the class, and that notes the classes asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = TinyNetwork(1, 1)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        self.seen.append(labels)
+        output: Tensor = self.shared(x, t) + 0.2 * labels.reshape(-1, 1, 1, 1)
+        return output
+
+
+def class_denoiser(classes: int = 4) -> Denoiser:
+    """A class-conditional random network on grey images of 8 x 8 pixels."""
+    image = ImageFormat(channels=1, size=8)
+    return Denoiser(ClassNetwork(), Schedule.cosine(), image, classes=classes)
+
+
+class ShortOfMemory(nn.Module):
+    """A network whose graph fits for so many images only; without a graph there is room enough."""
+
+    def __init__(self, network: nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most, self.refused = network, most, 0
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if x.requires_grad and len(x) > self.most:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        output: Tensor = self.network(x, t)
+        return output

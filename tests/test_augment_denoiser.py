@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from augment_doubles import TinyNetwork, mixture_denoiser, tiny_denoiser, tiny_unet
@@ -99,3 +101,40 @@ def test_half_precision_output_is_predicted_in_single() -> None:
 def test_the_device_is_the_networks_and_a_network_without_parameters_has_one() -> None:
     assert Denoiser(TinyNetwork(), Schedule.cosine(), IMAGE).device.type == "cpu"
     assert Denoiser(_Recorder(), Schedule.cosine(), IMAGE).device.type == "cpu"
+
+
+class _Conditional(nn.Module):
+    """Answers with the label, everywhere."""
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros_like(x) + labels[:, None, None, None]
+
+
+def test_each_image_is_denoised_under_its_own_label() -> None:
+    denoiser = Denoiser(_Conditional(), Schedule.cosine(), IMAGE, classes=10)
+    labels = torch.tensor([3, 9])
+    denoiser.check_labels(labels)
+    eps = denoiser(torch.zeros(2, 3, 8, 8), 5, denoiser.schedule, labels).eps
+    assert eps[:, 0, 0, 0].tolist() == [3, 9]
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "message"),
+    [
+        (10, None, "class-conditional and got no labels; give one an image, 0 to 9"),
+        (None, torch.tensor([0]), "unconditional and got labels; allowed is None"),
+        (10, torch.tensor([3, 10]), "label 10 is no class of the model; allowed are 0 to 9"),
+        (10, torch.tensor([-1]), "label -1 is no class of the model; allowed are 0 to 9"),
+        (10, torch.tensor([1.0]), "torch.float32 of shape (1,); allowed is int64 of shape (N,)"),
+        (10, torch.tensor([[1]]), "torch.int64 of shape (1, 1); allowed is int64 of shape (N,)"),
+    ],
+)
+def test_labels_that_do_not_belong_to_the_model_are_refused(
+    classes: int | None, labels: Tensor | None, message: str
+) -> None:
+    denoiser = Denoiser(_Recorder(), Schedule.cosine(), IMAGE, classes=classes)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        denoiser.check_labels(labels)
+    if (labels is None) != (classes is None):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            denoiser(torch.zeros(1, 3, 8, 8), 5, denoiser.schedule, labels)

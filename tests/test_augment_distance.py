@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from augment import L2, LPIPS, FeatureDistance
+from augment import L1, L2, LPIPS, FeatureDistance
 from augment.distance import Distance
 
 
@@ -75,6 +75,53 @@ def test_lpips_gradient_is_the_packages(distance: LPIPS, reference: nn.Module) -
     (expected,) = torch.autograd.grad(reference(a, b).sum(), a)
     torch.testing.assert_close(found, expected)
     assert all(not p.requires_grad for p in distance._model.parameters())
+
+
+def test_lpips_has_a_finite_gradient_where_no_feature_passes_the_relu(
+    alexnet: nn.Module, tmp_path: Path
+) -> None:
+    """The derivative of the norm of zero is not finite, but does not pass the ReLU either."""
+    dead = alexnet.state_dict()
+    dead["features.10.bias"] = torch.full_like(dead["features.10.bias"], -1e3)
+    torch.save(dead, tmp_path / "dead.pth")
+    a = _images(0).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(LPIPS(trunk=tmp_path / "dead.pth")(a, _images(1)).sum(), a)
+    assert gradient.isfinite().all()
+    assert (gradient.abs().amax(dim=(1, 2, 3)) > 0).all()
+
+
+def test_lpips_runs_in_float32_whatever_is_cast_around_it(distance: LPIPS) -> None:
+    a, b = _images(0), _images(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = distance(a, b)
+    assert torch.equal(found, distance(a, b))
+
+
+@pytest.mark.parametrize("net", ["vgg", "squeeze"])
+def test_other_trunks_are_the_packages_too(
+    net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = {"vgg": "vgg16", "squeeze": "squeezenet1_1"}[net]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = getattr(torchvision.models, builder)(num_classes=2)
+    if net == "vgg":
+        network.classifier = nn.Linear(2, 2)  # Else half a gigabyte.
+    torch.save(network.state_dict(), tmp_path / "trunk.pth")
+    monkeypatch.setattr(lpips.pretrained_networks.tv, builder, lambda **_: network)
+    reference = lpips.LPIPS(net=net, verbose=False).eval()
+    a, b = _images(0), _images(1)
+    found = LPIPS(net, trunk=tmp_path / "trunk.pth")(a, b)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, reference(a, b).flatten(), atol=1e-6, rtol=1e-4)
+
+
+def test_l1_is_the_sum_of_differences_and_its_gradient_their_sign() -> None:
+    a, b = _images(0).requires_grad_(True), _images(1)
+    found = L1()(a, b)
+    expected = torch.linalg.vector_norm((a - b).flatten(1), ord=1, dim=1)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    (gradient,) = torch.autograd.grad(found.sum(), a)
+    assert torch.equal(gradient, (a - b).sign())
 
 
 @pytest.mark.parametrize(
@@ -194,7 +241,7 @@ def test_layers_that_do_not_exist_or_give_no_map_are_refused() -> None:
 
 
 def _distances() -> list[Distance]:
-    return [L2(), FeatureDistance(_network())]
+    return [L1(), L2(), FeatureDistance(_network())]
 
 
 @pytest.mark.parametrize("metric", _distances(), ids=repr)

@@ -13,10 +13,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from augment_doubles import tiny_denoiser
+from augment_doubles import class_denoiser, tiny_denoiser
 from PIL import Image
+from torch import Tensor
 
-from augment import L2, LPIPS, FeatureDistance, SamplerConfig, SelfGuidance, generate, sample
+from augment import (
+    DDIM,
+    L2,
+    LPIPS,
+    Ancestral,
+    DPMSolver2M,
+    FeatureDistance,
+    SamplerConfig,
+    SelfGuidance,
+    generate,
+    sample,
+)
+from augment.sampler import class_labels
+from augment.solvers import Solver
 
 SAMPLER = SamplerConfig(steps=4, batch_size=3)
 GUIDANCE = SelfGuidance(scale=0.4, every=2)
@@ -152,6 +166,7 @@ def test_more_seeds_extend_the_folder_and_its_table_without_losing_added_columns
         ({"guidance": None}, "guidance"),
         ({"guidance": SelfGuidance(scale=0.5, every=2)}, "guidance"),
         ({"settings": {"scale": 0.4}}, "guidance"),
+        ({"sampler": SamplerConfig(steps=4, batch_size=3, solver="ddim")}, "solver"),
     ],
 )
 def test_a_folder_of_another_configuration_is_refused_and_left_alone(
@@ -255,12 +270,135 @@ def test_a_sampler_setting_below_one_is_refused(name: str) -> None:
         SamplerConfig(**{name: 0})
 
 
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({}, Ancestral()),
+        ({"solver": "ddim"}, DDIM()),
+        ({"solver": "ddim", "eta": 0.5}, DDIM(eta=0.5)),
+        ({"solver": "dpm"}, DPMSolver2M()),
+    ],
+)
+def test_the_solver_of_the_settings_makes_the_images_and_is_in_their_record(
+    tmp_path: Path, settings: dict[str, object], rule: Solver
+) -> None:
+    sampler = SamplerConfig(steps=4, batch_size=2, **settings)  # type: ignore[arg-type]
+    assert sampler.rule == rule
+    table = generate(tiny_denoiser(), range(2), tmp_path, sampler=sampler)
+    expected = sample(tiny_denoiser(), range(2), steps=4, solver=rule)
+    for path, image in zip(table["path"], expected, strict=True):
+        assert np.array_equal(np.asarray(Image.open(path)), image.permute(1, 2, 0).numpy())
+    assert set(table["sampler"]) == {settings.get("solver", "ancestral")}
+    record = json.loads((tmp_path / "settings.json").read_text())
+    assert record.get("solver") == (repr(rule) if settings else None)
+    if settings:  # Nor is a folder of another solver taken up by the default.
+        with pytest.raises(ValueError, match=r"another run \(solver "):
+            generate(tiny_denoiser(), range(2), tmp_path, sampler=SamplerConfig(steps=4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"solver": "euler"},
+            r"^sampler\.solver is 'euler'; allowed are ancestral, ddim and dpm; ",
+        ),
+        ({"eta": 0.5}, r"^sampler\.eta is 0.5 with the solver ancestral; allowed "),
+        ({"eta": 1.5, "solver": "ddim"}, r"^sampler\.eta is 1.5 with the solver ddim; allowed "),
+    ],
+)
+def test_a_solver_that_does_not_exist_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SamplerConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_a_class_is_in_the_table_and_in_the_file(tmp_path: Path) -> None:
+    sampler = SamplerConfig(steps=3, batch_size=2)
+    table = generate(class_denoiser(), range(5), tmp_path / "own", sampler=sampler)
+    expected = class_labels(class_denoiser(), range(5))
+    assert expected is not None
+    assert table["class_label"].tolist() == expected.tolist()
+    assert pd.read_csv(tmp_path / "own" / "metadata.csv")["class_label"].equals(
+        table["class_label"]
+    )
+    with Image.open(tmp_path / "own" / "3.png") as image:
+        image.load()
+        assert json.loads(image.text["class_label"]) == expected[3]  # type: ignore[attr-defined]
+    asked = SamplerConfig(steps=3, batch_size=2, label=2)
+    table = generate(class_denoiser(), range(5), tmp_path / "asked", sampler=asked)
+    assert set(table["class_label"]) == {2}
+    with pytest.raises(ValueError, match=r"another run \(label 2, now None\)"):
+        generate(class_denoiser(), range(5), tmp_path / "asked", sampler=sampler)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (SamplerConfig(steps=1001), "give 1 to 1000 steps"),
+        (SamplerConfig(steps=3, label=4), "4 .* 0 to 3"),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused_before_a_folder_is_made(
+    tmp_path: Path, sampler: SamplerConfig, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        generate(class_denoiser(), range(2), tmp_path / "new", sampler=sampler)
+    assert not (tmp_path / "new").exists()
+
+
+def test_steps_without_a_gradient_are_warned_of_once_and_counted_in_the_files(
+    tmp_path: Path,
+) -> None:
+    """And a run taken up again writes the same bytes, counts included."""
+
+    class SecondOfThree:
+        """No gradient for the second image of each batch."""
+
+        def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+            worth = torch.tensor([1.0, 0.0, 1.0])[: len(a)]
+            return worth * (a - b).square().flatten(1).sum(dim=1)
+
+        def __repr__(self) -> str:
+            return "SecondOfThree()"
+
+    guidance = SelfGuidance(every=2, distance=SecondOfThree())
+    with pytest.warns(UserWarning, match="on 4 steps of images") as warned:  # i = 2, 0; seeds 1, 4
+        _run(tmp_path, guidance=guidance)
+    assert len(warned) == 1
+    counts = {}
+    for seed in range(7):
+        with Image.open(tmp_path / f"{seed}.png") as image:
+            image.load()
+            counts[seed] = image.text.get("unguided_steps")  # type: ignore[attr-defined]
+    assert counts == {seed: "2" if seed in (1, 4) else None for seed in range(7)}
+    whole = _hashes(tmp_path)
+    (tmp_path / "4.png").unlink()
+    with pytest.warns(UserWarning, match="on 2 steps of images"):
+        _run(tmp_path, guidance=guidance)
+    assert _hashes(tmp_path) == whole
+    _run(tmp_path, guidance=guidance)  # Nothing to do, nothing to warn of.
+
+
+def test_a_compiled_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling changes the rounding alone, so the folder goes on with or without."""
+    asked = []
+    monkeypatch.setattr(
+        sys.modules["augment.generate"],
+        "optimised",
+        lambda denoiser: asked.append(denoiser) or denoiser,
+    )
+    generate(tiny_denoiser(), range(2), tmp_path, sampler=SamplerConfig(steps=3, compile=True))
+    assert len(asked) == 1
+    generate(tiny_denoiser(), range(4), tmp_path, sampler=SamplerConfig(steps=3))
+    assert len(asked) == 1
+
+
 _TWO_PROCESSES = """
 import sys
 from pathlib import Path
 import torch
 from lightning.fabric import Fabric
-from augment_doubles import tiny_denoiser
+from augment_doubles import class_denoiser, tiny_denoiser
 from augment import SamplerConfig, SelfGuidance, generate
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from augment.noise import PERTURBATION, REVERSE, NoiseStream
+from augment.noise import PERTURBATION, REVERSE, NoiseStream, uniform_labels
 
 SHAPE = (1, 8, 8)
 CPU = torch.device("cpu")
@@ -64,3 +64,28 @@ def test_a_draw_leaves_the_global_generator_alone() -> None:
 def test_a_draw_is_float32_of_the_batchs_shape() -> None:
     draw = NoiseStream([1, 2, 3], REVERSE, (3, 4, 5), CPU).draw()
     assert (draw.shape, draw.dtype) == ((3, 3, 4, 5), torch.float32)
+
+
+def test_some_of_the_images_draw_what_they_would_have_drawn_with_all() -> None:
+    whole, parted = (NoiseStream([3, 9, 7], REVERSE, SHAPE, CPU) for _ in range(2))
+    whole.draw()
+    parts = [parted.rows(slice(0, 2)), parted.rows(slice(2, 3))]
+    torch.cat([part.draw() for part in parts])
+    assert torch.equal(torch.cat([part.draw() for part in parts]), whole.draw())
+    assert torch.equal(parted.draw(), whole.draw())
+
+
+def test_draws_of_a_block_that_fails_are_taken_back_and_no_others() -> None:
+    stream, expected = (NoiseStream([3, 9], REVERSE, SHAPE, CPU) for _ in range(2))
+    with stream.undone_on_error():
+        assert torch.equal(stream.draw(), expected.draw())
+    with pytest.raises(ZeroDivisionError), stream.undone_on_error():
+        stream.draw().sum().item() / 0
+    assert torch.equal(stream.draw(), expected.draw())
+
+
+def test_classes_are_uniform_and_apart_from_the_noise() -> None:
+    labels = uniform_labels(range(5000), 10)
+    assert labels.dtype == torch.int64
+    assert stats.chisquare(torch.bincount(labels, minlength=10).numpy()).pvalue > 1e-3
+    assert torch.equal(uniform_labels([42, 7], 10), labels[[42, 7]])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from augment import Denoiser, ImageFormat, Schedule, embedded_generators, load_denoiser, sample
 from augment.denoiser import VarianceType
 from augment.noise import REVERSE, _mix
-from augment.pretrained import save_pipeline
+from augment.pretrained import load_upsampler, save_pipeline
 from augment.sampler import reverse_process
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -92,6 +91,14 @@ def test_the_card_names_source_and_hash_of_the_weights(tmp_path: Path) -> None:
     assert (card["licence"], card["sha256"]) == ("MIT", expected)
 
 
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_scheduler_that_does_not_clip_is_honoured_and_saved(tmp_path: Path, clip: bool) -> None:
+    denoiser = load_denoiser(_pipeline(tmp_path / "given", tiny_unet(), clip_sample=clip))
+    assert denoiser.clip is clip
+    save_pipeline(denoiser, tmp_path / "saved", card={})
+    assert load_denoiser(tmp_path / "saved").clip is clip
+
+
 def test_weights_pickled_by_torch_are_read_too(tmp_path: Path) -> None:
     network = tiny_unet()
     _pipeline(tmp_path, network)
@@ -138,6 +145,22 @@ def test_v_prediction_and_sample_prediction_are_the_algebra_of_eps(tmp_path: Pat
             tolerance = 2e-4 if i else 2e-2 if kind == "sample" else 2e-4  # 1 / s of float32 error.
             found = denoiser(x_t, i, schedule).eps
             torch.testing.assert_close(found, eps.float(), atol=tolerance, rtol=0)
+
+
+def test_a_class_conditional_network_knows_how_many(tmp_path: Path) -> None:
+    network = tiny_unet(3, 6, num_class_embeds=10)
+    denoiser = load_denoiser(_pipeline(tmp_path, network, variance_type="learned_range"))
+    assert denoiser.classes == 10
+    x, labels = torch.ones(2, 3, 8, 8), torch.tensor([0, 9])
+    found = denoiser(x, 500, denoiser.schedule, labels).eps
+    torch.testing.assert_close(found, network.eval()(x, 500, labels).sample[:, :3])
+    assert not torch.equal(found[0], found[1])
+
+
+def test_an_upsampler_is_for_another_loader(tmp_path: Path) -> None:
+    folder = _pipeline(tmp_path, tiny_unet(6, 6), variance_type="learned_range")
+    assert "is an upsampler, which needs images to enlarge" in _refusal(folder, ValueError)
+    assert load_upsampler(folder).denoiser.image == ImageFormat(channels=3, size=8)
 
 
 def test_half_precision_weights_are_run_in_single_precision(tmp_path: Path) -> None:
@@ -194,11 +217,8 @@ def test_a_saved_denoiser_is_loaded_as_it_was(tmp_path: Path, dtype: torch.dtype
 
 
 def test_what_this_sampler_cannot_run_is_refused_with_what_to_give_instead(tmp_path: Path) -> None:
-    labelled = _pipeline(tmp_path / "a", tiny_unet(num_class_embeds=10))
-    assert re.search(
-        "class-conditional; allowed are unconditional networks; give",
-        _refusal(labelled, ValueError),
-    )
+    timed = _pipeline(tmp_path / "a", tiny_unet(class_embed_type="timestep"))
+    assert "class_embed_type 'timestep'; allowed is null" in _refusal(timed, ValueError)
     latent = _pipeline(tmp_path / "b", tiny_unet(4))
     assert "4 channels; allowed are 1 (grey) and 3 (RGB)" in _refusal(latent, ValueError)
     odd = _pipeline(tmp_path / "c", tiny_unet(3, 4))
@@ -296,7 +316,8 @@ def test_an_unknown_name_lists_what_there_is_without_asking_the_hub(
     monkeypatch.setattr(DiffusionPipeline, "download", _unexpected)
     message = _refusal(name, FileNotFoundError)
     assert (
-        f"generator {name!r} is no folder; give a diffusers folder, a hub id owner/name" in message
+        f"generator {name!r} is no folder or file; give a diffusers folder, a guided-diffusion "
+        ".pt file, a hub id owner/name" in message
     )
     assert all(embedded in message for embedded in embedded_generators())
 

@@ -5,14 +5,32 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from augment_doubles import OptimalVariance, mixture_denoiser, tiny_denoiser
+from augment_doubles import (
+    OptimalVariance,
+    ShortOfMemory,
+    class_denoiser,
+    mixture_denoiser,
+    tiny_denoiser,
+)
 from diffusers import DDPMScheduler
 from diffusers.schedulers import scheduling_ddpm
 from torch import Tensor
 
-from augment import Denoiser, ImageFormat, Schedule, SelfGuidance, reverse_process, sample
+from augment import (
+    DDIM,
+    Ancestral,
+    Denoiser,
+    DPMSolver2M,
+    ImageFormat,
+    Schedule,
+    SelfGuidance,
+    reverse_process,
+    sample,
+)
 from augment.denoiser import VarianceType
 from augment.noise import REVERSE, NoiseStream
+from augment.sampler import class_labels
+from augment.solvers import Solver
 
 
 def _final(denoiser: Denoiser, seeds: range, steps: int, **options: object) -> Tensor:
@@ -157,3 +175,123 @@ def test_sample_returns_uint8_in_the_order_of_the_seeds_and_nothing_for_no_seed(
 def test_a_number_of_steps_the_schedule_does_not_have_is_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"^steps is {steps}.*give 1 to 1000 steps$"):
         sample(tiny_denoiser(), [0], steps=steps)
+
+
+@pytest.mark.parametrize("solver", [Ancestral(), DDIM(eta=0.5), DPMSolver2M()])
+@pytest.mark.parametrize("variance", ["learned_range", "fixed_small"])
+def test_float_images_do_not_depend_on_the_batch_size(
+    solver: Solver, variance: VarianceType
+) -> None:
+    denoiser = tiny_denoiser(variance)
+    options = {"solver": solver, "guidance": SelfGuidance(every=2, samples=2)}
+    together = _final(denoiser, range(5), 10, **options)
+    alone = torch.cat([_final(denoiser, range(i, i + 1), 10, **options) for i in range(5)])
+    torch.testing.assert_close(alone, together, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+@pytest.mark.parametrize("solver", [Ancestral(), DDIM(eta=0.5), DPMSolver2M()])
+@pytest.mark.parametrize("variance", ["learned_range", "fixed_small"])
+def test_a_guided_batch_that_does_not_fit_is_split_and_its_images_stay(
+    most: int, solver: Solver, variance: VarianceType
+) -> None:
+    options = {"solver": solver, "guidance": SelfGuidance(every=2)}
+    expected = _final(tiny_denoiser(variance), range(5), 10, **options)
+    short = tiny_denoiser(variance)
+    short.network = ShortOfMemory(short.network, most)
+    torch.testing.assert_close(_final(short, range(5), 10, **options), expected, atol=1e-4, rtol=0)
+    # It ran out in the first guided step alone: 5, then 2 (and 1).
+    assert short.network.refused == {1: 2, 2: 1, 3: 1}[most]
+
+
+def test_draws_of_a_step_that_failed_half_way_are_made_again() -> None:
+    """The second forward is where memory runs out here: the perturbation has been drawn."""
+
+    class Late(ShortOfMemory):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            if not x.requires_grad and int(t[0]) == 888 and len(x) > self.most:  # x_s
+                self.refused += 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            output: Tensor = self.network(x, t)
+            return output
+
+    denoiser, guidance = tiny_denoiser(), SelfGuidance(every=3, perturb=0.8)
+    options = {"start_index": 6, "guidance": guidance}  # Below 888 itself.
+    expected = _final(denoiser, range(4), 10, **options)
+    short = tiny_denoiser()
+    short.network = Late(short.network, 2)
+    torch.testing.assert_close(_final(short, range(4), 10, **options), expected, atol=1e-4, rtol=0)
+    assert short.network.refused == 1
+
+
+def test_an_image_too_large_for_the_memory_is_an_error() -> None:
+    short = tiny_denoiser()
+    short.network = ShortOfMemory(short.network, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        sample(short, range(3), steps=4, guidance=SelfGuidance())
+
+
+def test_states_say_where_the_guidance_had_no_gradient() -> None:
+    def partly(a: Tensor, b: Tensor) -> Tensor:
+        worth = torch.tensor([1.0, 0.0, float("nan")])
+        return worth * (a - b).square().flatten(1).sum(dim=1)
+
+    guidance = SelfGuidance(every=2, distance=partly)
+    for state in reverse_process(tiny_denoiser(), range(3), steps=6, guidance=guidance):
+        if state.i % 2:
+            assert state.unguided is None
+        else:
+            assert state.unguided is not None
+            assert state.unguided.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_the_estimate_is_clipped_only_if_the_model_is(clip: bool) -> None:
+    denoiser = tiny_denoiser("fixed_small")
+    denoiser.clip = clip
+    state = next(iter(reverse_process(denoiser, range(2), steps=10)))
+    schedule = denoiser.schedule.respaced(10)
+    x = NoiseStream(range(2), REVERSE, (3, 8, 8), torch.device("cpu")).draw()
+    x0 = schedule.predict_x0(x, 9, denoiser(x, 9, schedule).eps)
+    assert x0.abs().max() > 1
+    torch.testing.assert_close(state.x0, x0.clamp(-1, 1) if clip else x0)
+
+
+@pytest.mark.parametrize("guidance", [None, SelfGuidance(every=2)])
+def test_classes_reach_every_call_of_the_network(guidance: SelfGuidance | None) -> None:
+    denoiser = class_denoiser()
+    sample(denoiser, range(3), steps=4, guidance=guidance, labels=[3, 0, 1])
+    assert len(denoiser.network.seen) == (4 if guidance is None else 6)
+    assert all(labels.tolist() == [3, 0, 1] for labels in denoiser.network.seen)
+
+
+def test_a_class_left_out_is_uniform_and_the_images_own() -> None:
+    denoiser = class_denoiser(classes=4)
+    drawn = class_labels(denoiser, range(2000))
+    assert drawn is not None
+    counts = torch.bincount(drawn, minlength=4)
+    assert (counts - 500).abs().max() < 4 * (2000 * 0.25 * 0.75) ** 0.5
+    again = class_labels(denoiser, [7, 1999, 3])
+    assert again is not None
+    assert torch.equal(again, drawn[[7, 1999, 3]])
+    given = sample(denoiser, range(5), steps=4, labels=drawn[:5].tolist())
+    assert torch.equal(given, sample(denoiser, range(5), steps=4))
+    # Choosing a class leaves the noise of the image as it is.
+    first = [next(iter(reverse_process(denoiser, [0], steps=4, labels=[k]))) for k in (1, 2)]
+    assert not torch.equal(first[0].x, first[1].x)
+    assert class_labels(tiny_denoiser(), range(3)) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([4, 0], "4 .* 0 to 3"), ([-1, 0], "-1 .* 0 to 3"), ([1], "1 labels are given for 2 seeds")],
+)
+def test_a_class_the_model_does_not_have_is_refused(labels: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refusal:
+        sample(class_denoiser(), range(2), steps=4, labels=labels)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_class_for_a_model_without_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match="leave them out"):
+        sample(tiny_denoiser(), range(2), steps=4, labels=[0, 0])

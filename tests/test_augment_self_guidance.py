@@ -10,7 +10,7 @@ import torch
 from augment_doubles import mixture_denoiser, tiny_denoiser
 from torch import Tensor
 
-from augment import L2, Denoiser, SelfGuidance, reverse_process, sample
+from augment import L1, L2, Denoiser, SelfGuidance, SelfGuidanceConfig, reverse_process, sample
 from augment.denoiser import VarianceType
 from augment.distance import Distance
 from augment.guidance.contract import ReverseStep
@@ -196,7 +196,9 @@ def test_a_zero_or_unusable_gradient_moves_nothing_and_leaves_the_others_alone()
 def test_a_distance_without_a_usable_gradient_leaves_plain_sampling(bad: float) -> None:
     denoiser = tiny_denoiser()
     guidance = SelfGuidance(every=2, distance=lambda a, b: bad * (a - b).flatten(1).sum(dim=1))
-    plain, guided = (sample(denoiser, range(2), steps=6, guidance=g) for g in (None, guidance))
+    plain = sample(denoiser, range(2), steps=6)
+    with pytest.warns(UserWarning, match="zero or not finite on 6 steps of images"):  # 2 x 3
+        guided = sample(denoiser, range(2), steps=6, guidance=guidance)
     assert torch.equal(plain, guided)
 
 
@@ -227,9 +229,101 @@ def test_the_estimate_is_noised_at_the_fraction_of_the_steps(
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("scale", -0.1), ("scale", float("nan")), ("every", 0), ("perturb", 1.0), ("perturb", -0.1)],
+    [
+        ("scale", -0.1),
+        ("scale", float("nan")),
+        ("every", 0),
+        ("perturb", 1.0),
+        ("perturb", -0.1),
+        ("samples", 0),
+        ("stop_gradient", "third"),
+    ],
 )
 def test_a_setting_out_of_range_is_refused_by_name_in_one_line(setting: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"^guidance\.{setting} is {value}; .*$") as refusal:
+    with pytest.raises(ValueError, match=rf"^guidance\.{setting} is {value!r}[;,] .*$") as refusal:
         SelfGuidance(**{setting: value})  # type: ignore[arg-type]
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("stop", ["second", "first", "none"])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_every_stop_gradient_and_number_of_samples_equals_its_definition(
+    stop: str, samples: int
+) -> None:
+    """Written out with a graph of its own, each estimate cut off where the variant says."""
+    denoiser, steps, i, seeds = tiny_denoiser("fixed_small"), 50, 40, range(4)
+    x = _noise(seeds, REVERSE, denoiser.image.shape).draw()
+    guidance = SelfGuidance(stop_gradient=stop, samples=samples, perturb=0.5)  # type: ignore[arg-type]
+    shift = guidance.shift(_step(denoiser, i, steps, x, seeds))
+    kept, noise = denoiser.schedule.respaced(steps), _noise(seeds, PERTURBATION, (3, 8, 8))
+
+    def tweedie(at: Tensor, j: int) -> Tensor:
+        abar = float(kept.alpha_bar[j])
+        eps = denoiser.network(at, torch.full((4,), int(kept.timesteps[j])))
+        return (at - (1 - abar) ** 0.5 * eps) / abar**0.5
+
+    leaf, abar_s = x.clone().requires_grad_(True), float(kept.alpha_bar[25])
+    x0h = tweedie(leaf, i)
+    measures = []
+    for _ in range(samples):
+        x0hh = tweedie(abar_s**0.5 * x0h + (1 - abar_s) ** 0.5 * noise.draw(), 25)
+        a = x0h.detach() if stop == "first" else x0h
+        b = x0hh.detach() if stop == "second" else x0hh
+        measures.append((a - b).flatten(1).norm(dim=1))
+    (g,) = torch.autograd.grad(torch.stack(measures).mean(dim=0).sum(), leaf)
+    variance = float(np.exp(kept.posterior_log_variance[i]))
+    expected = 0.4 * variance * g / g.abs().amax(dim=(1, 2, 3), keepdim=True)
+    torch.testing.assert_close(shift, expected, atol=1e-6 * variance, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "forwards", "backwards"),
+    [
+        ({}, 14, 4),
+        ({"stop_gradient": "first"}, 14, 8),
+        ({"stop_gradient": "none"}, 14, 8),
+        ({"samples": 3}, 22, 4),
+    ],
+)
+def test_what_a_variant_costs(changes: dict[str, object], forwards: int, backwards: int) -> None:
+    denoiser = tiny_denoiser()
+    guidance = SelfGuidance(every=3, **changes)  # type: ignore[arg-type]
+    sample(denoiser, range(3), steps=10, guidance=guidance)  # i = 9, 6, 3, 0
+    assert (denoiser.network.forwards, denoiser.network.backwards) == (forwards, backwards)
+    assert all(p.grad is None for p in denoiser.parameters())
+
+
+def test_a_fixed_unit_moves_by_the_scale_alone() -> None:
+    denoiser = tiny_denoiser()
+    x = _noise(range(4), REVERSE, denoiser.image.shape).draw()
+    by_variance = SelfGuidance(scale=0.3).shift(step := _step(denoiser, 40, 50, x, range(4)))
+    fixed = SelfGuidance(scale=0.3, unit="fixed").shift(_step(denoiser, 40, 50, x, range(4)))
+    torch.testing.assert_close(fixed, by_variance / step.variance, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(fixed.abs().amax(dim=(1, 2, 3)), torch.full((4,), 0.3))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_guidance_by_absolute_differences_has_their_gradient(channels: int) -> None:
+    """By hand: through a network that is a multiple of its input, the sign of the difference."""
+    denoiser = tiny_denoiser("fixed_small", channels=channels)
+    x = _noise(range(2), REVERSE, denoiser.image.shape).draw()
+    step = _step(denoiser, 40, 50, x, range(2))
+    shift = SelfGuidance(distance=L1()).shift(step)
+    again = SelfGuidance()._denoised_again(_step(denoiser, 40, 50, x, range(2)))
+    other = _step(denoiser, 40, 50, x, range(2))
+    (g,) = torch.autograd.grad(other.x0, other.x_i, (other.x0 - again).sign())
+    torch.testing.assert_close(shift, 0.4 * step.variance * unit_max(g), atol=1e-7, rtol=1e-4)
+
+
+def test_settings_and_distance_make_a_guidance() -> None:
+    settings = SelfGuidanceConfig(scale=0.2, every=2, unit="fixed", switch_off=0.1, samples=2)
+    guidance, distance = settings.with_distance(metric := L1()), metric
+    assert guidance.distance is distance
+    assert guidance == SelfGuidance(
+        scale=0.2, every=2, unit="fixed", switch_off=0.1, samples=2, distance=distance
+    )
+    # The representation names a folder's run: what is new is in it only where it was chosen.
+    assert repr(guidance) == (
+        "SelfGuidance(scale=0.2, every=2, unit='fixed', switch_off=0.1, perturb=0.8, samples=2, "
+        "distance=L1())"
+    )

@@ -265,6 +265,6 @@ def test_the_terminal_shows_just_the_line(root: Path) -> None:
 
 def test_written_settings_name_every_flag(finished: tuple[Path, list[str]]) -> None:
     record = yaml.safe_load((finished[0] / "config.yaml").read_text())
-    assert record["sampler"] == {"steps": 3, "batch_size": 2}
-    assert record["guidance"].keys() == {"scale", "every", "perturb", "distance"}
+    assert {"steps": 3, "batch_size": 2, "solver": "ancestral"}.items() <= record["sampler"].items()
+    assert {"scale", "every", "budget", "perturb", "distance"} <= record["guidance"].keys()
     assert {"epochs", "batch_size", "lr"} <= record["train"].keys()

@@ -2,5 +2,6 @@
 
 from augment.guidance.contract import Guidance, ReverseStep
 from augment.guidance.self_guidance import SelfGuidance, SelfGuidanceConfig
+from augment.guidance.strength import Strength
 
-__all__ = ["Guidance", "ReverseStep", "SelfGuidance", "SelfGuidanceConfig"]
+__all__ = ["Guidance", "ReverseStep", "SelfGuidance", "SelfGuidanceConfig", "Strength"]

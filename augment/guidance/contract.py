@@ -28,16 +28,30 @@ class ReverseStep:
     x0: Tensor
     """Tweedie's estimate of the images, not clipped, with the graph back to `x_i`."""
     variance: Tensor
-    """Sigma_i of the sampler, detached, broadcastable to (B, C, H, W)."""
+    """Sigma_i as the solver counts it, detached, broadcastable to (B, C, H, W)."""
     perturbation: NoiseStream
     """The guidance's own noise."""
+    labels: Tensor | None = None
+    """The images' classes, int64 (B,), if the model has classes."""
+
+    def estimate(self, x: Tensor, i: int) -> Tensor:
+        """Tweedie's estimate, not clipped, of the images at `x` (B, C, H, W) and index `i`."""
+        prediction = self.denoiser(x, i, self.schedule, self.labels)
+        return self.schedule.predict_x0(x, i, prediction.eps)
 
 
 class Guidance(Protocol):
-    """A value handed to the sampler that shifts the reverse mean."""
+    """A value handed to the sampler that shifts the reverse mean.
+
+    What it says of an image must not depend on the other images of the batch, which the sampler may
+    split; and it must ask for all its noise of `ReverseStep.perturbation`.
+    """
 
     def active(self, i: int, steps: int) -> bool:
         """Whether step `i` of `steps` is guided; only then is a graph kept."""
 
     def shift(self, step: ReverseStep) -> Tensor:
-        """What to add to the reverse mean, float32 (B, C, H, W)."""
+        """What to add to the reverse mean, float32 (B, C, H, W).
+
+        Exactly zero for an image that it cannot guide; the sampler counts those.
+        """

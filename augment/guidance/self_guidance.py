@@ -9,83 +9,115 @@ model measures that by itself:
 and the reverse mean is moved up its gradient, scaled by the sampler's own variance:
 
     mean_i <- mean_i + w Sigma_i g / |g|_inf,      g = grad L(x_i)                          (Eq. 9)
+
+Neither estimate is clipped, though the sampler clips its own: so does the official code, of which
+the paper does not speak.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from augment.distance import L2, Distance
 from augment.guidance.contract import ReverseStep
+from augment.guidance.strength import Strength
 
 __all__ = ["SelfGuidance", "SelfGuidanceConfig"]
 
+_NAMED = frozenset({"scale", "every", "perturb"})
+"""Settings that a representation always shows; the others where they are not the default."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class SelfGuidanceConfig:
+class SelfGuidanceConfig(Strength):
     """How strongly, how often and where; the defaults are the official code's for CelebA."""
 
-    scale: float = 0.4
-    """w, the strength in units of the sampler's variance; 0 gives plain sampling."""
-    every: int = 5
-    """Guide the steps whose index is a multiple of this; the last step is always among them."""
     perturb: float = 0.8
     """Where the estimate is noised again, as a fraction of the steps, within [0, 1)."""
+    samples: int = 1
+    """M, how many times it is noised and denoised; the measure is their mean."""
+    stop_gradient: Literal["second", "first", "none"] = "second"
+    """Which estimate is held fixed; second is the paper's and spares a backward pass."""
+
+    # The fraction is of the respaced steps, so the timestep it stands for moves a little with their
+    # number: 0.8 is 807, 802 and 800 of 1000 with 100, 250 and 1000 steps. The code's default of
+    # 0.8 is for cosine schedules; the paper takes another for linear ones (LSUN) and does not say
+    # which here: equal signal-to-noise says 0.5. Of stop_gradient, only `second` is in the code.
 
     def __post_init__(self) -> None:
-        if not self.scale >= 0:
-            raise ValueError(
-                f"guidance.scale is {self.scale}; allowed are numbers from 0 (no guidance) up; "
-                "0.4 is the paper's for CelebA"
-            )
-        if self.every < 1:
-            raise ValueError(
-                f"guidance.every is {self.every}; give 1 to guide every step, 5 for every fifth"
-            )
+        super().__post_init__()
         if not 0 <= self.perturb < 1:
             raise ValueError(
                 f"guidance.perturb is {self.perturb}; allowed is [0, 1), a fraction of the steps; "
                 "0.8 is the paper's for cosine schedules"
             )
+        if self.samples < 1:
+            raise ValueError(f"guidance.samples is {self.samples}; give at least 1, the paper's")
+        if self.stop_gradient not in ("second", "first", "none"):
+            raise ValueError(
+                f"guidance.stop_gradient is {self.stop_gradient!r}; allowed are second, first and "
+                "none; second is the paper's"
+            )
+
+    def with_distance(self, distance: Distance) -> SelfGuidance:
+        """The guidance with these settings."""
+        settings = {f.name: getattr(self, f.name) for f in fields(SelfGuidanceConfig)}
+        return SelfGuidance(**settings, distance=distance)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SelfGuidance(SelfGuidanceConfig):
     """The paper's guidance, with its distance.
 
     The gradient runs through the first argument of the distance alone, through the sampler's own
-    forward pass, so that a guided step costs two forwards and one backward. It is normalised by its
-    largest entry (the released code's reading of "unit norm").
+    forward pass, so that a guided step costs two forwards and one backward, where the official code
+    runs three forwards. Held is the second estimate; with `first` or `none` the gradient runs
+    through the network's second pass too, and a step costs two forwards and two backwards.
+
+    The loss is not scaled for half precision, nor is it in the official code: in float16 the
+    gradient underflows at the first step of a cosine schedule, which only `every` = 1 guides.
+    There, bfloat16 or float32 is the way.
     """
 
     distance: Distance = field(default_factory=L2)
     """d; `LPIPS()` is the paper's and needs its trunk's weights, the default needs nothing."""
 
-    def active(self, i: int, steps: int) -> bool:
-        return self.scale > 0 and i % self.every == 0
+    def __repr__(self) -> str:
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.name in _NAMED or getattr(self, f.name) != f.default
+        ]
+        return f"SelfGuidance({', '.join(shown)})"
 
     def shift(self, step: ReverseStep) -> Tensor:
-        with torch.no_grad():
-            again = self._denoised_again(step)
-        loss = self.distance(step.x0, again).sum()
-        (gradient,) = torch.autograd.grad(loss, step.x_i)
-        return self.scale * step.variance * unit_max(gradient)
+        (gradient,) = torch.autograd.grad(self._measure(step).sum(), step.x_i)
+        return self.amount(step) * unit_max(gradient)
+
+    def _measure(self, step: ReverseStep) -> Tensor:
+        """L of each image, (B,); the mean is taken of the measures, not of normalised gradients."""
+        x0 = step.x0.detach() if self.stop_gradient == "first" else step.x0
+        draws = [self.distance(x0, self._denoised_again(step)) for _ in range(self.samples)]
+        return torch.stack(draws).mean(dim=0)
 
     def _denoised_again(self, step: ReverseStep) -> Tensor:
         """Noise the estimate to x_s and estimate once more, unclipped."""
         # Rounded a little up first: int(100 * .29) would be 28.
         s = min(int(len(step.schedule) * self.perturb + 1e-9), len(step.schedule) - 1)
-        x_s = step.schedule.q_sample(step.x0.detach(), s, step.perturbation.draw())
-        return step.schedule.predict_x0(x_s, s, step.denoiser(x_s, s, step.schedule).eps)
+        with torch.set_grad_enabled(self.stop_gradient != "second"):
+            x_s = step.schedule.q_sample(step.x0, s, step.perturbation.draw())
+            return step.estimate(x_s, s)
 
 
 def unit_max(gradient: Tensor) -> Tensor:
     """Divide each sample (B, C, H, W) by its largest absolute entry.
 
-    A zero or non-finite gradient gives a zero shift.
+    The paper only says "unit norm"; this is the code's. A zero or non-finite gradient gives a zero
+    shift, where the code would lose the image to NaN.
     """
     largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
     usable = (largest > 0) & largest.isfinite()

@@ -7,7 +7,6 @@ pickle read with `weights_only`; nothing loaded is executed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,6 +19,8 @@ import numpy as np
 import torch
 
 from augment.denoiser import Denoiser, ImageFormat, PredictionType, VarianceType
+from augment.pretrained.files import sha256_of
+from augment.pretrained.heads import common_heads, set_heads
 from augment.schedule import Schedule
 
 __all__ = ["CARD", "load_pipeline", "save_pipeline"]
@@ -50,17 +51,17 @@ def load_pipeline(folder: Path) -> Denoiser:
     weights = _weights_file(unet_folder)
     network = _load_network(unet_folder, config)
     card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    if "attention_heads" in card:
+        set_heads(network, int(card["attention_heads"]))
     return Denoiser(
         network,
         _schedule(scheduler),
         _image_format(network.config, unet_folder),
         prediction=_prediction(scheduler),
         variance=_variance(network.config, scheduler),
-        card={
-            "source": str(folder),
-            **card,
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        },
+        clip=bool(scheduler.get("clip_sample", True)),
+        classes=network.config["num_class_embeds"],
+        card={"source": str(folder), **card, "sha256": sha256_of(weights)},
     )
 
 
@@ -78,12 +79,15 @@ def save_pipeline(
     original: Any = denoiser.network
     network = _diffusers.UNet2DModel.from_config(dict(original.config))
     network.load_state_dict(original.state_dict())
+    card = dict(card)
+    if heads := common_heads(original, network):
+        card["attention_heads"] = heads
     torch.nn.Module.to(network, dtype)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
         written = Path(name)
         _diffusers.DDPMPipeline(network, _scheduler(denoiser)).save_pretrained(written)
-        (written / CARD).write_text(json.dumps(dict(card), indent=2, default=str) + "\n")
+        (written / CARD).write_text(json.dumps(card, indent=2, default=str) + "\n")
         for path in [path for path in written.rglob("*") if path.is_file()]:
             target = folder / path.relative_to(written)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,25 +95,31 @@ def save_pipeline(
 
 
 def _scheduler(denoiser: Denoiser) -> Any:
-    """A DDPMScheduler of the same constants; one that is not cosine is written out."""
+    """A DDPMScheduler of the same constants; those of neither usual schedule are written out."""
     steps = len(denoiser.schedule)
-    cosine = np.allclose(denoiser.schedule.alpha_bar, Schedule.cosine(steps).alpha_bar, atol=0)
+    usual = {"squaredcos_cap_v2": Schedule.cosine(steps), "linear": Schedule.linear(steps)}
+    named = [
+        name
+        for name, schedule in usual.items()
+        if np.allclose(denoiser.schedule.alpha_bar, schedule.alpha_bar, atol=0)
+    ]
     return _diffusers.DDPMScheduler(
         num_train_timesteps=steps,
-        beta_schedule="squaredcos_cap_v2" if cosine else "linear",
-        trained_betas=None if cosine else denoiser.schedule.beta.tolist(),
+        beta_schedule=named[0] if named else "linear",
+        trained_betas=None if named else denoiser.schedule.beta.tolist(),
         variance_type=denoiser.variance,
         prediction_type=denoiser.prediction,
+        clip_sample=denoiser.clip,
         timestep_spacing="linspace",
     )
 
 
 def _load_network(folder: Path, config: Mapping[str, Any]) -> Any:
     """The UNet2DModel of a folder, every weight of which was found in it."""
-    if config.get("num_class_embeds") or config.get("class_embed_type"):
+    if kind := config.get("class_embed_type"):
         raise ValueError(
-            f"{folder} is class-conditional; allowed are unconditional networks; "
-            "give one without class embeddings"
+            f"{folder} has class_embed_type {kind!r}; allowed is null, with num_class_embeds for "
+            "a class-conditional network; give such a model"
         )
     try:
         network, report = _diffusers.UNet2DModel.from_pretrained(
@@ -133,11 +143,11 @@ def _load_network(folder: Path, config: Mapping[str, Any]) -> Any:
 
 
 def _image_format(network: Mapping[str, Any], folder: Path) -> ImageFormat:
-    channels, size = network["in_channels"], network["sample_size"]
+    channels, size = _channels(network), network["sample_size"]
     if channels not in (1, 3):
         raise ValueError(
-            f"{folder} takes {channels} channels; allowed are 1 (grey) and 3 (RGB) pixels; "
-            "a latent model does not fit"
+            f"{folder} takes {channels} channels; allowed are 1 (grey) and 3 (RGB) pixels, or "
+            "twice as many in an upsampler; a latent model does not fit"
         )
     if not isinstance(size, int):
         raise ValueError(
@@ -145,6 +155,12 @@ def _image_format(network: Mapping[str, Any], folder: Path) -> ImageFormat:
             "write the one size in pixels of its square images there"
         )
     return ImageFormat(channels=channels, size=size)
+
+
+def _channels(network: Mapping[str, Any]) -> int:
+    """Channels of the image; an upsampler takes a small one besides."""
+    taken = int(network["in_channels"])
+    return {2: 1, 6: 3}.get(taken, taken)
 
 
 def _prediction(scheduler: Mapping[str, Any]) -> PredictionType:
@@ -158,7 +174,7 @@ def _prediction(scheduler: Mapping[str, Any]) -> PredictionType:
 
 
 def _variance(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> VarianceType:
-    outputs, channels = network["out_channels"], network["in_channels"]
+    outputs, channels = network["out_channels"], _channels(network)
     stated = str(scheduler.get("variance_type", "fixed_small"))
     if stated == "learned":
         raise ValueError(
