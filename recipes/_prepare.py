@@ -11,11 +11,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from PIL import Image
 
-from augment import L2, LPIPS, Denoiser, FeatureDistance, SelfGuidance, load_denoiser
+from augment import L1, L2, LPIPS, Denoiser, FeatureDistance, SelfGuidance, load_denoiser
 from augment.distance import Distance
 from classify import (
     FitConfig,
@@ -62,9 +63,8 @@ class Chain:
     @property
     def guidance(self) -> SelfGuidance:
         """The minority arm's."""
-        g = self.config.guidance
-        distance = _distance(g.distance, self.labeler)
-        return SelfGuidance(scale=g.scale, every=g.every, perturb=g.perturb, distance=distance)
+        settings = self.config.guidance
+        return settings.with_distance(_distance(settings.distance, self.labeler))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -125,6 +125,8 @@ def prepare(
     denoiser = load_denoiser(config.generator)
     if config.sampler.steps > len(denoiser.schedule):
         denoiser.schedule.respaced(config.sampler.steps)  # says what is allowed
+    if config.sampler.label is not None:
+        denoiser.check_labels(torch.tensor([config.sampler.label]))
     labeler = None if config.labeler == "train" else load_labeler(config.labeler)
     if config.guidance.distance == "lpips":
         LPIPS()
@@ -184,8 +186,8 @@ def _train_labeler(
 def _distance(name: DistanceName, labeler: Labeler) -> Distance:
     if name == "lpips":
         return LPIPS()
-    if name == "l2":
-        return L2()
+    if name in ("l1", "l2"):
+        return L1() if name == "l1" else L2()
     return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
 
 

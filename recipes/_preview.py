@@ -30,13 +30,18 @@ _BYTES_A_VALUE = 1.2
 
 def preview(chain: Chain) -> None:
     """Write `preview.png`, print an estimate of time, memory and disk, and leave nothing else."""
-    config = chain.config
+    config, label = chain.config, chain.config.sampler.label
     seconds, grids = {}, {}
     for arm in ARMS:
         started = time.perf_counter()
         guidance = chain.guidance if arm == "minority" else None
         images = sample(
-            chain.denoiser, range(_IMAGES), steps=config.sampler.steps, guidance=guidance
+            chain.denoiser,
+            range(_IMAGES),
+            steps=config.sampler.steps,
+            guidance=guidance,
+            solver=config.sampler.rule,
+            labels=None if label is None else [label] * _IMAGES,
         )
         seconds[arm] = (time.perf_counter() - started) / _IMAGES * config.num_synthetic
         grids[arm] = images

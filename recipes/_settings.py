@@ -30,7 +30,7 @@ __all__ = [
     "run",
 ]
 
-DistanceName = Literal["lpips", "l2", "features"]
+DistanceName = Literal["lpips", "l1", "l2", "features"]
 Preset = Literal["demo", "paper"]
 
 _CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview"})
@@ -50,7 +50,7 @@ class GuidanceConfig(SelfGuidanceConfig):
     """Self-guidance of the minority arm."""
 
     distance: DistanceName = "features"
-    """lpips (the paper's, needs AlexNet's weights), features (the labeler's own), or l2."""
+    """lpips (the paper's, needs AlexNet's weights), features (the labeler's own), l1 or l2."""
 
 
 @dataclass(frozen=True, kw_only=True)
