@@ -28,7 +28,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "num_synthetic": 1000,
         "sampler.steps": 50,
         "guidance.distance": "features",
-        "train.augmentation.flip": True,
+        "train.epochs": 2,
+        "train.batch_size": 64,
     },
     "paper": {
         "num_synthetic": 10_000,
