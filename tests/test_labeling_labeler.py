@@ -59,7 +59,7 @@ def test_probabilities_are_those_of_the_network_behind_the_stated_preprocessing(
 ) -> None:
     network = _write(tmp_path)
     images = _images()
-    x = T.resize(images.float() / 255, [16, 16], antialias=True)
+    x = T.resize(images.float() / 255, [16, 16], T.InterpolationMode.BICUBIC, antialias=True)
     x = T.normalize(x, CARD["mean"], CARD["std"])
     with torch.no_grad():
         expected = network(x).sigmoid()
