@@ -71,8 +71,8 @@ class FeatureDistance:
         """
         Args:
             network: takes (B, 3, H, W) float32; frozen here, put in evaluation mode.
-            layers: names of the submodules whose outputs (B, C, h, w) are compared; left out, every
-                direct child that has such an output larger than one pixel.
+            layers: names of the submodules whose outputs (B, C, h, w) are compared; left out, of
+                the direct children the last one at each resolution above one pixel.
             preprocess: from RGB images in [0, 1] to the network's input; identity if left out.
 
         Raises:
@@ -112,6 +112,8 @@ class FeatureDistance:
             for hook in hooks:
                 hook.remove()
         maps = [f for f in found if f.ndim == 4 and f.shape[-1] > 1]
+        if not self._names:
+            maps = list({f.shape[-2:]: f for f in maps}.values())
         if not maps:
             raise ValueError(
                 f"no layer of the network gives a feature map larger than one pixel for images of "

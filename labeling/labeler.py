@@ -111,10 +111,12 @@ class Labeler:
         network: maps float32 (N, 3, S, S) preprocessed images, S = `card.image_size`, to float (N,
             A) logits, A = `len(card.attributes)`. It is put in evaluation mode and its parameters
             are frozen.
+        sha256: of the file that the weights came from, for records; empty if from none.
     """
 
-    def __init__(self, card: LabelerCard, network: nn.Module) -> None:
+    def __init__(self, card: LabelerCard, network: nn.Module, *, sha256: str = "") -> None:
         self.card = card
+        self.sha256 = sha256
         self.network = network.eval().requires_grad_(False)
         self._mean = torch.tensor(card.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(card.std).view(1, 3, 1, 1)

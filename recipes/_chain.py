@@ -7,6 +7,7 @@ a run that was stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 
@@ -48,7 +49,7 @@ def _generate(chain: Chain, arm: str) -> pd.DataFrame:
     folder = config.out / "synthetic" / arm
     record = config.record()["guidance"] if arm == "minority" else None
     if record and record["distance"] == "features":
-        record["network"] = config.labeler
+        record["network"] = chain.labeler.sha256
     table = generate(
         chain.denoiser,
         range(config.num_synthetic),
@@ -60,8 +61,17 @@ def _generate(chain: Chain, arm: str) -> pd.DataFrame:
     )
     table = pseudo_label(table, chain.labeler, chain.attributes, fabric=chain.fabric)
     if chain.fabric.is_global_zero:
-        write_csv(folder / "metadata.csv", table.drop(columns="path"))
+        _add_labels(folder / "metadata.csv", table.drop(columns="path"))
     return table
+
+
+def _add_labels(path: Path, table: pd.DataFrame) -> None:
+    """Write the labelled table over the standing one, whose other columns and rows stay."""
+    found = pd.read_csv(path, dtype=str, keep_default_na=False)
+    others = found.columns.difference(table.columns, sort=False)
+    table = table.merge(found[["file_name", *others]], on="file_name", how="left")
+    strangers = found[~found["file_name"].isin(table["file_name"])]
+    write_csv(path, pd.concat([table.astype(object), strangers]) if len(strangers) else table)
 
 
 def _train(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -1,8 +1,15 @@
-"""Train a labeler on real rows: fit on train, thresholds on val, a checkpoint beside its card."""
+"""Train a labeler on real rows: fit on train, thresholds on val, a checkpoint beside its card.
+
+Beside them stands `training.json`, what it was trained with: the same training is taken as it
+stands or continued, another one is refused.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +24,12 @@ from classify import (
     predict,
     save_checkpoint,
 )
+from classify.files import write_text
 from labeling import Labeler, fit_thresholds, load_labeler
 
 __all__ = ["train_labeler"]
+
+_RECORD = "training.json"
 
 
 def train_labeler(
@@ -35,7 +45,7 @@ def train_labeler(
     skip_bad: bool = False,
     half: bool = False,
 ) -> Labeler:
-    """Train a labeler, or load the one that stands in the folder.
+    """Train a labeler, or load the one of the same training that stands in the folder.
 
     Args:
         table: real rows; train is fitted, val picks weights and thresholds, test is not looked at.
@@ -48,7 +58,12 @@ def train_labeler(
         fabric: a launched Fabric; its first process trains, the others wait.
         skip_bad: leave out images that do not decode.
         half: store the weights in half precision.
+
+    Raises:
+        ValueError: the folder holds a labeler of another training, or one that was not made here.
     """
+    with fabric.rank_zero_first():
+        _claim(folder, {"config": asdict(config), "half": half, **_described(table, attributes)})
     if fabric.is_global_zero and not (folder / "card.json").is_file():
         train, val = (table[table["split"] == split] for split in ("train", "val"))
         images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
@@ -83,3 +98,37 @@ def train_labeler(
         )
     fabric.barrier()
     return load_labeler(folder)
+
+
+def _described(table: pd.DataFrame, attributes: Sequence[str]) -> dict[str, object]:
+    """What a labeler learns from: names, labels and sizes of the files, wherever they lie."""
+    rows = table.loc[table["split"] != "test", ["file_name", "split", "path", *attributes]]
+    sizes = [Path(path).stat().st_size for path in rows["path"]]
+    text = rows.drop(columns="path").assign(size=sizes).to_csv(index=False)
+    return {
+        "attributes": list(attributes),
+        "images": len(rows),
+        "data": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def _claim(folder: Path, record: dict[str, object]) -> None:
+    """Write down what the folder is for, or check that it is for the same."""
+    path = folder / _RECORD
+    plain = json.loads(json.dumps(record))
+    if not path.is_file():
+        if (folder / "card.json").is_file():
+            raise ValueError(
+                f"{folder} holds a labeler but no {_RECORD}, so none of this training; "
+                "give another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(record, indent=1))
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if differing := [name for name in plain if found.get(name) != plain[name]]:
+        what = "other images or labels" if differing == ["data"] else f"another {differing[0]}"
+        raise ValueError(
+            f"{folder} holds a labeler trained with {what}; give another folder, or the same data "
+            "and settings"
+        )

@@ -143,7 +143,7 @@ def prepare(
     if labeler is None:
         size = config.image_size or denoiser.image.size
         labeler = _train_labeler(config, table, attributes, fabric, size=size, source=source)
-    return Chain(
+    chain = Chain(
         config=config,
         fabric=fabric,
         table=table,
@@ -152,6 +152,11 @@ def prepare(
         labeler=labeler,
         log_probability=log_probability,
     )
+    if unknown := [name for name in attributes if name not in labeler.attributes]:
+        chain.note(
+            f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
+        )
+    return chain
 
 
 def _train_labeler(

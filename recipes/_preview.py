@@ -29,20 +29,27 @@ _BYTES_A_VALUE = 1.2
 
 
 def preview(chain: Chain) -> None:
-    """Write `preview.png`, print an estimate of time, memory and disk, and leave nothing else."""
+    """Write `preview.png` and print an estimate of time, memory and disk.
+
+    Nothing else is left under `out` but the embedded data set, which the run itself will find.
+    """
+    if not chain.fabric.is_global_zero:
+        return
     config, label = chain.config, chain.config.sampler.label
+    chain.denoiser.to(chain.fabric.device)
     seconds, grids = {}, {}
     for arm in ARMS:
         started = time.perf_counter()
         guidance = chain.guidance if arm == "minority" else None
-        images = sample(
-            chain.denoiser,
-            range(_IMAGES),
-            steps=config.sampler.steps,
-            guidance=guidance,
-            solver=config.sampler.rule,
-            labels=None if label is None else [label] * _IMAGES,
-        )
+        with chain.fabric.autocast():
+            images = sample(
+                chain.denoiser,
+                range(_IMAGES),
+                steps=config.sampler.steps,
+                guidance=guidance,
+                solver=config.sampler.rule,
+                labels=None if label is None else [label] * _IMAGES,
+            )
         seconds[arm] = (time.perf_counter() - started) / _IMAGES * config.num_synthetic
         grids[arm] = images
     fits = 3 * config.study.seeds
@@ -82,6 +89,7 @@ def _seconds_a_fit(chain: Chain) -> float:
         replace(config, rounds=1),
         steps=_FIT_STEPS,
         images=images,
+        device=chain.fabric.device,
         label="preview",
     )
     per_step = (time.perf_counter() - started) / _FIT_STEPS

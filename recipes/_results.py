@@ -60,7 +60,10 @@ def tell(
         rarity=_rarity(chain, synthetic, labelled_test),
         label_quality=quality,
         settings=chain.config.record(),
-        cards={"generator": chain.denoiser.card, "labeler": asdict(chain.labeler.card)},
+        cards={
+            "generator": chain.denoiser.card,
+            "labeler": {**asdict(chain.labeler.card), "sha256": chain.labeler.sha256},
+        },
         versions={"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         notes=chain.notes,
     )
@@ -73,6 +76,8 @@ def tell(
     chain.say(format_summary(summary, report.n_scored, report.n_attributes))
     for verdict in verdicts(comparisons, "minority"):
         interval = f"[{verdict.low:+.3f}, {verdict.high:+.3f}]"
+        if np.isnan(verdict.low):
+            interval = "(one seed, so no interval)"
         difference = f"F1 {verdict.difference:+.3f} {interval}"
         chain.say(f"minority - {verdict.baseline}: {difference}, {verdict.word}")
     chain.say(f"Report: {chain.config.out / 'report.html'}")
@@ -129,11 +134,16 @@ def _prevalence(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataF
 def _rarity(
     chain: Chain, synthetic: Mapping[str, pd.DataFrame], labelled_test: pd.DataFrame
 ) -> pd.DataFrame | None:
-    """Mean log-probability of each set's attributes under the known distribution."""
+    """Mean log-probability of each set's attributes under the known distribution.
+
+    None where it is not known, or where an attribute is without label in one of the sets.
+    """
     if chain.log_probability is None:
         return None
     test = chain.table[chain.table["split"] == "test"]
     sets = {"real test, true labels": test, "real test, the labeler's labels": labelled_test}
     sets |= {f"{arm}, the labeler's labels": synthetic[arm] for arm in ARMS}
+    if any(table[list(chain.attributes)].isna().any(axis=None) for table in sets.values()):
+        return None
     rows = {name: (float(chain.log_probability(t).mean()), len(t)) for name, t in sets.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean_log_probability", "n"])

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import jsonargparse
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from augment import SamplerConfig, SelfGuidanceConfig
 from classify import FitConfig
@@ -176,7 +177,7 @@ def run(main: Callable[[], object]) -> None:
     """Call a recipe's main; bad input ends it with one line instead of a traceback."""
     try:
         main()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, MisconfigurationException) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
 
 

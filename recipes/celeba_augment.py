@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
         lambda: _read(config, fabric),
         fabric,
         source="the embedded avatars" if config.data is None else str(config.data),
-        log_probability=_avatar_log_probability if config.data is None else None,
+        # of whole attribute vectors only
+        log_probability=None if config.data or config.attributes else _avatar_log_probability,
     )
     if config.data is not None and config.generator in embedded_generators():
         chain.note(

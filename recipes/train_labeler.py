@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.fabric import Fabric
 
 from classify import FitConfig, attribute_columns, labelled_attributes, load_table
@@ -25,12 +25,14 @@ from recipes._settings import run
 
 def main(arguments: Sequence[str] | None = None) -> Labeler:
     """Train it; see the module's text."""
-    parser = ArgumentParser(description="Train a labeler on the real rows of a table.")
+    parser = ArgumentParser(
+        exit_on_error=False, description="Train a labeler on the real rows of a table."
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of these settings")
     parser.add_argument("data", type=Path, help="CelebA's folder, or a folder with metadata.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument(
-        "--attributes", type=list[str] | None, default=None, help="columns to learn; all by default"
+        "--attributes", nargs="+", default=None, help="columns to learn; all by default"
     )
     parser.add_argument(
         "--licence", type=str, default="as the data's", help="of the weights, for the card"
@@ -40,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> Labeler:
     )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_class_arguments(FitConfig, "train")
-    options = parser.instantiate(parser.parse_args(arguments))
+    try:
+        options = parser.instantiate(parser.parse_args(arguments))
+    except ArgumentError as error:
+        raise ValueError(" ".join(str(error).split())) from error
     table = load_table(options.data, options.attributes)
     attributes = labelled_attributes(table, options.attributes or attribute_columns(table))
     fabric = Fabric(devices=1)

@@ -201,7 +201,7 @@ def _naive(network: nn.Sequential, layers: list[int], a: Tensor, b: Tensor) -> T
     return torch.tensor(totals)
 
 
-@pytest.mark.parametrize(("names", "numbers"), [(None, [0, 1, 2]), (["1"], [1]), (["2"], [2])])
+@pytest.mark.parametrize(("names", "numbers"), [(None, [1, 2]), (["1"], [1]), (["2"], [2])])
 def test_features_equal_a_naive_loop_over_layers_and_places(
     names: list[str] | None, numbers: list[int]
 ) -> None:
@@ -221,6 +221,19 @@ def test_features_are_of_the_preprocessed_image_in_unit_range() -> None:
     FeatureDistance(_network(), preprocess=preprocess)(a, a)
     assert seen[0].shape == (1, 3, 8, 8)  # Grey is repeated.
     assert (seen[0].min().item(), seen[0].max().item()) == (0.0, 1.0)
+
+
+def test_left_out_the_layers_are_the_last_at_each_resolution() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+    )
+    a, b = _images(0, size=8), _images(1, size=8)
+    named = FeatureDistance(network, layers=["1", "3"])(a, b)
+    torch.testing.assert_close(FeatureDistance(network)(a, b), named)
 
 
 def test_features_freeze_the_network_and_leave_no_hook() -> None:

@@ -6,6 +6,7 @@ torchvision's own, chosen by name among its classification models.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -49,7 +50,10 @@ def load_checkpoint(folder: str | Path) -> Labeler:
             "classify.train wrote"
         )
     card = _read_card(folder / CARD)
-    return Labeler(card, _load_network(card, folder / WEIGHTS))
+    network = _load_network(card, folder / WEIGHTS)
+    return Labeler(
+        card, network, sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    )
 
 
 def _read_card(path: Path) -> LabelerCard:
