@@ -136,7 +136,9 @@ def test_other_settings_in_the_same_folder_are_refused(
 ) -> None:
     _train(images, tmp_path / "out")
     before = (tmp_path / "out" / "checkpoints" / "last.ckpt").read_bytes()
-    with pytest.raises(ValueError, match=r"give the same settings or another --out$") as refusal:
+    with pytest.raises(
+        ValueError, match=r"give the same images and settings, or another --out$"
+    ) as refusal:
         _train(images, tmp_path / "out", **change)
     assert "\n" not in str(refusal.value)
     assert (tmp_path / "out" / "checkpoints" / "last.ckpt").read_bytes() == before
@@ -209,3 +211,49 @@ def test_the_command_itself_ends_without_a_traceback(tmp_path: Path) -> None:
         f"error: {tmp_path / 'none'} is not a folder; "
         "give a folder of images, with or without a metadata.csv"
     ]
+
+
+def test_a_run_of_other_images_is_refused(images: Path, tmp_path: Path) -> None:
+    _train(images, tmp_path / "out")
+    card = (tmp_path / "out" / "generator" / "card.json").read_bytes()
+    (images / "0.png").unlink()
+    with pytest.raises(ValueError, match=r"other images .* another --out"):
+        _train(images, tmp_path / "out")
+    assert (tmp_path / "out" / "generator" / "card.json").read_bytes() == card
+
+
+def test_a_run_from_another_start_is_refused(images: Path, tmp_path: Path) -> None:
+    start = _train(images, tmp_path / "start")
+    _train(images, tmp_path / "out")
+    with pytest.raises(ValueError, match="other start"):
+        _train(images, tmp_path / "out", start=start)
+
+
+def test_a_restart_does_not_repeat_the_first_sessions_noise(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    step = GeneratorTraining.training_step
+
+    def noted(self: GeneratorTraining, batch: Tensor, batch_index: int) -> Tensor:
+        seeds.append(torch.initial_seed())
+        if len(seeds) == 4:
+            raise KeyError("power cut")
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(GeneratorTraining, "training_step", noted)
+    with pytest.raises(KeyError):
+        _train(images, tmp_path / "out")
+    _train(images, tmp_path / "out")
+    assert seeds == [0, 0, 0, 0, 2, 2]
+
+
+def test_two_processes_train_together(images: Path, tmp_path: Path) -> None:
+    flags = ["--network.size=8", "--network.widths=[8,8]", "--network.attention_levels=[1]"]
+    flags += ["--training.steps=2", "--training.batch_size=2", "--accelerator=cpu", "--devices=2"]
+    command = [sys.executable, "-m", "augment.train", str(images), "--out", str(tmp_path / "out")]
+    ended = subprocess.run(
+        [*command, *flags], cwd=Path(__file__).parents[1], capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert load_denoiser(tmp_path / "out" / "generator").image.shape == (3, 8, 8)

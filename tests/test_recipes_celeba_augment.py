@@ -22,7 +22,7 @@ from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.celeba_augment
 from classify import load_table
-from classify.datasets.avatars import ATTRIBUTES, avatar_table
+from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
 from recipes._settings import RunConfig, parse
 from recipes.celeba_augment import PRESETS, main
 
@@ -186,18 +186,22 @@ def test_preview_is_a_picture_and_no_run(
     assert all(word in printed for word in ("memory", "disk", "training 6 classifiers"))
 
 
-def test_embedded_data_know_their_log_probability(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("chosen", [[], ["--attributes", "Male", "Smiling", "Young"]])
+def test_embedded_data_know_the_log_probability_of_whole_vectors(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: list[str]
 ) -> None:
-    small = partial(avatar_table, train=60, val=20, test=20)
+    small = partial(avatar_table, train=300, val=20, test=20)
     monkeypatch.setattr(recipes.celeba_augment, "avatar_table", small)
     flags = [flag for flag in _flags(root, tmp_path / "out") if not flag.startswith("--data")]
-    chosen = ["--attributes", "Male", "Smiling", "Young", "--study.seeds=1"]
-    summary = main([*flags, *chosen])
+    summary = main([*flags, *chosen, "--study.seeds=1", "--train.batch_size=64"])
     assert summary is not None
     assert (summary["n_seeds"] == 1).all()
-    assert "log-probability" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert len(load_table(tmp_path / "out" / "data")) == 100
+    table = load_table(tmp_path / "out" / "data")
+    assert len(table) == 340
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    vectors = table.loc[table["split"] == "test", list(ATTRIBUTES)].fillna(0).to_numpy(int)
+    true_mean = f"{log_probability(vectors).mean():.2f}".replace("-", "−")
+    assert (true_mean in page) == (not chosen)
 
 
 def _save_celeba(root: Path) -> Path:
