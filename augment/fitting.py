@@ -1,0 +1,139 @@
+"""What every training here shares: optimiser, resuming, checkpoints, logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.utils.data import DataLoader, Dataset
+
+__all__ = ["Fitting", "FittingConfig", "Precision", "fit"]
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingConfig:
+    """How to train a network."""
+
+    steps: int = 20_000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Images a step and device."""
+    lr: float = 1e-3
+    """AdamW's peak learning rate: linear warm-up over the first 200 steps, then cosine to 0."""
+    weight_decay: float = 0.0
+    """AdamW's."""
+    flip: bool = True
+    """Mirror half of the images; turn it off where left and right differ in meaning."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints to resume from."""
+    workers: int = 0
+    """Processes that decode images."""
+    seed: int = 0
+    """Seed of weights, order, noise and flips."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
+
+
+class Fitting(LightningModule):
+    """A network under training, `network`, with AdamW and a warm-up."""
+
+    config: FittingConfig
+    network: torch.nn.Module
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _lr_factor(self, step: int) -> float:
+        warmup = min(200, self.config.steps // 10)
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, self.config.steps - warmup))
+
+    def flipped(self, x: torch.Tensor) -> torch.Tensor:
+        """Half of the images mirrored, if that is asked for."""
+        if not self.config.flip:
+            return x
+        mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+        return torch.where(mirrored, x.flip(-1), x)
+
+
+def fit(
+    module: Fitting,
+    files: Dataset[Any],
+    out: Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    **lightning: Any,
+) -> bool:
+    """Train a module on a dataset, or go on where a run stopped in `out`.
+
+    Args:
+        module: its `hparams` are what identifies the run.
+        files: a sized dataset, shuffled here.
+        out: where `checkpoints/` and `logs/` go.
+        callbacks: more of them, called after the checkpoints.
+        lightning: further arguments of Lightning's Trainer.
+
+    Returns:
+        Whether this process is the one to write the result.
+
+    Raises:
+        ValueError: the run in `out` had other settings.
+    """
+    config = module.config
+    loader = DataLoader(
+        files,
+        config.batch_size,
+        shuffle=True,
+        drop_last=len(files) > config.batch_size,  # type: ignore[arg-type]
+        num_workers=config.workers,
+    )
+    checkpoints = ModelCheckpoint(
+        out / "checkpoints",
+        every_n_train_steps=config.checkpoint_every,
+        save_last=True,
+        save_top_k=0,
+    )
+    trainer = Trainer(
+        max_steps=config.steps,
+        gradient_clip_val=1.0,
+        logger=CSVLogger(out, name="logs"),
+        callbacks=[checkpoints, *callbacks],
+        enable_model_summary=False,
+        **lightning,
+    )
+    trainer.fit(module, loader, ckpt_path=_resume_from(out / "checkpoints" / "last.ckpt", module))
+    return trainer.is_global_zero
+
+
+def _resume_from(checkpoint: Path, module: Fitting) -> Path | None:
+    """The checkpoint to go on from, if there is one, made with the same settings."""
+    if not checkpoint.is_file():
+        return None
+    found = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]
+    if found != dict(module.hparams):
+        raise ValueError(
+            f"{checkpoint} belongs to a run with {found}, not {dict(module.hparams)}; "
+            "give the same settings or another --out"
+        )
+    return checkpoint
