@@ -30,8 +30,6 @@ class FittingConfig:
     """Images a step and device."""
     lr: float = 1e-3
     """AdamW's peak learning rate: linear warm-up over the first 200 steps, then cosine to 0."""
-    weight_decay: float = 0.0
-    """AdamW's."""
     flip: bool = True
     """Mirror half of the images; turn it off where left and right differ in meaning."""
     checkpoint_every: int = 500
@@ -52,10 +50,11 @@ class Fitting(LightningModule):
 
     config: FittingConfig
     network: torch.nn.Module
+    weight_decay = 0.0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
+            self.network.parameters(), lr=self.config.lr, weight_decay=self.weight_decay
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {

@@ -93,7 +93,9 @@ def command(
         )
     denoiser = load_denoiser(generator)
     guided = _guidance(guidance, classifier)
-    start = None if edit is None else Edit(references=_references(edit, denoiser), strength=strength)
+    start = (
+        None if edit is None else Edit(references=_references(edit, denoiser), strength=strength)
+    )
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
     fabric.launch()
     numbers = range(first_seed, first_seed + seeds)

@@ -49,9 +49,7 @@ class SmallImages:
                 f"{folder} has no seed for every image, or not their size; "
                 "give a folder as augment.generate wrote it"
             ) from error
-        return cls(
-            folder=folder, record=record, rows=rows, seeds=checked_seeds(seeds), size=size
-        )
+        return cls(folder=folder, record=record, rows=rows, seeds=checked_seeds(seeds), size=size)
 
     def images(self, seeds: Sequence[int], channels: int) -> Tensor:
         """Those of some seeds, uint8 (B, channels, size, size)."""
