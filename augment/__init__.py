@@ -21,6 +21,7 @@ from augment.pretrained import (
 from augment.sampler import reverse_process, sample
 from augment.schedule import Schedule
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
+from augment.upsample import upsample
 
 __all__ = [
     "DDIM",
@@ -50,4 +51,5 @@ __all__ = [
     "optimised",
     "reverse_process",
     "sample",
+    "upsample",
 ]
