@@ -5,8 +5,9 @@ Pretrained diffusion models, the samplers that guide them to minority samples, a
 
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L1, L2, LPIPS, FeatureDistance
+from augment.edit import Edit
 from augment.generate import SamplerConfig, generate
-from augment.guidance import SelfGuidance, SelfGuidanceConfig
+from augment.guidance import ClassifierGuidance, SelfGuidance, SelfGuidanceConfig, Sum
 from augment.merge import merge
 from augment.optimise import optimised
 from augment.pretrained import (
@@ -20,6 +21,7 @@ from augment.pretrained import (
 from augment.sampler import reverse_process, sample
 from augment.schedule import Schedule
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
+from augment.upsample import upsample
 
 __all__ = [
     "DDIM",
@@ -28,14 +30,17 @@ __all__ = [
     "LPIPS",
     "Ancestral",
     "CheckpointOptions",
+    "ClassifierGuidance",
     "DPMSolver2M",
     "Denoiser",
+    "Edit",
     "FeatureDistance",
     "ImageFormat",
     "SamplerConfig",
     "Schedule",
     "SelfGuidance",
     "SelfGuidanceConfig",
+    "Sum",
     "embedded_generators",
     "generate",
     "known_checkpoints",
@@ -46,4 +51,5 @@ __all__ = [
     "optimised",
     "reverse_process",
     "sample",
+    "upsample",
 ]

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-__all__ = ["claim", "is_whole", "save_image", "write_table"]
+__all__ = ["claim", "is_whole", "read_record", "save_image", "write_table"]
 
 _RECORD = "settings.json"
 _TABLE = "metadata.csv"
@@ -40,10 +40,7 @@ def claim(folder: Path, record: Mapping[str, Any], seeds: Sequence[int]) -> None
             )
         _replace(path, (json.dumps(record, indent=2) + "\n").encode())
         return
-    try:
-        found = dict(json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no record of generated images; give another folder") from error
+    found = read_record(folder)
     keys = sorted(record.keys() | found.keys())
     if different := [key for key in keys if found.get(key) != record.get(key)]:
         key = different[0]
@@ -52,6 +49,24 @@ def claim(folder: Path, record: Mapping[str, Any], seeds: Sequence[int]) -> None
             f"({key} {found.get(key)}, now {record.get(key)}); "
             "give another folder"
         )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The settings of the images in a folder.
+
+    Raises:
+        FileNotFoundError: no such folder, or it has no record.
+        ValueError: what stands there is none.
+    """
+    path = folder / _RECORD
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing; give a folder as augment.generate wrote it, with its {_RECORD}"
+        )
+    try:
+        return dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no record of generated images; give another folder") from error
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

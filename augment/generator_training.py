@@ -1,73 +1,57 @@
-"""What a training of a generator is: its settings, loss, moving average and learning rate."""
+"""The training of a generator: learned variance, cosine schedule, hybrid loss, moving average."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
+from torchvision.utils import save_image
 
 from augment.denoiser import Denoiser, ImageFormat
+from augment.fitting import Fitting, FittingConfig
 from augment.loss import hybrid_loss
 from augment.network import NetworkConfig
 from augment.pretrained.diffusers_folder import load_pipeline
+from augment.sampler import sample
 from augment.schedule import Schedule
 
-__all__ = ["GeneratorTraining", "TrainConfig"]
+__all__ = ["GeneratorTraining", "Samples", "TrainConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(FittingConfig):
     """How to train it."""
 
-    steps: int = 20_000
-    """Optimiser steps."""
-    batch_size: int = 64
-    """Images a step and device."""
-    lr: float = 1e-3
-    """AdamW's peak learning rate: linear warm-up over the first 200 steps, then cosine to 0."""
     ema: float = 0.999
     """Longest memory of the moving average of the weights, which is what is saved."""
     prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
     """What the network predicts: v keeps colours right from the first noisy steps on, and so needs
     less training and fewer steps to sample than epsilon, the noise of Ho et al. and of ADM."""
-    flip: bool = True
-    """Mirror half of the images; turn it off where left and right differ in meaning."""
     sample_every: int = 1000
     """Steps between pictures of samples, written under `samples/`."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints to resume from."""
-    workers: int = 0
-    """Processes that decode images."""
-    seed: int = 0
-    """Seed of weights, order, noise and flips."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "sample_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
+        super().__post_init__()
+        if self.sample_every < 1:
+            raise ValueError(f"training.sample_every is {self.sample_every}; give at least 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"training.ema is {self.ema}; allowed is [0, 1)")
 
 
-class GeneratorTraining(LightningModule):
+class GeneratorTraining(Fitting):
     """A denoiser with learned variance; `average.module` has the weights' moving average."""
 
-    def __init__(
-        self, network: NetworkConfig, config: TrainConfig, sources: Mapping[str, str] | None = None
-    ) -> None:
-        """`sources`: hashes of what the training starts from; a checkpoint of others is refused."""
+    config: TrainConfig
+
+    def __init__(self, network: NetworkConfig, config: TrainConfig) -> None:
         super().__init__()
-        self.save_hyperparameters(
-            {"network": asdict(network), "training": asdict(config), **(sources or {})}
-        )
+        self.save_hyperparameters({"network": asdict(network), "training": asdict(config)})
         self.config = config
         self.image = ImageFormat(channels=network.channels, size=network.size)
         self.network = network.build()
@@ -75,9 +59,14 @@ class GeneratorTraining(LightningModule):
         self.average.requires_grad_(False)  # or several processes would wait for its gradients
         self.schedule = Schedule.cosine()
 
-    def start_from(self, generator: Path) -> None:
-        """Take the weights of a generator (a diffusers folder) with the same network."""
-        weights = load_pipeline(generator).network.state_dict()
+    def start_from(self, generator: Path) -> str:
+        """Take the weights of a generator (a diffusers folder) with the same network.
+
+        Returns:
+            The sha256 of their file.
+        """
+        other = load_pipeline(generator)
+        weights = other.network.state_dict()
         try:
             self.network.load_state_dict(weights)
         except RuntimeError as error:
@@ -85,16 +74,10 @@ class GeneratorTraining(LightningModule):
                 f"{generator} has another network than network.* describes; give the same sizes"
             ) from error
         self.average.module.load_state_dict(weights)
-
-    def on_train_start(self) -> None:
-        """Noise and order of the images go on after a restart, instead of coming once more."""
-        torch.manual_seed(self.config.seed + self.global_step + 1_000_003 * self.global_rank)
+        return str(other.card["sha256"])
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:
-        x0 = self.image.from_uint8(images)
-        if self.config.flip:
-            mirrored = torch.rand(len(x0), 1, 1, 1, device=x0.device) < 0.5
-            x0 = torch.where(mirrored, x0.flip(-1), x0)
+        x0 = self.flipped(self.image.from_uint8(images))
         t = torch.randint(len(self.schedule), (len(x0),), device=x0.device)
         eps = torch.randn_like(x0)
         x_t = self.schedule.q_sample(x0, t, eps)
@@ -114,22 +97,6 @@ class GeneratorTraining(LightningModule):
         decay = min(self.config.ema, (1 + int(updates)) / (10 + int(updates)))
         return average.lerp(current, 1 - decay)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.config.lr, weight_decay=0.0
-        )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def _lr_factor(self, step: int) -> float:
-        warmup = min(200, self.config.steps // 10)
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, self.config.steps - warmup))
-
     def denoiser(self) -> Denoiser:
         """The averaged network, frozen, ready to sample."""
         return Denoiser(
@@ -139,3 +106,17 @@ class GeneratorTraining(LightningModule):
             prediction=self.config.prediction,
             variance="learned_range",
         )
+
+
+class Samples(Callback):
+    """A picture of 64 samples of the averaged network, of the same seeds every time."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder = folder
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, module: GeneratorTraining, *_: Any) -> None:  # type: ignore[override]
+        if trainer.is_global_zero and trainer.global_step % self.every == 0:
+            images = sample(module.denoiser(), seeds=range(64), steps=25)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_image(images / 255, self.folder / f"{trainer.global_step:07d}.png", nrow=8)

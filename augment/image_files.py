@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-__all__ = ["ImageFiles", "find_images"]
+__all__ = ["ImageFiles", "find_images", "read_rows"]
 
 _EXTENSIONS = frozenset(Image.registered_extensions())
 
@@ -65,7 +65,8 @@ def find_images(folder: Path) -> list[Path]:
         )
     table = folder / "metadata.csv"
     if table.is_file():
-        paths = _train_rows(table)
+        rows = read_rows(table, "train")
+        paths = [folder / name for name in rows["file_name"]]
     else:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _EXTENSIONS)
     if not paths:
@@ -76,9 +77,17 @@ def find_images(folder: Path) -> list[Path]:
     return paths
 
 
-def _train_rows(table: Path) -> list[Path]:
+def read_rows(table: Path, split: str | None = None) -> pd.DataFrame:
+    """The rows of a `metadata.csv`, every cell as text; with `split`, if it has splits, its own.
+
+    Raises:
+        FileNotFoundError: the table or a row's image is missing.
+        ValueError: it is no table, or has no file names in its folder.
+    """
+    if not table.is_file():
+        raise FileNotFoundError(f"{table} is missing; give a folder of images with its table")
     try:
-        rows = pd.read_csv(table, dtype=str)
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{table} is no table ({reason}); repair it or take it out") from error
@@ -87,16 +96,17 @@ def _train_rows(table: Path) -> list[Path]:
             f"{table} has no column file_name, only {', '.join(map(str, rows))}; "
             "add it or take the table out"
         )
-    kept = rows[rows["split"] == "train"] if "split" in rows else rows
-    if outside := [n for n in kept["file_name"] if Path(n).is_absolute() or ".." in Path(n).parts]:
+    if split is not None and "split" in rows:
+        rows = rows[rows["split"] == split]
+    names = [Path(name) for name in rows["file_name"]]
+    if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
         raise ValueError(
             f"file_name {outside[0]} of {table} leads out of the folder; "
             "give names relative to the table"
         )
-    paths = [table.parent / name for name in kept["file_name"]]
-    if missing := [path for path in paths if not path.is_file()]:
+    if missing := [table.parent / name for name in names if not (table.parent / name).is_file()]:
         raise FileNotFoundError(
             f"{len(missing)} images of {table} are missing, the first {missing[0]}; "
             "copy them there or take their rows out"
         )
-    return paths
+    return rows

@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LABEL", "PERTURBATION", "REVERSE", "NoiseStream", "uniform_labels"]
+__all__ = [
+    "LABEL",
+    "PERTURBATION",
+    "REVERSE",
+    "UPSAMPLING",
+    "NoiseStream",
+    "derived_seeds",
+    "uniform_labels",
+]
 
 REVERSE = 0
 """Start state and reverse noise."""
@@ -24,6 +32,8 @@ PERTURBATION = 1
 """The noise e that the guidance adds to its estimate of the image."""
 LABEL = 2
 """The class of an image, where the model has classes and none is asked for."""
+UPSAMPLING = 3
+"""Everything of the upsampled image, so that it shares no draw with the small one."""
 
 
 class NoiseStream:
@@ -72,6 +82,11 @@ def uniform_labels(seeds: Sequence[int], classes: int) -> Tensor:
     generators = (torch.Generator().manual_seed(_mix(seed, LABEL)) for seed in seeds)
     drawn = [int(torch.randint(classes, (), generator=g)) for g in generators]
     return torch.tensor(drawn, dtype=torch.int64)
+
+
+def derived_seeds(seeds: Sequence[int], purpose: int) -> list[int]:
+    """A seed for each seed, for another run on the same images."""
+    return [_mix(seed, purpose) for seed in seeds]
 
 
 def _mix(seed: int, purpose: int) -> int:

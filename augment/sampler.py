@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from augment.denoiser import Denoiser
+from augment.edit import Edit
 from augment.guidance.contract import Guidance
 from augment.noise import PERTURBATION, REVERSE, NoiseStream, uniform_labels
 from augment.reverse_step import Reverse
@@ -71,7 +72,8 @@ def reverse_process(
         guidance: shifts the mean on the steps where it is active.
         solver: the update rule; `DDIM()` and `DPMSolver2M()` need fewer steps.
         labels: a class an image, for a model that has classes; see `class_labels`.
-        start: x at `start_index`, float32 (B, C, H, W); pure noise if left out.
+        start: x at `start_index`, float32 (B, C, H, W); pure noise if left out, each image's first
+            draw, which is passed over if it is given.
         start_index: the first step to take; N - 1 if left out.
 
     Raises:
@@ -91,7 +93,8 @@ def reverse_process(
         labels=None if classes is None else classes.to(denoiser.device),
         perturbation=NoiseStream(seeds, PERTURBATION, denoiser.image.shape, denoiser.device),
     )
-    x, previous = noise.draw() if start is None else start, None
+    pure = noise.draw()
+    x, previous = pure if start is None else start, None
     for i in range(first, -1, -1):
         moved = reverse.step(i, x, previous)
         with torch.inference_mode():
@@ -128,11 +131,20 @@ def sample_batch(
     guidance: Guidance | None = None,
     solver: Solver = Ancestral(),
     labels: Sequence[int] | None = None,
+    edit: Edit | None = None,
 ) -> Batch:
     """Generate one batch of images, and say where the guidance failed; see `sample`."""
+    start, start_index = (None, None) if edit is None else edit.start(denoiser, seeds, steps)
     unguided = torch.zeros(len(seeds), dtype=torch.int64, device=denoiser.device)
     for state in reverse_process(
-        denoiser, seeds, steps=steps, guidance=guidance, solver=solver, labels=labels
+        denoiser,
+        seeds,
+        steps=steps,
+        guidance=guidance,
+        solver=solver,
+        labels=labels,
+        start=start,
+        start_index=start_index,
     ):
         if state.unguided is not None:
             unguided += state.unguided
@@ -147,6 +159,7 @@ def sample(
     guidance: Guidance | None = None,
     solver: Solver = Ancestral(),
     labels: Sequence[int] | None = None,
+    edit: Edit | None = None,
     batch_size: int = 64,
 ) -> Tensor:
     """Generate one image a seed.
@@ -159,6 +172,7 @@ def sample(
         guidance: `SelfGuidance(...)` for minority samples; plain sampling if left out.
         solver: the update rule; ancestral sampling is the paper's.
         labels: a class a seed, for a model that has classes; left out, uniform, by the seed.
+        edit: images to start from (SDEdit) instead of pure noise.
         batch_size: images at a time.
 
     Returns:
@@ -177,6 +191,7 @@ def sample(
             guidance=guidance,
             solver=solver,
             labels=None if labels is None else labels[rows],
+            edit=edit,
         )
         images.append(batch.images)
         unguided += int(batch.unguided.sum())

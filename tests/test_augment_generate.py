@@ -383,7 +383,7 @@ def test_a_compiled_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monk
     """Compiling changes the rounding alone, so the folder goes on with or without."""
     asked = []
     monkeypatch.setattr(
-        sys.modules["augment.generate"],
+        sys.modules["augment.generate.files"],
         "optimised",
         lambda denoiser: asked.append(denoiser) or denoiser,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from augment.denoiser import Denoiser
@@ -33,6 +34,13 @@ class ReverseStep:
     """The guidance's own noise."""
     labels: Tensor | None = None
     """The images' classes, int64 (B,), if the model has classes."""
+    shared: bool = False
+    """Whether another guidance differentiates through `x0` after this one."""
+
+    def gradient(self, measure: Tensor) -> Tensor:
+        """The gradient at `x_i`, (B, C, H, W), of a number for each image, (B,)."""
+        (gradient,) = torch.autograd.grad(measure.sum(), self.x_i, retain_graph=self.shared)
+        return gradient
 
     def estimate(self, x: Tensor, i: int) -> Tensor:
         """Tweedie's estimate, not clipped, of the images at `x` (B, C, H, W) and index `i`."""

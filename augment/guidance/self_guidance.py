@@ -95,8 +95,7 @@ class SelfGuidance(SelfGuidanceConfig):
         return f"SelfGuidance({', '.join(shown)})"
 
     def shift(self, step: ReverseStep) -> Tensor:
-        (gradient,) = torch.autograd.grad(self._measure(step).sum(), step.x_i)
-        return self.amount(step) * unit_max(gradient)
+        return self.amount(step) * unit_max(step.gradient(self._measure(step)))
 
     def _measure(self, step: ReverseStep) -> Tensor:
         """L of each image, (B,); the mean is taken of the measures, not of normalised gradients."""

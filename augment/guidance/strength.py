@@ -71,8 +71,12 @@ class Strength:
 
     def active(self, i: int, steps: int) -> bool:
         """Whether step `i` of `steps` is guided."""
-        given = self.scale if self.budget is None else self.budget
-        return given > 0 and i % self.every == 0 and self._on(i, steps)
+        return self.given > 0 and i % self.every == 0 and self._on(i, steps)
+
+    @property
+    def given(self) -> float:
+        """The budget, or the scale if there is none; 0 guides no step."""
+        return self.scale if self.budget is None else self.budget
 
     def amount(self, step: ReverseStep) -> Tensor | float:
         """What a direction with largest entry 1 is multiplied by at a step."""

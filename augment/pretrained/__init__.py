@@ -6,9 +6,10 @@ They come as embedded names, checkpoints of guided-diffusion, diffusers folders 
 from __future__ import annotations
 
 from augment.pretrained.cards import KNOWN, KnownCheckpoint, known_checkpoints
-from augment.pretrained.classifier import NoisedClassifier, load_noised_classifier
+from augment.pretrained.classifier import load_noised_classifier
 from augment.pretrained.diffusers_folder import load_pipeline, save_pipeline
 from augment.pretrained.load import embedded_generators, load_denoiser, load_upsampler
+from augment.pretrained.noised_classifier import NoisedClassifier
 from augment.pretrained.options import CheckpointOptions
 from augment.pretrained.upsampler import Upsampler
 

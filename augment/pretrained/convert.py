@@ -8,10 +8,10 @@ What the tensors of an unknown checkpoint cannot tell is asked for: `--options.s
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
-
+from augment.command import run
 from augment.pretrained.diffusers_folder import CARD, save_pipeline
 from augment.pretrained.load import load_any
 from augment.pretrained.options import CheckpointOptions
@@ -43,14 +43,9 @@ def convert(source: Path, out: Path, *, options: CheckpointOptions = CheckpointO
     return out
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; bad input ends it with one line instead of a traceback."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    try:
-        folder = auto_cli(convert, as_positional=True, args=arguments, exit_on_error=False)
-    except (ArgumentError, FileNotFoundError, ValueError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    print(_summary(folder))
+    print(_summary(run(convert, arguments)))
 
 
 def _summary(folder: Path) -> str:

@@ -1,0 +1,113 @@
+"""Guidance by a classifier of noised images (Dhariwal & Nichol 2021, sec. 4, https://arxiv.org/abs/2105.05233).
+
+    mean_i <- mean_i + s Sigma_i grad log p(y | x_i, tau_i)
+
+steers to a class y that the model itself was not trained on. Added to self-guidance, as in
+`Sum(SelfGuidance(...), ClassifierGuidance(...))`, it is Um & Ye's semantic control (ECCV 2024):
+minority samples of a class. The gradient is not normalised, and both are taken at x_i.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from augment.guidance.contract import ReverseStep
+from augment.schedule import Schedule
+
+__all__ = ["ClassifierGuidance", "ClassifierOfNoised"]
+
+
+class ClassifierOfNoised(Protocol):
+    """What the guidance asks of a classifier; `load_noised_classifier` gives one."""
+
+    classes: int
+    """How many it knows."""
+    schedule: Schedule
+    """How the images it was trained on were noised."""
+    card: dict[str, Any]
+    """Where the weights came from; `sha256` is theirs."""
+
+    def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
+        """Logits (B, classes) of `x` (B, C, H, W) at the schedule's timesteps int64 (B,)."""
+
+    def to(self, device: torch.device) -> Any:
+        """Move the weights."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ClassifierGuidance:
+    """Steers every step towards a class.
+
+    A classifier that is certain of the class has no gradient left, and leaves the image alone.
+    """
+
+    classifier: ClassifierOfNoised
+    """Trained on images noised by the model's own schedule."""
+    target: int | None = None
+    """The class y; left out, each image's own, of a model that has classes."""
+    scale: float = 1.0
+    """s; 1 is Bayes' rule, and 1 to 10 are usual."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scale < math.inf:
+            raise ValueError(
+                f"classifier.scale is {self.scale}; allowed are numbers from 0 (no guidance) up; "
+                "1 to 10 are usual"
+            )
+        if self.target is not None and not 0 <= self.target < self.classifier.classes:
+            raise ValueError(
+                f"classifier.target is {self.target}; allowed are 0 to "
+                f"{self.classifier.classes - 1}; give one of its classes"
+            )
+
+    def __repr__(self) -> str:
+        weights = str(self.classifier.card.get("sha256", ""))[:16]
+        return (
+            f"ClassifierGuidance(classifier={weights!r}, target={self.target}, scale={self.scale})"
+        )
+
+    def active(self, i: int, steps: int) -> bool:
+        return self.scale > 0
+
+    def shift(self, step: ReverseStep) -> Tensor:
+        timestep = int(step.schedule.timesteps[step.i])
+        self._check_noise(timestep, float(step.schedule.alpha_bar[step.i]))
+        # Its own leaf: the denoiser's graph has no part in it.
+        x = step.x_i.detach().requires_grad_(True)
+        self.classifier.to(x.device)
+        logits = self.classifier(x, torch.full((len(x),), timestep, device=x.device))
+        log_p = logits.float().log_softmax(dim=1).gather(1, self._targets(step)[:, None])
+        (gradient,) = torch.autograd.grad(log_p.sum(), x)
+        finite = gradient.isfinite().flatten(1).all(dim=1).reshape(-1, 1, 1, 1)
+        return torch.where(finite, self.scale * step.variance * gradient, 0)
+
+    def _targets(self, step: ReverseStep) -> Tensor:
+        """The class of each image, int64 (B,)."""
+        if self.target is not None:
+            return torch.full((len(step.x_i),), self.target, device=step.x_i.device)
+        if step.labels is None:
+            raise ValueError(
+                "classifier.target is left out, and the model has no classes; "
+                f"give one of the classifier's, 0 to {self.classifier.classes - 1}"
+            )
+        if step.denoiser.classes != self.classifier.classes:
+            raise ValueError(
+                f"the classifier has {self.classifier.classes} classes, the model "
+                f"{step.denoiser.classes}; they must be the same; give classifier.target"
+            )
+        return step.labels
+
+    def _check_noise(self, timestep: int, alpha_bar: float) -> None:
+        known = self.classifier.schedule.alpha_bar
+        if timestep >= len(known) or not math.isclose(known[timestep], alpha_bar, rel_tol=1e-3):
+            found = f"{known[timestep]:.3g}" if timestep < len(known) else "nothing"
+            raise ValueError(
+                f"at timestep {timestep} the classifier knows images of alpha_bar {found}, and "
+                f"the model makes {alpha_bar:.3g}; give a classifier trained on the model's "
+                "schedule"
+            )
