@@ -28,8 +28,10 @@ from augment.noise import REVERSE, NoiseStream
 
 def _grey(*levels: int, size: int = 4, channels: int = 1) -> Tensor:
     """One flat image a level."""
-    return torch.tensor(levels, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(
-        -1, channels, size, size
+    return (
+        torch.tensor(levels, dtype=torch.uint8)
+        .reshape(-1, 1, 1, 1)
+        .expand(-1, channels, size, size)
     )
 
 
@@ -43,9 +45,7 @@ def test_a_gaussians_edit_has_the_moments_of_the_posterior() -> None:
     edit = Edit(references=_grey(204), strength=0.3)  # 204 / 127.5 - 1 = 0.6
     start, index = edit.start(denoiser, range(n), steps)
     assert index == 5
-    *_, last = reverse_process(
-        denoiser, range(n), steps=steps, start=start, start_index=index
-    )
+    *_, last = reverse_process(denoiser, range(n), steps=steps, start=start, start_index=index)
     abar = float(schedule.respaced(steps).alpha_bar[index])
     total = abar * std**2 + 1 - abar
     expected = mean + abar * std**2 / total * (0.6 - mean)
@@ -78,7 +78,7 @@ def test_it_starts_from_the_noised_reference_of_the_seed(strength: float, index:
     assert first == index
     abar = float(denoiser.schedule.respaced(50).alpha_bar[index])
     e = NoiseStream(seeds, REVERSE, (1, 8, 8), torch.device("cpu")).draw()
-    x0 = (_grey(200, 200, 200, size=8) / 127.5 - 1)  # Every seed is odd.
+    x0 = _grey(200, 200, 200, size=8) / 127.5 - 1  # Every seed is odd.
     torch.testing.assert_close(start, abar**0.5 * x0 + (1 - abar) ** 0.5 * e)
 
 
