@@ -72,7 +72,7 @@ def _share(guidance: Guidance | None, n: int = 400) -> float:
 
 @pytest.mark.parametrize("i", [0, 20, 45])
 def test_the_shift_is_the_variance_times_the_gradient_of_the_log_probability(i: int) -> None:
-    """With d log p_k / dx = signal (mean_k - sum_j p_j mean_j) / variance of x_t given a mode."""
+    """It is d log p_k / dx = signal (mean_k - sum_j p_j mean_j) / variance of x_t given a mode."""
     step, classifier = _step(_mixture(), i), ExactClassifier()
     guidance = ClassifierGuidance(classifier=classifier, target=1, scale=3.0)
     tau, abar = int(step.schedule.timesteps[i]), float(step.schedule.alpha_bar[i])
@@ -202,5 +202,5 @@ def test_a_loaded_classifier_guides_and_its_weights_name_the_run(tmp_path: Path)
         folder = tmp_path / name
         table = generate(denoiser, range(2), folder, sampler=sampler, guidance=part)
         assert set(table["sampler"]) == {name}
-        with pytest.raises(ValueError, match=r"another run .guidance"):
+        with pytest.raises(ValueError, match=r"another run \(guidance"):
             generate(denoiser, range(2), folder, sampler=sampler)

@@ -1,0 +1,133 @@
+"""The command line of `generate`: what it writes, with what, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from augment_doubles import tiny_unet
+from PIL import Image
+
+from augment import L1, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
+from augment.classifier_training import ClassifierNetworkConfig
+from augment.generate.__main__ import main
+from augment.pretrained import save_pipeline
+from augment.pretrained.classifier_folder import save_classifier_folder
+
+FAST = ["--sampler.steps", "4", "--accelerator", "cpu", "--devices", "1"]
+
+
+@pytest.fixture
+def generator(tmp_path: Path) -> Path:
+    image = ImageFormat(channels=3, size=8)
+    save_pipeline(Denoiser(tiny_unet(), Schedule.cosine(), image), tmp_path / "model", card={})
+    return tmp_path / "model"
+
+
+def _run(generator: Path, name: str, *arguments: str, seeds: int = 2) -> dict[str, Any]:
+    """The record of the folder that the command wrote beside the generator."""
+    out = generator.parent / name
+    main([str(generator), "--out", str(out), "--seeds", str(seeds), *FAST, *arguments])
+    record: dict[str, Any] = json.loads((out / "settings.json").read_text())
+    return record
+
+
+def _pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_it_writes_the_samples_of_the_settings(generator: Path) -> None:
+    arguments = ("--guidance.every", "2", "--guidance.distance", "l1", "--first_seed", "3")
+    record = _run(generator, "new", *arguments)
+    guidance = SelfGuidance(every=2, distance=L1())
+    assert record["guidance"] == repr(guidance)
+    expected = sample(load_denoiser(generator), [3, 4], steps=4, guidance=guidance)
+    for seed, image in zip((3, 4), expected, strict=True):
+        found = _pixels(generator.parent / "new" / f"{seed}.png")
+        assert np.array_equal(found, image.permute(1, 2, 0).numpy())
+
+
+def test_guidance_of_no_strength_is_plain_sampling(generator: Path) -> None:
+    assert _run(generator, "plain", "--guidance.scale", "0")["guidance"] is None
+    assert _run(generator, "none", "--guidance.budget", "0")["guidance"] is None
+    assert "budget=0.4" in _run(generator, "budget", "--guidance.budget", "0.4")["guidance"]
+
+
+def test_more_seeds_extend_a_folder_and_other_settings_are_refused(generator: Path) -> None:
+    _run(generator, "new")
+    first = (generator.parent / "new" / "0.png").stat().st_mtime_ns
+    _run(generator, "new", seeds=4)
+    assert (generator.parent / "new" / "3.png").is_file()
+    assert (generator.parent / "new" / "0.png").stat().st_mtime_ns == first
+    with pytest.raises(SystemExit, match=r"^error: .* holds images of another run"):
+        _run(generator, "new", "--guidance.scale", "0.5")
+
+
+def test_an_image_or_a_folder_of_them_is_edited(generator: Path, tmp_path: Path) -> None:
+    (tmp_path / "refs").mkdir()
+    for name, level in (("a", 250), ("b", 5)):
+        Image.new("RGB", (20, 12), (level,) * 3).save(tmp_path / "refs" / f"{name}.png")
+    record = _run(generator, "edits", "--edit", str(tmp_path / "refs"), "--strength", "0", seeds=4)
+    assert record["edit"].startswith("Edit(references='")
+    levels = [_pixels(generator.parent / "edits" / f"{seed}.png").mean() for seed in range(4)]
+    assert [level > 127 for level in levels] == [True, False, True, False]
+    one = _run(generator, "one", "--edit", str(tmp_path / "refs" / "b.png"))
+    assert one["edit"] != record["edit"]
+    with pytest.raises(SystemExit, match=r"^error: edit .*gone.png is missing; give an image or a"):
+        _run(generator, "new", "--edit", str(tmp_path / "gone.png"))
+    with pytest.raises(SystemExit, match=r"^error: edit strength is 2.0; allowed is 0 "):
+        _run(generator, "new", "--edit", str(tmp_path / "refs"), "--strength", "2")
+
+
+def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
+    generator: Path, tmp_path: Path
+) -> None:
+    network = ClassifierNetworkConfig(size=8, widths=(32, 32), attention_levels=())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_classifier_folder(network.build(2), tmp_path / "classifier", card={})
+    arguments = ("--classifier.source", str(tmp_path / "classifier"), "--classifier.target")
+    both = _run(generator, "both", *arguments, "1", "--classifier.scale", "3")["guidance"]
+    assert both.startswith("SelfGuidance(")
+    assert both.endswith("target=1, scale=3.0)")
+    alone = _run(generator, "alone", *arguments, "1", "--guidance.scale", "0")["guidance"]
+    assert alone.startswith("ClassifierGuidance(")
+    with pytest.raises(SystemExit, match=r"^error: classifier.target is 2; allowed are 0 to 1"):
+        _run(generator, "new", *arguments, "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0"], "seeds is 0 and first_seed 0; give at least 1 image"),
+        (["--first_seed", "-1"], "first_seed -1"),
+        (["--sampler.steps", "1001"], "give 1 to 1000 steps"),
+        (["--guidance.perturb", "1"], "guidance.perturb is 1.0; allowed is [0, 1)"),
+        (["--guidance.distance", "cosine"], "guidance.distance"),
+    ],
+)
+def test_bad_input_is_one_line(generator: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _run(generator, "new", *arguments)
+    assert str(ended.value).startswith("error: ")
+    assert message in str(ended.value)
+    assert "\n" not in str(ended.value)
+    assert not (generator.parent / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["generate", "upsample"])
+def test_the_command_itself_explains_its_flags(name: str) -> None:
+    command = [sys.executable, "-m", f"augment.{name}", "--help"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    for flag in ("--out", "--sampler.steps", "--sampler.solver"):
+        assert flag in done.stdout
+    assert "Reverse steps an image" in done.stdout

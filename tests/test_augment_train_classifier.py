@@ -1,0 +1,191 @@
+"""Training a noised classifier: it learns, loads again, guides, resumes, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from augment_doubles import tiny_denoiser
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from augment import CheckpointOptions, ClassifierGuidance, load_noised_classifier, sample
+from augment.classifier_training import (
+    ClassifierNetworkConfig,
+    ClassifierTrainConfig,
+    ClassifierTraining,
+)
+from augment.labelled_files import find_labelled
+from augment.train_classifier import main, train_classifier
+
+NETWORK = ClassifierNetworkConfig(size=8, widths=(32, 32), attention_levels=())
+TRAINING = ClassifierTrainConfig(steps=40, batch_size=16, lr=2e-3, checkpoint_every=20)
+
+pytestmark = [
+    # Lightning's own: it calls a deprecated class of torch, and gives tips.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:.*resumed from the checkpoint ended.*"),
+]
+
+
+def _table(folder: Path, values: Sequence[str], splits: Sequence[str] | None = None) -> Path:
+    """Dark images, and bright ones for the values 1, 1.0 and day."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    names = [f"{number}.png" for number in range(len(values))]
+    for name, value in zip(names, values, strict=True):
+        level = 200 if value in ("1", "1.0", "day") else 20
+        pixels = rng.integers(level, level + 40, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    table = pd.DataFrame({"file_name": names, "split": splits or "train", "Bright": values})
+    table.to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+def _train(table: Path, out: Path, **changes: object) -> Path:
+    options: dict[str, object] = {"network": NETWORK, "training": TRAINING, "attribute": "Bright"}
+    return train_classifier(table, out=out, accelerator="cpu", devices=1, **options | changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    table = _table(folder / "images", ["1", "0"] * 16)
+    return _train(table, folder / "out")
+
+
+def test_it_learns_what_can_be_told_and_no_more_and_its_gradient_points_there(
+    trained: Path,
+) -> None:
+    classifier = load_noised_classifier(trained)
+    assert not classifier.training
+    assert not any(p.requires_grad for p in classifier.parameters())
+    x0 = torch.tensor([0.75, -0.75]).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+
+    def certainty(t: int) -> torch.Tensor:
+        """Of the right classes, 1 and 0."""
+        at = torch.full((2,), t)
+        p = classifier(classifier.schedule.q_sample(x0, at, noise), at).softmax(dim=1)
+        return torch.stack([p[0, 1], p[1, 0]])
+
+    assert certainty(100).min() > 0.95
+    assert (certainty(999) - 0.5).abs().max() < 0.3
+    # A generator is steered by it: brighter towards class 1 than towards 0.
+    bright, dark = (
+        sample(
+            tiny_denoiser(),
+            range(4),
+            steps=10,
+            guidance=ClassifierGuidance(classifier=classifier, target=target, scale=30.0),
+        )
+        for target in (1, 0)
+    )
+    assert (bright.float().mean(dim=(1, 2, 3)) > dark.float().mean(dim=(1, 2, 3)) + 5).all()
+
+
+def test_the_folder_has_safetensors_and_a_card_and_is_checked(
+    trained: Path, tmp_path: Path
+) -> None:
+    assert {path.name for path in trained.iterdir()} == {"card.json", "model.safetensors"}
+    card = load_noised_classifier(trained).card
+    assert (card["attribute"], card["classes"], card["images"]) == ("Bright", ["0", "1"], 32)
+    assert len(card["sha256"]) == 64
+    assert card["training"]["steps"] == 40
+    with pytest.raises(ValueError, match=r"is a folder, whose card says everything; .* leave them"):
+        load_noised_classifier(trained, CheckpointOptions(schedule="linear"))
+    (tmp_path / "card.json").write_text((trained / "card.json").read_text())
+    with pytest.raises(FileNotFoundError, match=r"model.safetensors is missing; give a folder of"):
+        load_noised_classifier(tmp_path)
+    tensors = load_file(trained / "model.safetensors")
+    for broken in ({k: v for k, v in tensors.items() if k != "norm.bias"}, None):
+        (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+        if broken is not None:
+            save_file(broken, tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=r"make no classifier .*; give the folder as it was"):
+            load_noised_classifier(tmp_path)
+
+
+def test_a_stopped_run_goes_on_and_other_settings_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = _table(tmp_path / "images", ["1", "0"] * 4)
+    taken: list[int] = []
+    step = ClassifierTraining.training_step
+
+    def counted(self: ClassifierTraining, *arguments: object) -> torch.Tensor:
+        taken.append(self.trainer.global_step)
+        if taken == [0, 1, 2]:
+            raise KeyError("power cut")
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ClassifierTraining, "training_step", counted)
+    training = ClassifierTrainConfig(steps=3, batch_size=4, checkpoint_every=2)
+    with pytest.raises(KeyError, match="power cut"):
+        _train(table, tmp_path / "out", training=training)
+    _train(table, tmp_path / "out", training=training)
+    assert taken == [0, 1, 2, 2]
+    with pytest.raises(ValueError, match="give the same settings or another --out"):
+        _train(table, tmp_path / "out")
+
+
+def test_rows_of_train_that_have_a_value_are_learned_by_sorted_classes(tmp_path: Path) -> None:
+    values = ["1.0", "", "0", "1", "10", "2"]
+    splits = ["train"] * 5 + ["test"]
+    found = find_labelled(_table(tmp_path / "numbers", values, splits), "Bright")
+    assert found.classes == ("0", "1", "10")
+    assert found.labels == [1, 0, 1, 2]
+    assert [path.name for path in found.paths] == ["0.png", "2.png", "3.png", "4.png"]
+    named = find_labelled(_table(tmp_path / "names", ["night", "day", "dusk"]), "Bright")
+    assert (named.classes, named.labels) == (("day", "dusk", "night"), [2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 10, "widths": (32, 32, 32)}, r"size is 10; 3 widths .*; give a multiple of 4$"),
+        ({"channels": 2}, r"channels is 2; allowed are 1 .grey. and 3"),
+        ({"widths": (32, 48)}, r"widths are \(32, 48\); .* multiples of 32$"),
+        ({"schedule": "sigmoid"}, r"schedule is 'sigmoid'; allowed are cosine and linear"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^network\.{message}"):
+        ClassifierNetworkConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attribute", "Bald"], "has no column Bald; it has file_name, split, Bright"),
+        (["--attribute", "split"], "split has 1 classes in the train rows"),
+        (["--attribute", "Bright", "--training.steps", "0"], "training.steps is 0"),
+        ([], "attribute"),
+    ],
+)
+def test_the_command_line_prints_bad_input_as_one_line(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    table = _table(tmp_path / "images", ["1", "0"])
+    with pytest.raises(SystemExit) as ended:
+        main([str(table), "--out", str(tmp_path / "out"), *arguments])
+    text = str(ended.value)
+    assert text.startswith("error: ")
+    assert message in text
+    assert "\n" not in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_card_is_json_that_names_its_network(trained: Path) -> None:
+    card = json.loads((trained / "card.json").read_text())
+    assert card["architecture"]["widths"] == [32, 32]
+    assert (card["architecture"]["pool"], card["architecture"]["out_channels"]) == (4, 2)
+    assert card["settings"]["schedule"] == "cosine"
