@@ -6,6 +6,7 @@ networks come in.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,6 +119,20 @@ class Denoiser(nn.Module):
         output = getattr(output, "sample", output).float()
         first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)
         return Prediction(self._eps(first, x_i, i, schedule), v)
+
+    def process_sha256(self) -> str:
+        """Hash of what decides the images besides the weights: schedule, prediction, variance."""
+        digest = hashlib.sha256(self.schedule.alpha_bar.tobytes())
+        digest.update(self.schedule.timesteps.tobytes())
+        digest.update(repr((self.prediction, self.variance, self.clip, self.classes)).encode())
+        return digest.hexdigest()
+
+    def state_sha256(self) -> str:
+        """Hash of the weights as they are in memory, for a network that came from no file."""
+        digest = hashlib.sha256()
+        for name, value in self.network.state_dict().items():
+            digest.update(name.encode() + value.cpu().float().numpy().tobytes())
+        return digest.hexdigest()
 
     def check_labels(self, labels: Tensor | None) -> None:
         """Check the labels of a whole run before it starts.

@@ -25,6 +25,7 @@ from classify import (
     save_checkpoint,
 )
 from classify.files import write_text
+from classify.trainer import STATE
 from labeling import Labeler, fit_thresholds, load_labeler
 
 __all__ = ["train_labeler"]
@@ -96,6 +97,7 @@ def train_labeler(
             scores=scores,
             half=half,
         )
+        (folder / STATE).unlink(missing_ok=True)  # nothing is left to continue
     fabric.barrier()
     return load_labeler(folder)
 

@@ -62,8 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> Labeler:
         skip_bad=options.skip_bad,
         half=options.half,
     )
-    mean = sum(row["f1"] or 0.0 for row in (labeler.card.scores or {}).values()) / len(attributes)
-    print(f"{options.out}: macro F1 {mean:.3f} on val over {len(attributes)} attributes")
+    scores = (labeler.card.scores or {}).values()
+    judged = [row["f1"] for row in scores if row["f1"] is not None]
+    mean = f"{sum(judged) / len(judged):.3f}" if judged else "not estimable"
+    print(f"{options.out}: macro F1 {mean} on val over {len(judged)} attributes")
     return labeler
 
 

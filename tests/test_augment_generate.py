@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,15 +82,17 @@ def test_each_file_carries_its_seed_and_settings(tmp_path: Path) -> None:
     with Image.open(tmp_path / "5.png") as image:
         image.load()
         chunks = {key: json.loads(value) for key, value in image.text.items()}  # type: ignore[attr-defined]
+    hashes = {name: chunks.pop(name) for name in ("weights", "process")}
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in hashes.values())
     assert chunks == {
         "seed": 5,
-        "weights": "",
+        "precision": "32-true",
         "image": [3, 8, 8],
         "steps": 4,
         "guidance": {"scale": 0.4, "every": 2},
     }
     record = json.loads((tmp_path / "settings.json").read_text())
-    assert {"seed": 5, **record} == chunks
+    assert {"seed": 5, **record} == {**chunks, **hashes}
 
 
 def test_a_run_taken_up_again_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -427,3 +430,17 @@ def test_two_processes_write_the_files_of_one(tmp_path: Path) -> None:
     assert _hashes(tmp_path / "two") == _hashes(tmp_path / "one")
     tables = [(tmp_path / name / "metadata.csv").read_bytes() for name in ("one", "two")]
     assert tables[0] == tables[1]
+
+
+def test_other_weights_or_another_process_do_not_mix_with_what_stands(tmp_path: Path) -> None:
+    _run(tmp_path, range(1))
+    changed = tiny_denoiser()
+    changed.clip = False
+    with pytest.raises(ValueError, match=r"another run \(process"):
+        generate(changed, range(2), tmp_path, sampler=SAMPLER, guidance=GUIDANCE)
+    other = tiny_denoiser()
+    with torch.no_grad():
+        next(other.network.parameters()).add_(1)
+    with pytest.raises(ValueError, match=r"another run \(weights"):
+        generate(other, range(2), tmp_path, sampler=SAMPLER, guidance=GUIDANCE)
+    assert not (tmp_path / "1.png").exists()

@@ -69,6 +69,7 @@ def generate(
         edit.check(denoiser)
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     record = _record(denoiser, sampler, guidance, edit, settings)
+    record["precision"] = str(fabric.strategy.precision.precision)
     with fabric.rank_zero_first():
         folder.mkdir(parents=True, exist_ok=True)
         claim(folder, record, seeds)
@@ -138,7 +139,8 @@ def _record(
     """What makes the images what they are, as JSON gives it back (a tuple as a list)."""
     described = repr(guidance) if guidance else None
     record = {
-        "weights": denoiser.card.get("sha256", ""),
+        "weights": denoiser.card.get("sha256") or denoiser.state_sha256(),
+        "process": denoiser.process_sha256(),
         "image": denoiser.image.shape,
         "steps": sampler.steps,
         "guidance": described if settings is None else dict(settings),

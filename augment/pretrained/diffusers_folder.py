@@ -77,7 +77,8 @@ def save_pipeline(
         dtype: that of the stored weights.
     """
     original: Any = denoiser.network
-    network = _diffusers.UNet2DModel.from_config(dict(original.config))
+    config = {k: v for k, v in original.config.items() if k != "_name_or_path"}  # the writer's own
+    network = _diffusers.UNet2DModel.from_config(config)
     network.load_state_dict(original.state_dict())
     card = dict(card)
     if heads := common_heads(original, network):

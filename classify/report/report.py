@@ -46,8 +46,7 @@ class Report:
     summary: pd.DataFrame
     """Macro scores on test: `arm, metric (f1, precision, recall), mean, low, high, n_seeds`."""
     scores: pd.DataFrame
-    """Tidy scores: `arm, seed, split, attribute, metric, value`; attribute `macro` for the "
-    "means."""
+    """Tidy scores: `arm, seed, split, attribute, metric, value`; attribute `macro` for means."""
     n_scored: int
     """Number of attributes the macro scores are a mean over."""
     n_attributes: int
@@ -57,8 +56,8 @@ class Report:
     comparisons: pd.DataFrame | None = None
     """Paired differences: `arm, baseline, attribute, metric, difference, low, high, n_seeds`."""
     reference: Mapping[str, Mapping[str, float]] | None = None
-    """Published scores, arm -> metric -> value, shown beside the study's own; see "
-    "`PAPER_REFERENCE`."""
+    """Published scores, arm -> metric -> value, shown beside the study's own; see
+    `PAPER_REFERENCE`."""
     samples: Mapping[str, Sequence[str | Path]] | None = None
     """Arm -> image files for the grid of that arm; the first 64 are shown."""
     prevalence: pd.DataFrame | None = None
@@ -66,11 +65,11 @@ class Report:
     split) among them; a column `true` holds the known distribution's. Attributes are ordered by
     `true`, else by `real`, rarest first."""
     rarity: pd.DataFrame | None = None
-    """Mean log-probability (nats) under the known distribution: index set, columns "
-    "`mean_log_probability, n`."""
+    """Mean log-probability (nats) under the known distribution: index set, columns
+    `mean_log_probability, n`."""
     label_quality: pd.DataFrame | None = None
-    """The labeler's own scores on real test rows: index attribute, columns `f1, precision, "
-    "recall`."""
+    """The labeler's own scores on real test rows: index attribute, columns `f1, precision,
+    recall`."""
     settings: Mapping[str, Any] | None = None
     """The resolved configuration, nested."""
     cards: Mapping[str, Mapping[str, Any]] | None = None
