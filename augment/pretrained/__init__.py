@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from augment.pretrained.cards import KNOWN, KnownCheckpoint, known_checkpoints
 from augment.pretrained.classifier import NoisedClassifier, load_noised_classifier
-from augment.pretrained.diffusers_folder import load_pipeline, save_pipeline
+from augment.pretrained.diffusers_folder import load_pipeline, save_pipeline, scheduler_of
 from augment.pretrained.load import embedded_generators, load_denoiser, load_upsampler
 from augment.pretrained.options import CheckpointOptions
 from augment.pretrained.upsampler import Upsampler
@@ -25,4 +25,5 @@ __all__ = [
     "load_pipeline",
     "load_upsampler",
     "save_pipeline",
+    "scheduler_of",
 ]
