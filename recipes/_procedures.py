@@ -33,24 +33,13 @@ from labeling import load_labeler
 from recipes._prepare import named_distance
 from recipes._settings import DistanceName
 
-__all__ = [
-    "DiffusersPipeline",
-    "Models",
-    "Official",
-    "Plain",
-    "Procedure",
-    "Sampler",
-    "SelfGuided",
-    "official_images",
-    "peak_memory",
-]
+__all__ = ["Models", "Procedure", "compared", "official_images", "peak_memory"]
 
 _diffusers: Any = diffusers
 """Its classes are hardly typed."""
 
 _MEMORY_STEPS = 3
 """Enough for a guided step, whatever the rate: the last one is."""
-
 
 Sampler = Callable[[Sequence[int], int], Tensor]
 """From seeds and a number of steps to one image a seed, uint8 (B, C, H, W) on the CPU."""
@@ -64,12 +53,7 @@ class Models(NamedTuple):
 
     @classmethod
     def load(cls, generator: str, labeler: str, distances: Sequence[DistanceName]) -> Models:
-        """Load them, on a GPU if there is one.
-
-        Raises:
-            FileNotFoundError: a model is missing.
-            ValueError: one that does not fit, as a class-conditional generator.
-        """
+        """Load them, on a GPU if there is one; ValueError for a class-conditional generator."""
         denoiser = load_denoiser(generator)
         if denoiser.classes is not None:
             raise ValueError(
@@ -145,8 +129,7 @@ class _Guided(Procedure):
     def floor(self, steps: int) -> float:
         """1 + extra ceil(N / n) / N, which is 1 + extra / n where n divides N.
 
-        The distance is not counted: a thousandth of a forward pass for LPIPS on the paper's
-        networks, but not on tiny ones.
+        The distance is not counted: little beside the paper's networks, not beside tiny ones.
         """
         return 1 + self.extra * math.ceil(steps / self.every) / steps
 
@@ -177,6 +160,13 @@ class Official(_Guided):
         return lambda seeds, steps: official_images(
             models.denoiser, seeds, steps=steps, guidance=guidance
         )
+
+
+def compared(distances: Sequence[DistanceName], rates: Sequence[int]) -> list[Procedure]:
+    """What is compared, plain sampling first; the official procedure with the first distance."""
+    ours = [SelfGuided(distance=d, every=n) for d in distances for n in rates]
+    official = [Official(distance=distances[0], every=n) for n in rates]
+    return [Plain(), DiffusersPipeline(), *ours, *official]
 
 
 def official_images(
@@ -232,24 +222,20 @@ def _direction(
     return gradient / gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
 
 
-def peak_memory(
-    load: Callable[[], Models], procedure: Procedure, batch_size: int, steps: int
-) -> float | None:
+def peak_memory(load: Callable[[], Models], procedure: Procedure, batch_size: int) -> float | None:
     """Megabytes that a batch takes at most beyond the loaded models, in a process of its own.
 
     Resident memory, or on a GPU what PyTorch has allocated; None where neither can be told.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_peak_here, load, procedure, batch_size, steps).result()
+        return pool.submit(_peak_here, load, procedure, batch_size).result()
 
 
-def _peak_here(
-    load: Callable[[], Models], procedure: Procedure, batch_size: int, steps: int
-) -> float | None:
+def _peak_here(load: Callable[[], Models], procedure: Procedure, batch_size: int) -> float | None:
     models = load()
     images = procedure.on(models)
     before = _resident("VmRSS")
-    images(range(batch_size), min(steps, _MEMORY_STEPS))
+    images(range(batch_size), _MEMORY_STEPS)
     if models.denoiser.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
     peak = _resident("VmHWM")

@@ -28,15 +28,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.auto import trange
 
-from recipes._procedures import (
-    DiffusersPipeline,
-    Models,
-    Official,
-    Plain,
-    Procedure,
-    SelfGuided,
-    peak_memory,
-)
+from recipes._procedures import Models, Procedure, compared, peak_memory
 from recipes._settings import DistanceName, run
 
 _HELP = {
@@ -83,9 +75,7 @@ class BenchmarkConfig:
     @property
     def procedures(self) -> list[Procedure]:
         """What is compared, plain sampling first."""
-        ours = [SelfGuided(distance=d, every=n) for d in self.distances for n in self.rates]
-        official = [Official(distance=self.distances[0], every=n) for n in self.rates]
-        return [Plain(), DiffusersPipeline(), *ours, *official]
+        return compared(self.distances, self.rates)
 
     def load(self) -> Models:
         """The models, checked."""
@@ -105,15 +95,24 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     config = _parse(arguments)
     _check_out(config)
     models = config.load()
-    seconds = measure(config, models)
-    # A rate has no part in it: one procedure of each kind will do.
-    kinds = {(procedure.name, procedure.distance): procedure for procedure in config.procedures}
-    memory = {
-        kind: peak_memory(config.load, procedure, config.batch_size, config.steps)
-        for kind, procedure in kinds.items()
+    result = {
+        "settings": config.record(),
+        "machine": _machine(str(models.denoiser.device)),
+        "rows": _rows(config, measure(config, models)),
     }
-    plain = seconds[Plain()]
-    rows = [
+    _write(config.out, result)
+    print(table(result))
+    return result
+
+
+def _rows(
+    config: BenchmarkConfig, seconds: Mapping[Procedure, Sequence[float]]
+) -> list[dict[str, Any]]:
+    """The figures of each procedure, with its memory, in which the rate has no part."""
+    kinds = {(procedure.name, procedure.distance): procedure for procedure in seconds}
+    memory = {kind: peak_memory(config.load, p, config.batch_size) for kind, p in kinds.items()}
+    plain = next(iter(seconds.values()))
+    return [
         {
             "procedure": procedure.name,
             "distance": procedure.distance,
@@ -125,14 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         }
         for procedure, values in seconds.items()
     ]
-    result = {
-        "settings": config.record(),
-        "machine": _machine(str(models.denoiser.device)),
-        "rows": rows,
-    }
-    _write(config.out, result)
-    print(table(result))
-    return result
 
 
 def measure(config: BenchmarkConfig, models: Models) -> dict[Procedure, list[float]]:
@@ -246,12 +237,11 @@ def _check_out(config: BenchmarkConfig) -> None:
 
 def _write(folder: Path, result: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, write in {
-        "benchmark.json": lambda p: p.write_text(json.dumps(result, indent=2) + "\n"),
-        "benchmark.png": lambda p: chart(result).savefig(p, format="png", dpi=150),
-    }.items():
-        write(folder / f"{name}.tmp")
-        os.replace(folder / f"{name}.tmp", folder / name)
+    temporary = folder / "benchmark.tmp"
+    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / "benchmark.json")
+    chart(result).savefig(temporary, format="png", dpi=150)
+    temporary.replace(folder / "benchmark.png")
 
 
 if __name__ == "__main__":
