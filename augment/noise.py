@@ -23,6 +23,7 @@ __all__ = [
     "UPSAMPLING",
     "NoiseStream",
     "derived_seeds",
+    "seeded_generator",
     "uniform_labels",
 ]
 
@@ -49,15 +50,16 @@ class NoiseStream:
             shape: one image's shape, (C, H, W).
             device: where the draws are wanted.
         """
-        self._generators = [torch.Generator().manual_seed(_mix(seed, purpose)) for seed in seeds]
+        self._generators = [seeded_generator(seed, purpose) for seed in seeds]
         self._shape = shape
         self._device = device
 
     def draw(self) -> Tensor:
         """The next draw, float32 (B, C, H, W)."""
-        return torch.stack([torch.randn(self._shape, generator=g) for g in self._generators]).to(
-            self._device
-        )
+        images = torch.empty(len(self._generators), *self._shape)
+        for image, generator in zip(images, self._generators, strict=True):
+            image.normal_(generator=generator)
+        return images.to(self._device)
 
     def rows(self, rows: slice) -> NoiseStream:
         """The same streams, of these images alone; a draw from them advances them here too."""
@@ -79,14 +81,18 @@ class NoiseStream:
 
 def uniform_labels(seeds: Sequence[int], classes: int) -> Tensor:
     """A class 0..classes-1 for each image, uniform, by its seed alone; int64 (B,) on the CPU."""
-    generators = (torch.Generator().manual_seed(_mix(seed, LABEL)) for seed in seeds)
-    drawn = [int(torch.randint(classes, (), generator=g)) for g in generators]
+    drawn = [int(torch.randint(classes, (), generator=seeded_generator(s, LABEL))) for s in seeds]
     return torch.tensor(drawn, dtype=torch.int64)
 
 
 def derived_seeds(seeds: Sequence[int], purpose: int) -> list[int]:
     """A seed for each seed, for another run on the same images."""
     return [_mix(seed, purpose) for seed in seeds]
+
+
+def seeded_generator(seed: int, purpose: int) -> torch.Generator:
+    """An image's own stream of random numbers for a purpose."""
+    return torch.Generator().manual_seed(_mix(seed, purpose))
 
 
 def _mix(seed: int, purpose: int) -> int:

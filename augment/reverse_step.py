@@ -87,8 +87,9 @@ class Reverse:
             moved, estimate, x0 = self._plain(
                 i, x_i, None if previous is None else previous[rows], labels
             )
+            variance = moved.log_variance.exp()
             step = ReverseStep(
-                self.denoiser, self.schedule, i, x_i, estimate, moved.variance, noise, labels
+                self.denoiser, self.schedule, i, x_i, estimate, variance, noise, labels
             )
             shift = guidance.shift(step).detach()
         std = None if moved.std is None else moved.std.expand_as(shift)

@@ -144,9 +144,11 @@ class Schedule:
 
         It is beta~_i, or beta_i if `large` (then beta~_1 at i = 0).
         """
-        if not large:
-            return _at(self.posterior_log_variance, i, like)
-        return _at(np.append(self.posterior_log_variance[0], np.log(self.beta[1:])), i, like)
+        constants = self.posterior_log_variance
+        if large:
+            constants = np.append(constants[0], np.log(self.beta[1:]))
+        value = _at(constants, i, like)
+        return value if isinstance(value, Tensor) else like.new_full([1] * like.ndim, value)
 
     def learned_log_variance(self, i: Index, v: Tensor) -> Tensor:
         """Interpolation f log beta_i + (1 - f) log beta~_i with f = (v + 1) / 2.
@@ -176,7 +178,13 @@ def space_timesteps(total: int, steps: int) -> NDArray[np.int64]:
     return np.array(kept, dtype=np.int64)
 
 
-def _at(constants: FloatArray, i: Index, like: Tensor) -> Tensor:
-    """Pick float64 constants, then cast them to the images' dtype, to broadcast on (B, C, H, W)."""
-    values = torch.as_tensor(constants[i.cpu().numpy() if isinstance(i, Tensor) else i])
+def _at(constants: FloatArray, i: Index, like: Tensor) -> Tensor | float:
+    """Pick float64 constants: the number itself, which costs no tensor and no copy to a device.
+
+    For a batch of indices they are cast to the images' dtype, to broadcast on (B, C, H, W). (So is
+    a number where it meets a tensor, with the same rounding.)
+    """
+    if not isinstance(i, Tensor):
+        return float(constants[i])
+    values = torch.as_tensor(constants[i.cpu().numpy()])
     return values.to(device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 1))

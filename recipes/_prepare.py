@@ -29,7 +29,7 @@ from labeling import Labeler, load_labeler
 from recipes._labeler import train_labeler
 from recipes._settings import DistanceName, RunConfig, check_claim, claim
 
-__all__ = ["ARMS", "Chain", "LogProbability", "launch", "prepare"]
+__all__ = ["ARMS", "Chain", "LogProbability", "launch", "named_distance", "prepare"]
 
 ARMS = ("plain", "minority")
 """The synthetic arms: ordinary ancestral samples, and self-guided ones of the same seeds."""
@@ -64,7 +64,7 @@ class Chain:
     def guidance(self) -> SelfGuidance:
         """The minority arm's."""
         settings = self.config.guidance
-        return settings.with_distance(_distance(settings.distance, self.labeler))
+        return settings.with_distance(named_distance(settings.distance, self.labeler))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -188,7 +188,8 @@ def _train_labeler(
     return labeler
 
 
-def _distance(name: DistanceName, labeler: Labeler) -> Distance:
+def named_distance(name: DistanceName, labeler: Labeler) -> Distance:
+    """The distance that a setting names; `features` are the labeler's."""
     if name == "lpips":
         return LPIPS()
     if name in ("l1", "l2"):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from augment import Denoiser, ImageFormat, Schedule, embedded_generators, load_denoiser, sample
 from augment.denoiser import VarianceType
-from augment.noise import REVERSE, _mix
+from augment.noise import REVERSE, seeded_generator
 from augment.pretrained import load_upsampler, save_pipeline
 from augment.sampler import reverse_process
 
@@ -190,7 +190,7 @@ def test_diffusers_pipeline_opens_what_is_saved_and_draws_the_same_images(
     *_, last = reverse_process(denoiser, seeds, steps=10)
     for row, seed in enumerate(seeds):
         images = pipeline(
-            generator=torch.Generator().manual_seed(_mix(seed, REVERSE)),
+            generator=seeded_generator(seed, REVERSE),
             num_inference_steps=10,
             output_type="np",
         ).images

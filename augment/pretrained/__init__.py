@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from augment.pretrained.cards import KNOWN, KnownCheckpoint, known_checkpoints
 from augment.pretrained.classifier import load_noised_classifier
-from augment.pretrained.diffusers_folder import load_pipeline, save_pipeline
+from augment.pretrained.diffusers_folder import load_pipeline, save_pipeline, scheduler_of
 from augment.pretrained.load import embedded_generators, load_denoiser, load_upsampler
 from augment.pretrained.noised_classifier import NoisedClassifier
 from augment.pretrained.options import CheckpointOptions
@@ -26,4 +26,5 @@ __all__ = [
     "load_pipeline",
     "load_upsampler",
     "save_pipeline",
+    "scheduler_of",
 ]

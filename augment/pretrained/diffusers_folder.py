@@ -23,7 +23,7 @@ from augment.pretrained.files import sha256_of
 from augment.pretrained.heads import common_heads, set_heads
 from augment.schedule import Schedule
 
-__all__ = ["CARD", "load_pipeline", "save_pipeline"]
+__all__ = ["CARD", "load_pipeline", "save_pipeline", "scheduler_of"]
 
 CARD = "card.json"
 """Provenance of the weights, beside them."""
@@ -87,7 +87,7 @@ def save_pipeline(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
         written = Path(name)
-        _diffusers.DDPMPipeline(network, _scheduler(denoiser)).save_pretrained(written)
+        _diffusers.DDPMPipeline(network, scheduler_of(denoiser)).save_pretrained(written)
         (written / CARD).write_text(json.dumps(card, indent=2, default=str) + "\n")
         for path in [path for path in written.rglob("*") if path.is_file()]:
             target = folder / path.relative_to(written)
@@ -95,7 +95,7 @@ def save_pipeline(
             os.replace(path, target)
 
 
-def _scheduler(denoiser: Denoiser) -> Any:
+def scheduler_of(denoiser: Denoiser) -> Any:
     """A DDPMScheduler of the same constants; those of neither usual schedule are written out."""
     steps = len(denoiser.schedule)
     usual = {"squaredcos_cap_v2": Schedule.cosine(steps), "linear": Schedule.linear(steps)}

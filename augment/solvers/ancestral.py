@@ -22,4 +22,4 @@ class Ancestral:
     def step(self, at: Estimate) -> Transition:
         mean = at.schedule.posterior_mean(at.x0, at.x_i, at.i)
         std = torch.exp(0.5 * at.log_variance) if at.i else None
-        return Transition(mean, std, at.log_variance.exp())
+        return Transition(mean, std, at.log_variance)

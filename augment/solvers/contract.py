@@ -37,8 +37,8 @@ class Transition(NamedTuple):
     """float32 (B, C, H, W)."""
     std: Tensor | None
     """Of the noise, broadcastable to `mean`; None adds none."""
-    variance: Tensor
-    """Sigma_i in which a guidance counts its shift, broadcastable to `mean`.
+    log_variance: Tensor
+    """Log of the Sigma_i in which a guidance counts its shift, broadcastable to `mean`.
 
     It is the sampler's own where that is the model's, and formally beta~_i for every rule that has
     another variance or none.

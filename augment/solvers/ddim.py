@@ -41,5 +41,5 @@ class DDIM:
         return Transition(
             on_x0 * at.x0 + on_x_i * at.x_i,
             torch.as_tensor(math.sqrt(variance), dtype=at.x_i.dtype) if variance > 0 else None,
-            at.schedule.fixed_log_variance(at.i, at.x_i).exp(),
+            at.schedule.fixed_log_variance(at.i, at.x_i),
         )

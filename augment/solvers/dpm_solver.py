@@ -37,7 +37,7 @@ class DPMSolver2M:
         return Transition(
             (alpha_next - alpha * on_x_i) * x0 + on_x_i * at.x_i,
             None,
-            at.schedule.fixed_log_variance(at.i, at.x_i).exp(),
+            at.schedule.fixed_log_variance(at.i, at.x_i),
         )
 
 

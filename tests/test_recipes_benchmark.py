@@ -1,0 +1,209 @@
+"""What sampling costs: the procedures compared are what they claim, and the figures are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from augment_doubles import class_denoiser, tiny_denoiser, tiny_unet
+from recipe_doubles import digests, save_generator
+from torch import Tensor
+
+import recipes._procedures
+import recipes.benchmark
+from augment import L2, Denoiser, ImageFormat, Schedule, SelfGuidance, sample
+from augment.denoiser import VarianceType
+from recipes._procedures import Models, Procedure, compared, official_images, peak_memory
+from recipes._settings import run
+from recipes.benchmark import main, table
+
+GREEDY_MEGABYTES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Procedure):
+    """Takes a known amount of memory, and gives it back."""
+
+    name = "greedy"
+
+    def on(self, models: Models) -> recipes._procedures.Sampler:
+        def images(seeds: Sequence[int], steps: int) -> Tensor:
+            return torch.ones(GREEDY_MEGABYTES * 10**6, dtype=torch.uint8)[:1].clone()
+
+        return images
+
+
+def _tiny_models() -> Models:
+    return Models(tiny_denoiser(), {"l2": L2()})
+
+
+def _flags(tmp_path: Path, *more: str) -> list[str]:
+    generator = tmp_path / "generator"
+    if not generator.exists():
+        save_generator(generator)
+    return [
+        *(f"--generator={generator}", f"--out={tmp_path / 'out'}", "--distances", "l2"),
+        *("--rates", "1", "3", "--steps=4", "--batch_size=2", "--repeats=2", *more),
+    ]
+
+
+@pytest.fixture
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own take seconds each."""
+    monkeypatch.setattr(recipes.benchmark, "peak_memory", lambda *_: 7.0)
+
+
+@pytest.mark.parametrize("variance", ["learned_range", "fixed_small"])
+def test_the_official_procedure_makes_our_images_at_a_higher_cost(variance: VarianceType) -> None:
+    guidance = SelfGuidance(every=3, perturb=0.5)  # i = 9, 6, 3, 0
+    official, ours = tiny_denoiser(variance), tiny_denoiser(variance)
+    images = official_images(official, range(3), steps=10, guidance=guidance)
+    expected = sample(ours, range(3), steps=10, guidance=guidance)
+    assert (images.int() - expected.int()).abs().max() <= 1
+    assert not torch.equal(images, sample(tiny_denoiser(variance), range(3), steps=10))
+    assert (official.network.forwards, official.network.backwards) == (10 + 2 * 4, 4)
+    assert (ours.network.forwards, ours.network.backwards) == (10 + 4, 4)
+
+
+def test_all_procedures_make_the_same_images_of_a_seed() -> None:
+    denoiser = Denoiser(
+        tiny_unet(3, 6),
+        Schedule.cosine(),
+        ImageFormat(channels=3, size=8),
+        variance="learned_range",
+    )
+    plain, theirs, *guided = compared(["l2"], [1, 2])
+    made = {
+        p: p.on(Models(denoiser, {"l2": L2()}))(range(3), 10).int()
+        for p in compared(["l2"], [1, 2])
+    }
+    assert torch.equal(made[plain], sample(denoiser, range(3), steps=10).int())
+    # diffusers rounds where we truncate.
+    assert 0 <= (made[theirs] - made[plain]).min() <= (made[theirs] - made[plain]).max() <= 1
+    for ours, official in zip(guided[:2], guided[2:], strict=True):
+        assert ours.every == official.every
+        assert (made[ours] - made[official]).abs().max() <= 1
+        assert not torch.equal(made[ours], made[plain])
+
+
+@pytest.mark.parametrize(
+    ("every", "ours", "official"),
+    [
+        (1, 3.056, 4.056),
+        (2, 2.028, 2.528),
+        (5, 1.4112, 1.6112),
+        (20, 1 + 2.056 * 3 / 50, 1 + 3.056 * 3 / 50),  # 40, 20 and 0 of 50
+    ],
+)
+def test_the_floor_counts_the_guided_steps(every: int, ours: float, official: float) -> None:
+    plain, _, shared, rebuilt = compared(["l2"], [every])
+    assert plain.floor(50) is None
+    assert shared.floor(50) == pytest.approx(ours)
+    assert rebuilt.floor(50) == pytest.approx(official)
+    guided = sum(SelfGuidance(every=every).active(i, 50) for i in range(50))
+    assert shared.floor(50) == pytest.approx(1 + 2.056 * guided / 50)
+
+
+def test_memory_is_that_of_a_process_of_its_own() -> None:
+    here = torch.ones(3 * GREEDY_MEGABYTES * 10**6, dtype=torch.uint8)  # Not the child's to tell.
+    peak = peak_memory(_tiny_models, Greedy(), 2)
+    if peak is None:
+        pytest.skip("no /proc/self/status here")
+    assert peak + 10 >= GREEDY_MEGABYTES
+    assert peak < len(here) / 1e6
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_a_run_writes_json_and_chart_and_prints_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = main(_flags(tmp_path))
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"benchmark.json", "benchmark.png"}
+    assert json.loads((tmp_path / "out" / "benchmark.json").read_text()) == result
+    rows = result["rows"]
+    assert [(row["procedure"], row["every"]) for row in rows] == [
+        ("plain", None),
+        ("diffusers", None),
+        *(("self-guided", 1), ("self-guided", 3)),
+        *(("official", 1), ("official", 3)),
+    ]
+    assert rows[0]["ratio_to_plain"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    for row in rows:
+        seconds = row["seconds_per_image"]
+        assert 0 < seconds["low"] <= seconds["median"] <= seconds["high"]
+    text = capsys.readouterr().out.strip()
+    assert text == table(result)
+    lines = text.splitlines()
+    assert len(lines) == 2 + len(rows)
+    assert lines[0].endswith("median [range] of 2, wall time")
+    assert "3.06" in lines[4]  # The floor of n = 1.
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_seconds_are_those_of_an_image_and_ratios_of_the_same_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock by which every call takes one second in the first repeat, three in the second."""
+    calls, now = iter(range(100)), 0.0
+
+    def clock() -> float:
+        nonlocal now
+        if (call := next(calls)) % 2:
+            now += 1 if call < 12 else 3
+        return now
+
+    monkeypatch.setattr(recipes.benchmark.time, "process_time", clock)
+    rows = main(_flags(tmp_path, "--clock=cpu"))["rows"]
+    for row in rows:
+        assert row["seconds_per_image"] == {"median": 1.0, "low": 0.5, "high": 1.5}
+        assert row["ratio_to_plain"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_the_same_command_measures_anew_and_another_is_refused(tmp_path: Path) -> None:
+    main(_flags(tmp_path))
+    main(_flags(tmp_path))
+    before = digests(tmp_path)
+    with pytest.raises(ValueError, match="measured with other settings; give another --out"):
+        main(_flags(tmp_path, "--steps=3"))
+    assert digests(tmp_path) == before
+    (tmp_path / "out" / "benchmark.json").write_text("[]")
+    with pytest.raises(ValueError, match="no benchmark of ours"):
+        main(_flags(tmp_path))
+
+
+@pytest.mark.usefixtures("no_memory")
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--steps=0"], "steps is 0; give at least 1"),
+        (["--steps=51"], "steps is 51.*give 1 to 50 steps"),
+        (["--repeats=0"], "repeats is 0"),
+        (["--rates", "2", "2"], r"rates are \[2, 2\]; give one or more, each once"),
+        (["--rates", "0"], r"rates are \[0\]; allowed are 1"),
+        (["--distances", "taste"], "taste"),
+        (["--clock=sun"], "sun"),
+        (["--generator=nowhere"], "'nowhere'"),
+        (["--labeler=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_writes_nothing(tmp_path: Path, flags: list[str], message: str) -> None:
+    given = _flags(tmp_path)
+    before = digests(tmp_path)
+    with pytest.raises(SystemExit, match=f"^error: .*{message}") as ended:
+        run(lambda: main([*given, *flags]))
+    assert "\n" not in str(ended.value.code)
+    assert digests(tmp_path) == before
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_a_class_conditional_generator_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes._procedures, "load_denoiser", lambda _: class_denoiser())
+    with pytest.raises(ValueError, match=r"class-conditional.*allowed are unconditional"):
+        main(_flags(tmp_path))
