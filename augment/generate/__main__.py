@@ -9,7 +9,7 @@ The same command again continues a run that was stopped; more `--seeds` extend i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from augment.command import run
 from augment.denoiser import Denoiser
-from augment.distance import L1, L2, LPIPS
+from augment.distance import L1, L2, LPIPS, Distance
 from augment.edit import Edit
 from augment.generate.config import SamplerConfig
 from augment.generate.files import generate
@@ -29,7 +29,7 @@ from augment.pretrained import load_denoiser, load_noised_classifier
 
 __all__ = ["ClassifierConfig", "GuidanceConfig", "command", "main"]
 
-_DISTANCES = {"l1": L1, "l2": L2, "lpips": LPIPS}
+_DISTANCES: Mapping[str, Callable[[], Distance]] = {"l1": L1, "l2": L2, "lpips": LPIPS}
 
 
 @dataclass(frozen=True, kw_only=True)
