@@ -71,10 +71,16 @@ def test_the_official_procedure_makes_our_images_at_a_higher_cost(variance: Vari
 
 def test_all_procedures_make_the_same_images_of_a_seed() -> None:
     denoiser = Denoiser(
-        tiny_unet(3, 6), Schedule.cosine(), ImageFormat(channels=3, size=8), variance="learned_range"
+        tiny_unet(3, 6),
+        Schedule.cosine(),
+        ImageFormat(channels=3, size=8),
+        variance="learned_range",
     )
     plain, theirs, *guided = compared(["l2"], [1, 2])
-    made = {p: p.on(Models(denoiser, {"l2": L2()}))(range(3), 10).int() for p in compared(["l2"], [1, 2])}
+    made = {
+        p: p.on(Models(denoiser, {"l2": L2()}))(range(3), 10).int()
+        for p in compared(["l2"], [1, 2])
+    }
     assert torch.equal(made[plain], sample(denoiser, range(3), steps=10).int())
     # diffusers rounds where we truncate.
     assert 0 <= (made[theirs] - made[plain]).min() <= (made[theirs] - made[plain]).max() <= 1
