@@ -69,7 +69,7 @@ def test_it_learns_what_can_be_told_and_no_more_and_its_gradient_points_there(
     assert not classifier.training
     assert not any(p.requires_grad for p in classifier.parameters())
     x0 = torch.tensor([0.75, -0.75]).reshape(2, 1, 1, 1).expand(2, 3, 8, 8)
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).expand_as(x0)
 
     def certainty(t: int) -> torch.Tensor:
         """Of the right classes, 1 and 0."""
@@ -78,7 +78,7 @@ def test_it_learns_what_can_be_told_and_no_more_and_its_gradient_points_there(
         return torch.stack([p[0, 1], p[1, 0]])
 
     assert certainty(100).min() > 0.95
-    assert (certainty(999) - 0.5).abs().max() < 0.3
+    assert abs(certainty(999).mean() - 0.5) < 0.05  # the same noise, so whatever it says of it
     # A generator is steered by it: brighter towards class 1 than towards 0.
     bright, dark = (
         sample(
@@ -133,7 +133,7 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(
         _train(table, tmp_path / "out", training=training)
     _train(table, tmp_path / "out", training=training)
     assert taken == [0, 1, 2, 2]
-    with pytest.raises(ValueError, match="give the same settings or another --out"):
+    with pytest.raises(ValueError, match="settings, or another --out"):
         _train(table, tmp_path / "out")
 
 
