@@ -120,14 +120,22 @@ class Denoiser(nn.Module):
         first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)
         return Prediction(self._eps(first, x_i, i, schedule), v)
 
-    def process_sha256(self) -> str:
+    def record(self) -> dict[str, Any]:
+        """What of an image's origin is the denoiser's: hashes of weights and process, its shape."""
+        return {
+            "weights": self.card.get("sha256") or self._state_sha256(),
+            "process": self._process_sha256(),
+            "image": list(self.image.shape),
+        }
+
+    def _process_sha256(self) -> str:
         """Hash of what decides the images besides the weights: schedule, prediction, variance."""
         digest = hashlib.sha256(self.schedule.alpha_bar.tobytes())
         digest.update(self.schedule.timesteps.tobytes())
         digest.update(repr((self.prediction, self.variance, self.clip, self.classes)).encode())
         return digest.hexdigest()
 
-    def state_sha256(self) -> str:
+    def _state_sha256(self) -> str:
         """Hash of the weights as they are in memory, for a network that came from no file."""
         digest = hashlib.sha256()
         for name, value in self.network.state_dict().items():

@@ -10,6 +10,7 @@ again resumes a run that was stopped.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,7 +65,10 @@ def train_classifier(
         module,
         files,
         out,
-        sources={"images_sha256": images_sha256(found.paths)},
+        sources={
+            "images_sha256": images_sha256(found.paths),
+            "labels_sha256": hashlib.sha256(bytes(str(found.labels), "ascii")).hexdigest(),
+        },
         accelerator=accelerator,
         devices=devices,
         num_nodes=num_nodes,

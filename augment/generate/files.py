@@ -139,9 +139,7 @@ def _record(
     """What makes the images what they are, as JSON gives it back (a tuple as a list)."""
     described = repr(guidance) if guidance else None
     record = {
-        "weights": denoiser.card.get("sha256") or denoiser.state_sha256(),
-        "process": denoiser.process_sha256(),
-        "image": denoiser.image.shape,
+        **denoiser.record(),
         "steps": sampler.steps,
         "guidance": described if settings is None else dict(settings),
     }

@@ -68,6 +68,7 @@ def upsample(
         )
     record = _record(denoiser, source, sampler)
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    record["precision"] = str(fabric.strategy.precision.precision)
     with fabric.rank_zero_first():
         folder.mkdir(parents=True, exist_ok=True)
         claim(folder, record, source.seeds)
@@ -128,8 +129,7 @@ def _labels(
 def _record(denoiser: Denoiser, source: SmallImages, sampler: SamplerConfig) -> dict[str, Any]:
     """What makes the images what they are; the small ones' own record is part of it."""
     record = {
-        "weights": denoiser.card.get("sha256", ""),
-        "image": list(denoiser.image.shape),
+        **denoiser.record(),
         "steps": sampler.steps,
         "small": dict(source.record),
     }
