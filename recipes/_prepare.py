@@ -172,6 +172,8 @@ def _train_labeler(
     settings = replace(config.train, architecture="resnet34", image_size=size)
     if config.preview:
         settings = replace(settings, epochs=1, rounds=1)
+    if fabric.is_global_zero:
+        print("Training the labeler ...", flush=True)
     with TemporaryDirectory() as scratch:
         folder = Path(fabric.broadcast(scratch)) if config.preview else config.out / "labeler"
         labeler = train_labeler(

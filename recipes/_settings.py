@@ -77,9 +77,10 @@ class RunConfig:
     preset: Preset = "demo"
     """Where all other settings start from: demo takes minutes, paper is the published study."""
     generator: str = "avatars-32"
-    """Embedded name, diffusers folder (UNet2DModel and scheduler) or hub id of the generator."""
+    """Embedded name, diffusers folder or hub id (UNet2DModel), or guided-diffusion's .pt file."""
     labeler: str = "avatars"
-    """Embedded name or folder of a labeler; `train` trains one on the real train split first."""
+    """Embedded name or folder of a labeler; `train` trains a ResNet-34 on the real train split
+    first, with the classifier's settings."""
     attributes: list[str] | None = None
     """Columns to learn; left out, all that are not the table's own."""
     num_synthetic: int = 400

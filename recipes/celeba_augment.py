@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
             f"The images added are {config.generator}'s, not of the kind of {name}: "
             "for a real study give --generator one trained on such images, and --labeler."
         )
-    return run_chain(chain, f"{name} with and without minority samples", reference=True)
+    celebas = set(ATTRIBUTES) - {"Attractive"} <= set(chain.attributes)
+    return run_chain(chain, f"{name} with and without minority samples", reference=celebas)
 
 
 def _read(config: RunConfig, fabric: Fabric) -> pd.DataFrame:
