@@ -80,7 +80,7 @@ def test_module_says_what_it_is_for_and_is_short(path: Path) -> None:
 
 def test_nothing_else_lies_at_the_top() -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        ["git", "ls-files"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
