@@ -6,6 +6,7 @@ networks come in.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
@@ -119,6 +120,12 @@ class Denoiser(nn.Module):
         output = getattr(output, "sample", output).float()
         first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)
         return Prediction(self._eps(first, x_i, i, schedule), v)
+
+    def with_network(self, network: nn.Module) -> Denoiser:
+        """The same denoiser, with all it carries, around another frozen network."""
+        twin = copy.copy(self)
+        twin._modules = {**self._modules, "network": network}
+        return twin
 
     def record(self) -> dict[str, Any]:
         """What of an image's origin is the denoiser's: hashes of weights and process, its shape."""

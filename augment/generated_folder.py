@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pandas as pd
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
+
+from augment.atomic import write_bytes
 
 __all__ = ["claim", "is_whole", "read_record", "save_image", "write_table"]
 
@@ -38,7 +40,7 @@ def claim(folder: Path, record: Mapping[str, Any], seeds: Sequence[int]) -> None
                 f"{folder} holds {strangers[0]} but no {_RECORD}, so no images of ours; "
                 "give another folder"
             )
-        _replace(path, (json.dumps(record, indent=2) + "\n").encode())
+        write_bytes(path, (json.dumps(record, indent=2) + "\n").encode())
         return
     found = read_record(folder)
     keys = sorted(record.keys() | found.keys())
@@ -77,7 +79,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         if new.empty:
             return
         table = pd.concat([found, new.astype(str)], ignore_index=True)
-    _replace(path, table.to_csv(index=False).encode())
+    write_bytes(path, table.to_csv(index=False).encode())
 
 
 def is_whole(path: Path) -> bool:
@@ -96,12 +98,6 @@ def save_image(image: Tensor, path: Path, text: Mapping[str, Any]) -> None:
     chunks = PngImagePlugin.PngInfo()
     for key, value in text.items():
         chunks.add_text(key, json.dumps(value))
-    temporary = path.with_suffix(".tmp")
-    to_pil_image(image).save(temporary, format="PNG", pnginfo=chunks)
-    os.replace(temporary, path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    file = BytesIO()
+    to_pil_image(image).save(file, format="PNG", pnginfo=chunks)
+    write_bytes(path, file.getvalue())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +45,4 @@ def optimised(
         network = _ChannelsLast(network.to(memory_format=torch.channels_last))
     if compiled:
         network = torch.compile(network, backend=backend)  # type: ignore[assignment]
-    twin = copy.copy(denoiser)  # And so with all that the denoiser carries besides.
-    twin._modules = {**denoiser._modules, "network": network}
-    return twin
+    return denoiser.with_network(network)

@@ -7,6 +7,7 @@ gives the same function, and a step of ResNet-18 in half the time.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import cast
 
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class CroppedConv2d(nn.Conv2d):
         return F.conv2d(input, weight, self.bias, self.stride, left, groups=self.groups)
 
 
+@cache  # of the few shapes of a network, at every forward pass
 def used_taps(size: int, kernel: int, padding: int, stride: int) -> slice:
     """The taps of a kernel that meet one of `size` pixels in some position.
 

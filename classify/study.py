@@ -9,7 +9,6 @@ read back and an interrupted one continues.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ import pandas as pd
 import torch
 
 from classify.config import FitConfig
-from classify.files import write_text
+from classify.files import claim, differing, write_text
 from classify.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores
@@ -154,20 +153,13 @@ class _Study:
 
 def _claim(folder: Path, record: Mapping[str, object]) -> None:
     """Write down what the folder is for, or check that it is for the same."""
-    file = folder / "unit.json"
-    wanted = json.loads(json.dumps(record))
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(record, indent=1))
-        return
-    there = json.loads(file.read_text(encoding="utf-8"))
-    there, wanted = ({**record.pop("config"), **record} for record in (there, wanted))
-    if differing := [name for name in wanted if there.get(name) != wanted[name]]:
+    other = claim(folder / "unit.json", record)
+    if "config" in other:
+        other = {**differing(*other.pop("config")), **other}
+    if other:
         details = ", ".join(
-            "other training images or labels"
-            if name == "table"
-            else f"{name} {there.get(name)} there, {wanted[name]} now"
-            for name in differing
+            "other training images or labels" if name == "table" else f"{name} {a} there, {b} now"
+            for name, (a, b) in other.items()
         )
         raise ValueError(
             f"{folder} holds a fit of another study ({details}): choose another --out, or remove "

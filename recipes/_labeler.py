@@ -7,7 +7,6 @@ stands or continued, another one is refused.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +23,7 @@ from classify import (
     predict,
     save_checkpoint,
 )
-from classify.files import write_text
+from classify.files import claim
 from classify.trainer import STATE
 from labeling import Labeler, fit_thresholds, load_labeler
 
@@ -117,19 +116,13 @@ def _described(table: pd.DataFrame, attributes: Sequence[str]) -> dict[str, obje
 def _claim(folder: Path, record: dict[str, object]) -> None:
     """Write down what the folder is for, or check that it is for the same."""
     path = folder / _RECORD
-    plain = json.loads(json.dumps(record))
-    if not path.is_file():
-        if (folder / "card.json").is_file():
-            raise ValueError(
-                f"{folder} holds a labeler but no {_RECORD}, so none of this training; "
-                "give another folder"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(record, indent=1))
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if differing := [name for name in plain if found.get(name) != plain[name]]:
-        what = "other images or labels" if differing == ["data"] else f"another {differing[0]}"
+    if (folder / "card.json").is_file() and not path.is_file():
+        raise ValueError(
+            f"{folder} holds a labeler but no {_RECORD}, so none of this training; "
+            "give another folder"
+        )
+    if other := list(claim(path, record)):
+        what = "other images or labels" if other == ["data"] else f"another {other[0]}"
         raise ValueError(
             f"{folder} holds a labeler trained with {what}; give another folder, or the same data "
             "and settings"

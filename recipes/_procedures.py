@@ -126,6 +126,9 @@ class _Guided(Procedure):
     extra: ClassVar[float]
     """What a guided step adds, in forward passes."""
 
+    def guidance(self, models: Models) -> SelfGuidance:
+        return SelfGuidance(every=self.every, distance=models.distances[self.distance])
+
     def floor(self, steps: int) -> float:
         """1 + extra ceil(N / n) / N, which is 1 + extra / n where n divides N.
 
@@ -142,7 +145,7 @@ class SelfGuided(_Guided):
     extra = 2.056
 
     def on(self, models: Models) -> Sampler:
-        guidance = SelfGuidance(every=self.every, distance=models.distances[self.distance])
+        guidance = self.guidance(models)
         return lambda seeds, steps: (
             sample_batch(models.denoiser, seeds, steps=steps, guidance=guidance).images
         )
@@ -156,7 +159,7 @@ class Official(_Guided):
     extra = 3.056
 
     def on(self, models: Models) -> Sampler:
-        guidance = SelfGuidance(every=self.every, distance=models.distances[self.distance])
+        guidance = self.guidance(models)
         return lambda seeds, steps: official_images(
             models.denoiser, seeds, steps=steps, guidance=guidance
         )

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from classify import compare, count_scored, summarise
+from classify.files import write_text
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
 from labeling import label_probabilities, label_quality
 from recipes._prepare import ARMS, Chain
@@ -86,9 +87,7 @@ def tell(
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table in one piece: whoever reads it never sees half of it."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    table.to_csv(temporary, index=False)
-    temporary.replace(path)
+    write_text(path, table.to_csv(index=False))
 
 
 def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -19,15 +20,18 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from augment import SamplerConfig, SelfGuidanceConfig
 from classify import FitConfig
 from classify.config import Precision
+from classify.files import write_text
 
 __all__ = [
     "GuidanceConfig",
     "RunConfig",
     "StudyConfig",
     "check_claim",
+    "check_folder",
     "claim",
     "fit_settings",
     "parse",
+    "refused_in_one_line",
     "run",
 ]
 
@@ -148,14 +152,21 @@ def parse(
         parser.add_argument(f"--{flag}", action="store_true", help=what)
     parser.add_class_arguments(config, None, skip={"train", "attributes", *_SWITCHES})
     parser.add_class_arguments(FitConfig, "train", skip=set(_OF_THE_RUN))
-    try:
+    with refused_in_one_line():
         preset = parser.parse_args(_without_print(arguments)).preset
         parser.set_defaults(dict(presets[preset]))
         options = parser.instantiate(parser.parse_args(arguments))
-    except jsonargparse.ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
     values = {f.name: options[f.name] for f in fields(config) if f.name in options}
     return config(**values)
+
+
+@contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    """Make the parser's refusal of a command line a ValueError of one line."""
+    try:
+        yield
+    except jsonargparse.ArgumentError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _without_print(arguments: Sequence[str] | None) -> list[str]:
@@ -192,9 +203,7 @@ def claim(config: RunConfig) -> None:
     path = config.out / "config.yaml"
     if not path.is_file():
         config.out.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(config.record(), sort_keys=False), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, yaml.safe_dump(config.record(), sort_keys=False))
 
 
 def check_claim(config: RunConfig) -> None:
@@ -204,8 +213,7 @@ def check_claim(config: RunConfig) -> None:
         ValueError: another run stands there, and the first setting that differs is named; or
             something that is no run of ours.
     """
-    if blocking := [p for p in (config.out, *config.out.parents) if p.exists() and not p.is_dir()]:
-        raise ValueError(f"out is {config.out}, but {blocking[0]} is a file; give a folder")
+    check_folder(config.out)
     path, record = config.out / "config.yaml", config.record()
     if not path.is_file():
         if results := [name for name in _RESULTS if (config.out / name).exists()]:
@@ -225,6 +233,12 @@ def check_claim(config: RunConfig) -> None:
                 f"{config.out} holds a run with {old}, this one has {new}; "
                 "give another --out, or the settings in its config.yaml"
             )
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a path at or above which a file stands."""
+    if blocking := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
+        raise ValueError(f"out is {out}, but {blocking[0]} is a file; give a folder")
 
 
 def _difference(name: str, old: Any, new: Any) -> tuple[str, str]:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -28,8 +29,9 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.auto import trange
 
+from classify.files import write_bytes, write_text
 from recipes._procedures import Models, Procedure, compared, peak_memory
-from recipes._settings import DistanceName, run
+from recipes._settings import DistanceName, check_folder, refused_in_one_line, run
 
 _HELP = {
     "rates": "every how many steps the guidance acts",
@@ -213,17 +215,14 @@ def _parse(arguments: Sequence[str] | None) -> BenchmarkConfig:
         default = list(getattr(BenchmarkConfig, flag))
         parser.add_argument(f"--{flag}", nargs="+", type=kind, default=default, help=_HELP[flag])
     parser.add_class_arguments(BenchmarkConfig, None, skip=set(_HELP))
-    try:
+    with refused_in_one_line():
         options = parser.instantiate(parser.parse_args(arguments))
-    except jsonargparse.ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
     return BenchmarkConfig(**{f.name: options[f.name] for f in fields(BenchmarkConfig)})
 
 
 def _check_out(config: BenchmarkConfig) -> None:
     """Refuse a folder where another measurement stands; the same one is measured anew."""
-    if blocking := [p for p in (config.out, *config.out.parents) if p.exists() and not p.is_dir()]:
-        raise ValueError(f"out is {config.out}, but {blocking[0]} is a file; give a folder")
+    check_folder(config.out)
     path = config.out / "benchmark.json"
     if not path.is_file():
         return
@@ -237,11 +236,10 @@ def _check_out(config: BenchmarkConfig) -> None:
 
 def _write(folder: Path, result: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "benchmark.tmp"
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / "benchmark.json")
-    chart(result).savefig(temporary, format="png", dpi=150)
-    temporary.replace(folder / "benchmark.png")
+    write_text(folder / "benchmark.json", json.dumps(result, indent=2) + "\n")
+    picture = BytesIO()
+    chart(result).savefig(picture, format="png", dpi=150)
+    write_bytes(folder / "benchmark.png", picture.getvalue())
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 from lightning.fabric import Fabric
 
 from classify import FitConfig, attribute_columns, labelled_attributes, load_table
 from labeling import Labeler
 from recipes._labeler import train_labeler
-from recipes._settings import run
+from recipes._settings import refused_in_one_line, run
 
 
 def main(arguments: Sequence[str] | None = None) -> Labeler:
@@ -42,10 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> Labeler:
     )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_class_arguments(FitConfig, "train")
-    try:
+    with refused_in_one_line():
         options = parser.instantiate(parser.parse_args(arguments))
-    except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
     table = load_table(options.data, options.attributes)
     attributes = labelled_attributes(table, options.attributes or attribute_columns(table))
     fabric = Fabric(devices=1)

@@ -12,7 +12,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from augment.generated_folder import is_whole, save_image
+from augment.generated_folder import claim, is_whole, save_image
 from augment.sampler import Batch
 
 __all__ = ["checked_seeds", "fill"]
@@ -42,20 +42,28 @@ def fill(
     labels: Mapping[int, int] | None,
     fabric: Fabric,
 ) -> int:
-    """Write `folder/<seed>.png` wherever there is none, or no whole one.
+    """Write `folder/<seed>.png` wherever there is none, or no whole one; return when all have.
 
     Args:
-        folder: it exists.
+        folder: made if absent; claimed for the record.
         seeds: distinct; blocks of `batch_size` of them are always made together.
         make: the images of a block.
         batch_size: images at a time on each device.
-        record: what goes into every file's text chunks, beside its seed.
+        record: what makes the images what they are, to which the precision is added; it stands in
+            every file's text chunks too, beside the seed.
         labels: the class of each seed's image, likewise, if it has one.
         fabric: its processes take blocks in turn.
 
     Returns:
         On how many steps of its images, in all processes, the guidance failed.
+
+    Raises:
+        ValueError: the folder holds something else.
     """
+    record = {**record, "precision": str(fabric.strategy.precision.precision)}
+    with fabric.rank_zero_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        claim(folder, record, seeds)
     total = torch.zeros((), dtype=torch.int64)
     for block in _unfinished(folder, seeds, batch_size, fabric):
         with fabric.autocast():
@@ -63,6 +71,7 @@ def fill(
         total += batch.unguided.sum()
         _save(batch, block, labels, folder, record)
     summed: Tensor = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
+    fabric.barrier()
     return int(summed)
 
 

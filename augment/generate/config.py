@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from augment.solvers import DDIM, Ancestral, DPMSolver2M, Solver
 
@@ -41,6 +41,15 @@ class SamplerConfig:
                 f"sampler.eta is {self.eta} with the solver {self.solver}; "
                 "allowed is 0 to 1 with ddim, and 0 with the others"
             )
+
+    def chosen(self) -> dict[str, Any]:
+        """Solver and class for a folder's record, where they are not the default."""
+        chosen: dict[str, Any] = {}
+        if self.solver != "ancestral":
+            chosen["solver"] = repr(self.rule)
+        if self.label is not None:
+            chosen["label"] = self.label
+        return chosen
 
     @property
     def rule(self) -> Solver:

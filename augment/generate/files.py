@@ -15,7 +15,7 @@ from augment.denoiser import Denoiser
 from augment.edit import Edit
 from augment.generate.blocks import checked_seeds, fill
 from augment.generate.config import SamplerConfig
-from augment.generated_folder import claim, write_table
+from augment.generated_folder import write_table
 from augment.guidance import Guidance, SelfGuidance, Sum
 from augment.optimise import optimised
 from augment.sampler import Batch, class_labels, sample_batch, warn_unguided
@@ -68,11 +68,6 @@ def generate(
     if edit is not None:
         edit.check(denoiser)
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    record = _record(denoiser, sampler, guidance, edit, settings)
-    record["precision"] = str(fabric.strategy.precision.precision)
-    with fabric.rank_zero_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        claim(folder, record, seeds)
     denoiser.to(fabric.device)
     fast = optimised(denoiser) if sampler.compile else denoiser
     unguided = fill(
@@ -80,11 +75,10 @@ def generate(
         seeds,
         partial(_batch, fast, sampler=sampler, guidance=guidance, edit=edit),
         batch_size=sampler.batch_size,
-        record=record,
+        record=_record(denoiser, sampler, guidance, edit, settings),
         labels=None if labels is None else dict(zip(seeds, labels, strict=True)),
         fabric=fabric,
     )
-    fabric.barrier()
     table = _table(folder, seeds, labels, _method(guidance, sampler))
     if fabric.is_global_zero:
         warn_unguided(unguided)
@@ -142,11 +136,8 @@ def _record(
         **denoiser.record(),
         "steps": sampler.steps,
         "guidance": described if settings is None else dict(settings),
+        **sampler.chosen(),
     }
-    if sampler.solver != "ancestral":
-        record["solver"] = repr(sampler.rule)
-    if sampler.label is not None:
-        record["label"] = sampler.label
     if edit is not None:
         record["edit"] = repr(edit)
     plain: dict[str, Any] = json.loads(json.dumps(record, default=str))

@@ -9,6 +9,7 @@ over the guided steps, or, for `fixed`, their number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -93,8 +94,8 @@ class Strength:
         if self.budget is None:
             return self.scale
         kept = min(_REFERENCE_STEPS, len(full))
-        reference = self._push(full.respaced(kept), _REFERENCE_EVERY)
-        own = self._push(full.respaced(steps), self.every)
+        reference = self._push(_respaced(full, kept), _REFERENCE_EVERY)
+        own = self._push(_respaced(full, steps), self.every)
         return self.budget * reference / own if own else 0.0
 
     def _push(self, schedule: Schedule, every: int) -> float:
@@ -110,3 +111,8 @@ class Strength:
         A hair more than N f, for the product may fall short: 100 * .58 is 57.99999999999999.
         """
         return self.switch_off is None or i > steps * self.switch_off + 1e-9
+
+
+@lru_cache(maxsize=8)  # a budget asks for it at every guided step
+def _respaced(full: Schedule, steps: int) -> Schedule:
+    return full.respaced(steps)

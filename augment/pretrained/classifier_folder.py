@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from augment.atomic import write_bytes
 from augment.pretrained.architecture import Architecture
 from augment.pretrained.files import sha256_of
 from augment.pretrained.noised_classifier import NoisedClassifier
@@ -39,12 +39,9 @@ def save_classifier_folder(
         "settings": asdict(classifier.settings),
         **card,
     }
-    temporary = folder / f".{_WEIGHTS}"
-    save_file({k: v.contiguous() for k, v in classifier.state_dict().items()}, temporary)
-    os.replace(temporary, folder / _WEIGHTS)
-    temporary = folder / f".{_CARD}"
-    temporary.write_text(json.dumps(written, indent=2, default=str) + "\n")
-    os.replace(temporary, folder / _CARD)
+    weights = {k: v.contiguous() for k, v in classifier.state_dict().items()}
+    write_bytes(folder / _WEIGHTS, save(weights))
+    write_bytes(folder / _CARD, (json.dumps(written, indent=2, default=str) + "\n").encode())
 
 
 def load_classifier_folder(folder: Path) -> NoisedClassifier:

@@ -42,15 +42,8 @@ class Upsampler:
                 f"the small images have shape {tuple(small.shape)}; allowed is "
                 f"(B, {given.image.channels}, h, w); give the images to enlarge"
             )
-        return Denoiser(
-            _Beside(given.network, small.to(given.device), given.image.size),
-            given.schedule,
-            given.image,
-            prediction=given.prediction,
-            variance=given.variance,
-            classes=given.classes,
-            clip=given.clip,
-            card=given.card,
+        return given.with_network(
+            _Beside(given.network, small.to(given.device), given.image.size).eval()
         )
 
 

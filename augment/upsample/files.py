@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -18,7 +17,7 @@ from lightning.fabric import Fabric
 from augment.denoiser import Denoiser
 from augment.generate.blocks import fill
 from augment.generate.config import SamplerConfig
-from augment.generated_folder import claim, write_table
+from augment.generated_folder import write_table
 from augment.noise import UPSAMPLING, derived_seeds
 from augment.optimise import optimised
 from augment.pretrained.upsampler import Upsampler
@@ -66,12 +65,7 @@ def upsample(
             f"{small} holds images of {source.size} pixels, and the upsampler makes "
             f"{denoiser.image.size}; give smaller images"
         )
-    record = _record(denoiser, source, sampler)
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    record["precision"] = str(fabric.strategy.precision.precision)
-    with fabric.rank_zero_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        claim(folder, record, source.seeds)
     denoiser.to(fabric.device)
     fill(
         folder,
@@ -84,11 +78,16 @@ def upsample(
             sampler=sampler,
         ),
         batch_size=sampler.batch_size,
-        record=record,
+        # The small images' own record is part of it.
+        record={
+            **denoiser.record(),
+            "steps": sampler.steps,
+            "small": dict(source.record),
+            **sampler.chosen(),
+        },
         labels=labels,
         fabric=fabric,
     )
-    fabric.barrier()
     table = source.rows.assign(file_name=[f"{seed}.png" for seed in source.seeds])
     if fabric.is_global_zero:
         write_table(folder / "metadata.csv", table)
@@ -124,17 +123,3 @@ def _labels(
     given = source.labels() if sampler.label is None else [sampler.label] * len(source.seeds)
     denoiser.check_labels(torch.tensor(given, dtype=torch.int64))
     return dict(zip(source.seeds, given, strict=True))
-
-
-def _record(denoiser: Denoiser, source: SmallImages, sampler: SamplerConfig) -> dict[str, Any]:
-    """What makes the images what they are; the small ones' own record is part of it."""
-    record = {
-        **denoiser.record(),
-        "steps": sampler.steps,
-        "small": dict(source.record),
-    }
-    if sampler.solver != "ancestral":
-        record["solver"] = repr(sampler.rule)
-    if sampler.label is not None:
-        record["label"] = sampler.label
-    return record
