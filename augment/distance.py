@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["L1", "L2", "LPIPS", "Distance", "FeatureDistance"]
+__all__ = ["L1", "L2", "LPIPS", "NAMED", "Distance", "FeatureDistance"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -165,6 +165,10 @@ class LPIPS:
         with torch.autocast(a.device.type, enabled=False):
             distance: Tensor = self._model(_rgb(a).float(), _rgb(b).float())
         return distance.flatten()
+
+
+NAMED: Mapping[str, Callable[[], Distance]] = {"l1": L1, "l2": L2, "lpips": LPIPS}
+"""What the command lines call the distances that need nothing to be given."""
 
 
 def _load_trunk(slices: nn.Module, net: _Net, path: Path | None) -> None:

@@ -16,8 +16,8 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from PIL import Image
 
-from augment import L1, L2, LPIPS, Denoiser, FeatureDistance, SelfGuidance, load_denoiser
-from augment.distance import Distance
+from augment import LPIPS, Denoiser, FeatureDistance, SelfGuidance, load_denoiser
+from augment.distance import NAMED, Distance
 from classify import (
     FitConfig,
     attribute_columns,
@@ -192,11 +192,9 @@ def _train_labeler(
 
 def named_distance(name: DistanceName, labeler: Labeler) -> Distance:
     """The distance that a setting names; `features` are the labeler's."""
-    if name == "lpips":
-        return LPIPS()
-    if name in ("l1", "l2"):
-        return L1() if name == "l1" else L2()
-    return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
+    if name == "features":
+        return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
+    return NAMED[name]()
 
 
 def _check_table(table: pd.DataFrame, attributes: Sequence[str], labeler: Labeler | None) -> None:

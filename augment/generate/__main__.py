@@ -9,7 +9,7 @@ The same command again continues a run that was stopped; more `--seeds` extend i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from augment.command import run
 from augment.denoiser import Denoiser
-from augment.distance import L1, L2, LPIPS, Distance
+from augment.distance import NAMED
 from augment.edit import Edit
 from augment.generate.config import SamplerConfig
 from augment.generate.files import generate
@@ -28,8 +28,6 @@ from augment.image_files import ImageFiles, find_images
 from augment.pretrained import load_denoiser, load_noised_classifier
 
 __all__ = ["ClassifierConfig", "GuidanceConfig", "command", "main"]
-
-_DISTANCES: Mapping[str, Callable[[], Distance]] = {"l1": L1, "l2": L2, "lpips": LPIPS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ def _guidance(self_guidance: GuidanceConfig, classifier: ClassifierConfig) -> Gu
     """All the guidance that was asked for; None if there is none."""
     parts: list[Guidance] = []
     if self_guidance.given > 0:
-        parts.append(self_guidance.with_distance(_DISTANCES[self_guidance.distance]()))
+        parts.append(self_guidance.with_distance(NAMED[self_guidance.distance]()))
     if classifier.source is not None:
         parts.append(
             ClassifierGuidance(

@@ -73,10 +73,10 @@ def generate(
     unguided = fill(
         folder,
         seeds,
-        partial(_batch, fast, sampler=sampler, guidance=guidance, edit=edit),
+        partial(_batch, fast, sampler=sampler, guidance=guidance, edit=edit, labels=labels),
         batch_size=sampler.batch_size,
         record=_record(denoiser, sampler, guidance, edit, settings),
-        labels=None if labels is None else dict(zip(seeds, labels, strict=True)),
+        labels=labels,
         fabric=fabric,
     )
     table = _table(folder, seeds, labels, _method(guidance, sampler))
@@ -94,6 +94,7 @@ def _batch(
     sampler: SamplerConfig,
     guidance: Guidance | None,
     edit: Edit | None,
+    labels: Mapping[int, int] | None,
 ) -> Batch:
     return sample_batch(
         denoiser,
@@ -101,7 +102,7 @@ def _batch(
         steps=sampler.steps,
         guidance=guidance,
         solver=sampler.rule,
-        labels=_labels(denoiser, seeds, sampler),
+        labels=None if labels is None else [labels[seed] for seed in seeds],
         edit=edit,
     )
 
@@ -116,11 +117,11 @@ def _method(guidance: Guidance | None, sampler: SamplerConfig) -> str:
 
 def _labels(
     denoiser: Denoiser, seeds: Sequence[int], sampler: SamplerConfig
-) -> Sequence[int] | None:
-    """The class of each image; None if the model has none."""
+) -> Mapping[int, int] | None:
+    """The class of each seed's image; None if the model has none."""
     asked = None if sampler.label is None else [sampler.label] * len(seeds)
     labels = class_labels(denoiser, seeds, asked)
-    return None if labels is None else labels.tolist()
+    return None if labels is None else dict(zip(seeds, labels.tolist(), strict=True))
 
 
 def _record(
@@ -145,7 +146,7 @@ def _record(
 
 
 def _table(
-    folder: Path, seeds: Sequence[int], labels: Sequence[int] | None, sampler: str
+    folder: Path, seeds: Sequence[int], labels: Mapping[int, int] | None, sampler: str
 ) -> pd.DataFrame:
     names = [f"{seed}.png" for seed in seeds]
     columns: dict[str, Any] = {
@@ -156,5 +157,5 @@ def _table(
         "sampler": sampler,
     }
     if labels is not None:
-        columns["class_label"] = labels
+        columns["class_label"] = list(labels.values())
     return pd.DataFrame(columns).assign(path=[str((folder / name).resolve()) for name in names])
