@@ -2,15 +2,18 @@
 
 On the 1 x 1 maps that a ResNet ends with at 32 px, eight of a 3 x 3 kernel's nine taps only ever
 meet padding: they add nothing and get no gradient, but cost as much as the ninth. Cutting them off
-gives the same function, and a step of ResNet-18 in half the time.
+gives the same function, and a step of ResNet-18 in less than half the time.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 __all__ = ["CroppedConv2d", "crop_kernels"]
@@ -40,8 +43,31 @@ class CroppedConv2d(nn.Conv2d):
         sides = zip(input.shape[-2:], self.kernel_size, padding, self.stride, strict=True)
         rows, columns = (used_taps(*side) for side in sides)
         left = padding[0] - rows.start, padding[1] - columns.start
-        weight = self.weight[:, :, rows, columns]
+        weight = self.weight
+        if (rows.stop - rows.start, columns.stop - columns.start) != self.kernel_size:
+            weight = cast(Tensor, _Crop.apply(weight, rows, columns))
         return F.conv2d(input, weight, self.bias, self.stride, left, groups=self.groups)
+
+
+class _Crop(Function):
+    """`weight[:, :, rows, columns]`, whose gradient is laid out once, as the weight is.
+
+    Indexing would write it twice, an axis at a time, and a third time to change its layout.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: slice, columns: slice) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.taps = rows, columns
+        return weight[:, :, rows, columns].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        whole = torch.zeros_like(weight)
+        whole[(..., *ctx.taps)] = gradient
+        return whole, None, None
 
 
 @cache  # of the few shapes of a network, at every forward pass
