@@ -27,7 +27,7 @@ from recipes._settings import RunConfig, fit_settings, parse, run
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
-        "num_synthetic": 400,
+        "num_synthetic": 300,
         "sampler.steps": 50,
         "guidance.scale": 1.0,  # at 0.4 the embedded generator's images are hardly rarer
         "guidance.distance": "features",
