@@ -71,7 +71,7 @@ def calibrate(
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(np.sort(rng.permutation(len(images))[:sample]))
     originals = images[chosen]
-    edited = torch.cat([_nearest_pose(_edited(i, rng), i) for i in originals.split(1)])
+    edited = _moved(torch.cat([_edited(image, rng) for image in originals.split(1)]), originals)
     others, _ = nearest(originals, images, own=chosen)
     distinct = others[others > edited.median()]
     if not len(distinct):
@@ -117,7 +117,7 @@ def nearest(
             better = best > cosine[rows]
             cosine[rows] = torch.where(better, best, cosine[rows])
             position[rows] = torch.where(better, at + first, position[rows])
-    return (2 - 2 * cosine).clamp(0, 4).sqrt(), position
+    return _distance(cosine), position
 
 
 def _near(posed: Tensor, known: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -149,8 +149,16 @@ def _signatures(images: Tensor, pose: tuple[bool, int, int]) -> Tensor:
     return torch.where(length > _FLAT, centred / length.clamp(min=_FLAT), 0.0)
 
 
-def _nearest_pose(image: Tensor, original: Tensor) -> Tensor:
-    return nearest(image, original)[0]
+def _moved(images: Tensor, originals: Tensor) -> Tensor:
+    """Distance (N,) of each image, in its best pose, to its own original."""
+    known = _signatures(originals, (False, 0, 0))
+    return _distance(
+        torch.stack([(_signatures(images, pose) * known).sum(1) for pose in _POSES]).amax(0)
+    )
+
+
+def _distance(cosine: Tensor) -> Tensor:
+    return (2 - 2 * cosine).clamp(0, 4).sqrt()
 
 
 def _edited(image: Tensor, rng: np.random.Generator) -> Tensor:
