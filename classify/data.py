@@ -59,7 +59,7 @@ class Augmentation:
         return torch.cat([linear, (2 * pixels / size)[:, :, None]], dim=2)
 
 
-def rand_augment(images: Tensor, operations: int, magnitude: int, seed: int) -> Tensor:
+def rand_augmented(images: Tensor, operations: int, magnitude: int, seed: int) -> Tensor:
     """RandAugment (Cubuk et al., 2020), torchvision's, of each image by itself.
 
     Args:
@@ -191,7 +191,7 @@ class TrainRound:
         for step, chosen in enumerate(order, self.start):
             seed = int(np.random.SeedSequence((data.seed, step)).generate_state(1)[0])
             batch, how = data.train.batch(chosen), data.augmentation
-            images = rand_augment(batch.images, how.operations, how.magnitude, seed)
+            images = rand_augmented(batch.images, how.operations, how.magnitude, seed)
             maps = how.draw(size, images.shape[-1], torch.Generator().manual_seed(seed))
             yield batch._replace(images=images, maps=maps)
 

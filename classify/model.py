@@ -69,6 +69,7 @@ class AttributeClassifier(L.LightningModule):
 
     mean: Tensor
     std: Tensor
+    pos_weight: Tensor | None
 
     def __init__(
         self,

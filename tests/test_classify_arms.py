@@ -27,7 +27,7 @@ from classify import (
     reweight,
     run_study,
 )
-from classify.data import rand_augment as augment_images
+from classify.data import rand_augmented
 from classify.labels import positive_weights
 from classify.model import masked_bce
 
@@ -120,15 +120,15 @@ def test_weighted_loss_is_torch_s_and_an_empty_label_has_no_gradient() -> None:
 def test_rand_augment_depends_on_the_seed_alone_and_none_is_none() -> None:
     images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     state = torch.get_rng_state()
-    changed = augment_images(images, 2, 9, seed=3)
+    changed = rand_augmented(images, 2, 9, seed=3)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(99)
-    assert torch.equal(augment_images(images, 2, 9, seed=3), changed)
-    assert not torch.equal(augment_images(images, 2, 9, seed=4), changed)
+    assert torch.equal(rand_augmented(images, 2, 9, seed=3), changed)
+    assert not torch.equal(rand_augmented(images, 2, 9, seed=4), changed)
     assert changed.dtype == torch.uint8
-    assert augment_images(images, 0, 9, seed=3) is images
+    assert rand_augmented(images, 0, 9, seed=3) is images
     same = images[:1].expand(8, -1, -1, -1)
-    assert len(augment_images(same, 2, 15, seed=0).flatten(1).unique(dim=0)) > 1
+    assert len(rand_augmented(same, 2, 15, seed=0).flatten(1).unique(dim=0)) > 1
 
 
 def test_an_arm_s_settings_are_the_study_s_but_for_its_changes() -> None:
