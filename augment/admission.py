@@ -5,12 +5,13 @@ The verdict is a column of the table; the files stay where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
@@ -154,10 +155,13 @@ def keep_rates(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def is_blank(pixels: Tensor) -> NDArray[np.bool_]:
-    """bool (N,): which of uint8 (N, C, H, W) images show next to nothing in every channel."""
-    parts: Iterable[Tensor] = pixels.split(1024)
-    flat = [part.float().flatten(2).std(dim=2, correction=0).amax(dim=1) < _BLANK for part in parts]
-    return np.concatenate([part.numpy() for part in flat]) if flat else np.zeros(0, dtype=bool)
+    """Which of uint8 (N, C, H, W) images show next to nothing in every channel, bool (N,)."""
+    spread = [
+        part.float().flatten(2).std(dim=2, correction=0).amax(dim=1)
+        for part in torch.split(pixels, 1024)
+    ]
+    blank: NDArray[np.bool_] = (torch.cat(spread) < _BLANK).numpy()
+    return blank
 
 
 def in_manifold(

@@ -26,6 +26,7 @@ _SIDE = 16
 _REACH = 1
 """Pixels an image may be moved by."""
 _POSES = tuple(product((False, True), range(-_REACH, _REACH + 1), range(-_REACH, _REACH + 1)))
+_AS_IS = (False, 0, 0)
 _GREY = (0.299, 0.587, 0.114)
 _QUERIES, _REFERENCES = 128, 8192
 """Compared at a time: 128 x 18 poses with 8192, 75 MB."""
@@ -71,7 +72,7 @@ def calibrate(
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(np.sort(rng.permutation(len(images))[:sample]))
     originals = images[chosen]
-    edited = _moved(torch.cat([_edited(image, rng) for image in originals.split(1)]), originals)
+    edited = _moved(torch.cat([_edited(image, rng) for image in originals]), originals)
     others, _ = nearest(originals, images, own=chosen)
     distinct = others[others > edited.median()]
     if not len(distinct):
@@ -105,7 +106,7 @@ def nearest(
     _check(images, references)
     cosine = torch.full((len(images),), -torch.inf)
     position = torch.zeros(len(images), dtype=torch.int64)
-    known = torch.cat([_signatures(part, (False, 0, 0)) for part in references.split(_REFERENCES)])
+    known = torch.cat([_signatures(part, _AS_IS) for part in torch.split(references, _REFERENCES)])
     for start in range(0, len(images), _QUERIES):
         rows = slice(start, start + _QUERIES)
         posed = torch.stack([_signatures(images[rows], pose) for pose in _POSES])
@@ -151,7 +152,7 @@ def _signatures(images: Tensor, pose: tuple[bool, int, int]) -> Tensor:
 
 def _moved(images: Tensor, originals: Tensor) -> Tensor:
     """Distance (N,) of each image, in its best pose, to its own original."""
-    known = _signatures(originals, (False, 0, 0))
+    known = _signatures(originals, _AS_IS)
     return _distance(
         torch.stack([(_signatures(images, pose) * known).sum(1) for pose in _POSES]).amax(0)
     )
@@ -162,8 +163,8 @@ def _distance(cosine: Tensor) -> Tensor:
 
 
 def _edited(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """A (1, C, H, W) image as a copy comes back: moved, mirrored, compressed, noisy, brighter."""
-    pixels = image[0].roll((1, -1), (1, 2)).flip(2).permute(1, 2, 0).numpy()
+    """uint8 (C, H, W) as a copy comes back, (1, C, H, W): moved, mirrored, compressed and so on."""
+    pixels = image.roll((1, -1), (1, 2)).flip(2).permute(1, 2, 0).numpy()
     file = BytesIO()
     Image.fromarray(pixels.squeeze()).save(file, format="JPEG", quality=75)
     with Image.open(file) as stored:

@@ -112,7 +112,7 @@ def select(synthetic: pd.DataFrame, quota: Quota, *, n_real: int) -> Selection:
 
 
 def _serves(table: pd.DataFrame, wishes: Sequence[str]) -> NDArray[np.bool_]:
-    """bool (N, W): which image serves which wish."""
+    """Which image serves which wish, bool (N, W)."""
     columns = []
     for wish in wishes:
         values = parse_wish(wish)

@@ -129,9 +129,7 @@ def _real_train(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["split"] == "train") & (table["source"] == "real")]
 
 
-def _with_more(
-    table: pd.DataFrame, rows: pd.DataFrame, count: int, seed: int
-) -> pd.DataFrame:
+def _with_more(table: pd.DataFrame, rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     if rows.empty or count < 0:
         raise ValueError(
             f"{count} of {len(rows)} real train rows cannot be added; give a table with real "

@@ -87,6 +87,7 @@ def fill(
 
 
 def _row(number: int, table: pd.DataFrame, selection: Selection) -> dict[str, int]:
-    got = selection.report.set_index("wish")["got"].astype(int)
-    counts = {"generated": len(table), "admitted": len(admitted(table)), "taken": got["all"]}
-    return {"round": number, **counts, **got.drop("all").to_dict()}
+    counts = {"generated": len(table), "admitted": len(admitted(table))}
+    wishes = selection.report[selection.report["wish"] != "all"]
+    got = {str(w): int(n) for w, n in zip(wishes["wish"], wishes["got"], strict=True)}
+    return {"round": number, **counts, "taken": len(selection.table), **got}

@@ -164,7 +164,7 @@ def curve(scores: pd.DataFrame) -> pd.DataFrame:
         of_f1 = (differences["attribute"] == MACRO) & (differences["metric"] == "f1")
         paired = differences[of_f1].set_index("arm")[["difference", "low", "high"]]
         rows.loc[paired.index, behind] = paired.to_numpy()
-    rows.index = pd.Index([int(arm) for arm in rows.index], name="images")
+    rows.index = pd.Index([int(str(arm)) for arm in rows.index], name="images")
     rows = rows.sort_index().reset_index()
     within = (rows["behind_high"] >= 0) & (rows["behind_low"] <= 0)
     rows["enough"] = rows.index == int(within.idxmax())
@@ -173,7 +173,7 @@ def curve(scores: pd.DataFrame) -> pd.DataFrame:
 
 def sentence(found: pd.DataFrame, arm: str) -> str:
     """The sweep's result in words."""
-    best = found.loc[found["f1"].idxmax()]
+    best = found.sort_values("f1").iloc[-1]
     enough = int(found.loc[found["enough"], "images"].iloc[0])
     peak = f"the best mean F1 is {best['f1']:.3f} with {int(best['images'])} {arm} images"
     if math.isnan(best["low"]):

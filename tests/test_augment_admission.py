@@ -87,7 +87,9 @@ def test_an_image_in_test_and_train_is_a_leak() -> None:
 
 
 def test_a_leak_stops_the_run_and_memorised_images_do_not(judged: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match=r"^2 generated .* 2\.png \(copy of val image val7, .*leak$"):
+    with pytest.raises(
+        ValueError, match=r"^2 generated .* 2\.png \(copy of val image val7, .*leak$"
+    ):
         refuse_leaks(judged)
     refuse_leaks(judged[~judged["admission"].isin(["copy of val", "copy of test"])])
 

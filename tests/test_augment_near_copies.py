@@ -1,4 +1,4 @@
-"""Copies are found however they were changed, distinct images are not, and blocks change nothing."""
+"""Copies are found however they were changed, distinct images are not; blocks change nothing."""
 
 from __future__ import annotations
 
@@ -84,9 +84,7 @@ def test_where_distinct_images_are_as_near_as_copies_few_are_taken_for_them() ->
     assert calibration.found < 0.9  # and it says so
 
 
-def test_blocks_are_a_matter_of_memory_only(
-    faces: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_are_a_matter_of_memory_only(faces: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     own = torch.arange(30)
     whole = nearest(faces[:30], faces, own=own)
     monkeypatch.setattr(augment.near_copies, "_QUERIES", 7)

@@ -65,8 +65,11 @@ def test_an_empty_label_serves_no_wish_and_what_was_not_admitted_neither() -> No
 
 def _value(chosen: pd.DataFrame, wanted: dict[str, int]) -> int:
     """Wishes met, each up to what is wanted."""
-    counts = {wish: (chosen[list(v)] == pd.Series(v)).all(axis=1).sum() for wish in wanted
-              for v in [parse_wish(wish)]}
+    counts = {
+        wish: (chosen[list(v)] == pd.Series(v)).all(axis=1).sum()
+        for wish in wanted
+        for v in [parse_wish(wish)]
+    }
     return sum(min(int(counts[wish]), wanted[wish]) for wish in wanted)
 
 

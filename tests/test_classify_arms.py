@@ -93,7 +93,9 @@ def test_oversampling_leaves_val_test_and_unlabelled_cells_alone() -> None:
     assert (repeated["path"] == "/r/3.png").sum() in (2, 3)
     assert (repeated["path"] == "/r/2.png").sum() == 1
     pd.testing.assert_frame_equal(oversample(TABLE, ["Bald"], share=0.1), TABLE)
-    pd.testing.assert_frame_equal(oversample(TABLE[4:6], ["Bald"]), TABLE[4:6].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        oversample(TABLE[4:6], ["Bald"]), TABLE[4:6].reset_index(drop=True)
+    )
 
 
 def test_positive_weights_are_negatives_to_positives_to_a_power() -> None:

@@ -29,9 +29,7 @@ def _judge(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _fill(quota: Quota, *, limit: int = 40, first_seed: int = 0) -> Filled:
-    return fill(
-        _make, _label, _judge, quota, n_real=20, limit=limit, size=8, first_seed=first_seed
-    )
+    return fill(_make, _label, _judge, quota, n_real=20, limit=limit, size=8, first_seed=first_seed)
 
 
 def test_it_stops_with_the_round_that_meets_the_wishes() -> None:
@@ -85,9 +83,7 @@ def test_rounds_of_generate_share_a_folder_resume_and_grow(tmp_path: Path) -> No
     )
 
     def make(seeds: Sequence[int]) -> pd.DataFrame:
-        return generate(
-            denoiser, seeds, tmp_path, sampler=SamplerConfig(steps=2, batch_size=2)
-        )
+        return generate(denoiser, seeds, tmp_path, sampler=SamplerConfig(steps=2, batch_size=2))
 
     def run(limit: int) -> Filled:
         return fill(make, _label, _judge, Quota(), n_real=1, limit=limit, size=4)
