@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 
 import jsonargparse
+import numpy as np
 import pandas as pd
 from lightning.fabric import Fabric
 from matplotlib.figure import Figure
@@ -167,7 +168,7 @@ def curve(scores: pd.DataFrame) -> pd.DataFrame:
     rows.index = pd.Index([int(str(arm)) for arm in rows.index], name="images")
     rows = rows.sort_index().reset_index()
     within = (rows["behind_high"] >= 0) & (rows["behind_low"] <= 0)
-    rows["enough"] = rows.index == int(within.idxmax())
+    rows["enough"] = np.arange(len(rows)) == int(within.to_numpy().argmax())
     return rows
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 import augment.near_copies
-from augment.near_copies import calibrate, nearest
+from augment.near_copies import Calibration, calibrate, nearest
 from classify.datasets.avatars import draw, sample
 
 
@@ -22,6 +22,11 @@ def faces() -> Tensor:
     rng = np.random.default_rng(0)
     drawn = [draw(row, seed, size=32) for seed, row in enumerate(sample(240, rng))]
     return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def calibration(faces: Tensor) -> Calibration:
+    return calibrate(faces)
 
 
 def _jpeg(images: Tensor) -> Tensor:
@@ -52,9 +57,8 @@ EDITS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
 def test_a_copy_is_found_with_its_original_whatever_was_done_to_it(
-    faces: Tensor, edit: Callable[[Tensor], Tensor]
+    faces: Tensor, calibration: Calibration, edit: Callable[[Tensor], Tensor]
 ) -> None:
-    calibration = calibrate(faces)
     distance, position = nearest(edit(faces[40:60]), faces)
     assert (distance < calibration.threshold).all()
     assert position.tolist() == list(range(40, 60))
@@ -68,11 +72,12 @@ def test_distinct_faces_are_no_copies(faces: Tensor) -> None:
     assert calibration.false_alarms <= 0.001
 
 
-def test_repeats_within_the_real_set_do_not_pull_the_threshold_down(faces: Tensor) -> None:
-    repeated = torch.cat([faces, _noisy(faces[:60])])
-    calibration = calibrate(repeated)
-    assert calibration.threshold == pytest.approx(calibrate(faces).threshold, rel=0.15)
-    assert calibration.false_alarms == pytest.approx(120 / 300)
+def test_repeats_within_the_real_set_do_not_pull_the_threshold_down(
+    faces: Tensor, calibration: Calibration
+) -> None:
+    repeated = calibrate(torch.cat([faces, _noisy(faces[:60])]))
+    assert repeated.threshold == pytest.approx(calibration.threshold, rel=0.15)
+    assert repeated.false_alarms == pytest.approx(120 / 300)
 
 
 def test_where_distinct_images_are_as_near_as_copies_few_are_taken_for_them() -> None:
