@@ -181,7 +181,7 @@ def sentence(found: pd.DataFrame, arm: str) -> str:
         return f"One seed, so no intervals: {peak}."
     if enough == 0:
         return f"No evidence of gain: {peak}, and none at all cannot be told from it."
-    return f"Nothing is gained after {enough} images: {peak}."
+    return f"No evidence of gain after {enough} images: {peak}."
 
 
 def chart(found: pd.DataFrame, arm: str) -> Figure:

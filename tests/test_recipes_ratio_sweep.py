@@ -48,7 +48,9 @@ def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> No
     half = 4.3027 * 0.001 / 3**0.5
     assert found["behind_low"].iloc[2] == pytest.approx(-0.0002 - half, abs=1e-6)
     assert found["high"].iloc[0] - found["f1"].iloc[0] > 0.1  # the unpaired interval is wide
-    assert sentence(found, "plain").startswith("Nothing is gained after 200 images: the best mean")
+    assert sentence(found, "plain").startswith(
+        "No evidence of gain after 200 images: the best mean"
+    )
 
 
 def test_where_none_at_all_does_as_well_there_is_no_evidence() -> None:
