@@ -1,0 +1,1 @@
+"""How rare, how faithful and how diverse images are, against real ones."""
