@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def torchscript_encoder(path: Path) -> Encoder:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch has TorchScript down as deprecated
-            network: nn.Module = torch.jit.load(str(path), map_location="cpu")
+            load: Callable[..., nn.Module] = torch.jit.load
+            network = load(str(path), map_location="cpu")
     except RuntimeError as error:
         raise ValueError(
             f"{path} is no TorchScript file; weights alone go into a folder with {CARD} and "
