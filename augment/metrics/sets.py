@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +32,10 @@ class ImageSet:
     def paths(self) -> list[Path]:
         """One an image."""
         return [self.folder / name for name in self.file_names]
+
+    def named(self, name: str) -> ImageSet:
+        """The same images under another name."""
+        return replace(self, name=name)
 
 
 def real_set(path: Path, split: str | None = "train") -> ImageSet:
@@ -73,10 +77,7 @@ def generated_sets(paths: Sequence[Path]) -> list[ImageSet]:
     sets = [_generated(path) for path in paths]
     names = Counter(s.name for s in sets)
     return [
-        s
-        if names[s.name] == 1
-        else ImageSet(name=str(path), folder=s.folder, file_names=s.file_names)
-        for s, path in zip(sets, paths, strict=True)
+        s if names[s.name] == 1 else s.named(str(path)) for s, path in zip(sets, paths, strict=True)
     ]
 
 

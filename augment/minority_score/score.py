@@ -175,7 +175,7 @@ def score_files(
     size, channels = denoiser.image.size, denoiser.image.channels
     files = ImageFiles(paths, size=size, channels=channels, crop=centre_crop)
     scores = torch.zeros(len(files))
-    batches = torch.arange(len(files)).split(config.batch_size)
+    batches = torch.split(torch.arange(len(files)), config.batch_size)
     mine = batches[fabric.global_rank :: fabric.world_size]
     for rows in tqdm(mine, "score", unit="batch", disable=not fabric.is_global_zero):
         images = torch.stack([files[int(row)] for row in rows])

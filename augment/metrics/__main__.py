@@ -1,0 +1,152 @@
+"""Place sets of images against real ones: how rare, how faithful, how diverse.
+
+    python -m augment.metrics AVATARS runs/plain runs/minority --out runs/measured
+    python -m augment.metrics CELEBA runs/minority --out runs/measured \\
+        --encoder resnet50 --reference tail:10000
+
+Sets are folders of images, or metadata.csv files. Of the real one's table, the real train rows are
+taken. The features of every image are kept, so that another run extracts none of them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from augment.command import run
+from augment.metrics.encoder import Encoder
+from augment.metrics.encoders import load_encoder
+from augment.metrics.features import extract
+from augment.metrics.fidelity import frechet_distance
+from augment.metrics.measure import Neighbours
+from augment.metrics.report import Measured, claim, measure_sets, text_table
+from augment.metrics.sets import generated_sets, real_set
+
+__all__ = ["command", "main"]
+
+_HELP = "the sets to measure: folders of images, or metadata.csv files"
+
+_BESIDE_INCEPTION = {
+    "fid_pytorch_fid": "inception-pytorch-fid",
+    "sfid": "inception-pytorch-fid-6d",
+}
+"""Columns added with the encoder inception, whose own Frechet distance is clean-fid's FID."""
+
+
+def command(
+    real: Path,
+    generated: list[Path],
+    *,
+    out: Path,
+    encoder: str = "avatars",
+    weights: Path | None = None,
+    reference: str = "all",
+    split: Literal["train", "val", "test", "all"] = "train",
+    neighbours: Neighbours = Neighbours(),
+    batch_size: int = 64,
+    cache: Path | None = None,
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+) -> Path:
+    """Place sets of images against real ones: how rare, how faithful, how diverse.
+
+    Args:
+        real: the real images: a folder, or a metadata.csv.
+        generated: the sets to measure.
+        out: the folder of the results: metrics.csv, per_image.csv, density.png, rarest.png,
+            commonest.png.
+        encoder: avatars (shipped), resnet50, vgg16, inception (adds FID and sFID), any other
+            model of torchvision, timm:NAME, a folder with card.json and model.safetensors, or a
+            TorchScript file, which is executed by being loaded.
+        weights: a local file of a published encoder's weights.
+        reference: what Frechet distance, precision, recall, density and coverage compare with:
+            all, or tail:N, the N real images of the highest AvgkNN.
+        split: the real table's rows to take.
+        neighbours: how many of them each measure looks at.
+        batch_size: images at a time on each device.
+        cache: the folder where features are kept; left out, minority-augment/features in the
+            user's cache folder.
+        accelerator: Lightning's.
+        devices: Lightning's.
+        num_nodes: Lightning's.
+
+    Returns:
+        The folder of the results.
+    """
+    count = _tail_count(reference)
+    first = real_set(real, None if split == "all" else split)
+    sets = [first.named(f"{first.name} (real)"), *generated_sets(generated)]
+    loaded = load_encoder(encoder, weights=weights)
+    beside = _beside(encoder, weights)
+    record = {
+        "sets": {s.name: str(s.folder.resolve()) for s in sets},
+        "split": split,
+        "reference": reference,
+        "encoder": asdict(loaded.card),
+        "neighbours": asdict(neighbours),
+    }
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    fabric.launch()
+    if fabric.is_global_zero:
+        claim(out, record)
+
+    def features(encoder: Encoder) -> list[NDArray[np.float32]]:
+        return [
+            extract(
+                s.paths, encoder, cache=cache, batch_size=batch_size, name=s.name, fabric=fabric
+            )
+            for s in sets
+        ]
+
+    found = features(loaded)
+    others = {column: features(other) for column, other in beside.items()}
+    if fabric.is_global_zero:
+        measured = measure_sets(sets[0], sets[1:], found, tail_count=count, k=neighbours)
+        _add_frechet(measured, others)
+        measured.write(out)
+        print(text_table(measured.table))
+    fabric.barrier()
+    return out
+
+
+def _tail_count(reference: str) -> int | None:
+    kind, _, count = reference.partition(":")
+    if reference == "all":
+        return None
+    if kind != "tail" or not count.isdigit() or int(count) < 1:
+        raise ValueError(
+            f"reference is {reference!r}; allowed are all and tail:N, N real images of the highest "
+            "AvgkNN; the paper's for CelebA is tail:10000"
+        )
+    return int(count)
+
+
+def _beside(encoder: str, weights: Path | None) -> dict[str, Encoder]:
+    """The encoders of further columns."""
+    if encoder != "inception":
+        return {}
+    return {c: load_encoder(name, weights=weights) for c, name in _BESIDE_INCEPTION.items()}
+
+
+def _add_frechet(measured: Measured, others: dict[str, list[NDArray[np.float32]]]) -> None:
+    """Frechet distances under further encoders, in place; NaN in the real set's own row."""
+    rows = measured.reference["row"].to_numpy()
+    for column, (real, *generated) in others.items():
+        distances = [np.nan, *(frechet_distance(real[rows], g) for g in generated)]
+        measured.table.insert(3, column, distances)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; bad input ends it with one line instead of a traceback."""
+    run(command, arguments, paths=("generated", _HELP))
+
+
+if __name__ == "__main__":
+    main()
