@@ -82,7 +82,8 @@ def command(
     """
     count = _tail_count(reference)
     first = real_set(real, None if split == "all" else split)
-    sets = [first.named(f"{first.name} (real)"), *generated_sets(generated)]
+    name = first.name if first.name == "real" else f"{first.name} (real)"
+    sets = [first.named(name), *generated_sets(generated, taken=name)]
     loaded = load_encoder(encoder, weights=weights)
     beside = _beside(encoder, weights)
     record = {

@@ -102,7 +102,7 @@ def summary(images: pd.DataFrame) -> dict[str, float]:
 
     The rarity's is over the images in the manifold, whose share is `in_manifold`.
     """
-    found = {name: images[name].to_numpy() for name in images}
+    found = {str(name): column.to_numpy() for name, column in images.items()}
     if "rarity" in found:
         inside = ~np.isnan(found["rarity"])
         found["rarity"] = found["rarity"][inside]

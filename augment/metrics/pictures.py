@@ -14,16 +14,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from scipy.stats import gaussian_kde
 
 from augment.metrics.sets import ImageSet
 
 __all__ = ["contact_sheet", "density_plot"]
 
 _TITLES = {"avg_knn": "AvgkNN", "lof": "LOF", "rarity": "rarity score"}
-_BINS = 40
+_POINTS, _KERNELS = 300, 20_000
 _COLUMNS, _ROWS, _GAP, _TITLE, _SMALLEST, _LARGEST = 12, 2, 3, 24, 64, 128
 _STYLE: Any = {
     "font.size": 10,
@@ -36,7 +36,7 @@ _COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#
 
 
 def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:
-    """Histograms of AvgkNN, LOF and rarity, a line a set, as a PNG.
+    """Kernel densities of AvgkNN, LOF and rarity, a line a set, as a PNG.
 
     Args:
         measured: of each set, by name, the real one first, the columns avg_knn, lof and, if it has
@@ -48,9 +48,9 @@ def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:
         figure = Figure(figsize=(11, 3.4), dpi=130, layout="constrained")
         for axes, (column, title) in zip(figure.subplots(1, 3), _TITLES.items(), strict=True):
             values = {n: t[column].dropna().to_numpy() for n, t in measured.items() if column in t}
-            _histograms(axes, values, colours)
+            _densities(axes, values, colours)
             axes.set_xlabel(f"{title} (rarer to the right)")
-        figure.axes[0].set_ylabel("share of the set's images")
+        figure.axes[0].set_ylabel("density of images")
         handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
         figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False)
         file = BytesIO()
@@ -87,17 +87,23 @@ def contact_sheet(
     return file.getvalue()
 
 
-def _histograms(
+def _densities(
     axes: Axes, values: Mapping[str, NDArray[np.float64]], colours: Mapping[str, str]
 ) -> None:
-    """Shares by bins that the sets have in common; the last one takes what lies beyond it."""
+    """Kernel density of each set, up to where 99.5 % of all values lie."""
     every = np.concatenate([np.zeros(0), *values.values()])
     low, high = (every.min(), np.quantile(every, 0.995)) if len(every) else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    grid = np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), _POINTS)
     for name, x in values.items():
-        counts, _ = np.histogram(x.clip(edges[0], edges[-1]), edges)
-        axes.stairs(counts / max(1, len(x)), edges, color=colours[name], linewidth=1.5)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        if len(x) < 2 or np.ptp(x) <= 1e-9 * abs(x[0]):  # one value has no density
+            for value in x[:1]:
+                axes.axvline(value, color=colours[name], linestyle="--")
+            continue
+        # So many are enough for a line, and a kernel at each of 162,770 would take long.
+        density = gaussian_kde(x[:: -(-len(x) // _KERNELS)])(grid)
+        axes.plot(grid, density, color=colours[name], linewidth=1.6)
+        axes.fill_between(grid, density, color=colours[name], alpha=0.12, linewidth=0)
+    axes.set_yticks([])
     axes.set_ylim(bottom=0)
 
 
@@ -105,8 +111,8 @@ def _grid(paths: Sequence[Path]) -> Image.Image:
     """Images in rows, each a square of the first one's size, within limits."""
     images = []
     for path in paths:
-        with Image.open(path) as image:
-            images.append(image.convert("RGB"))
+        with Image.open(path) as file:
+            images.append(file.convert("RGB"))
     side = min(max(*images[0].size, _SMALLEST), _LARGEST)
     columns, rows = min(_COLUMNS, len(images)), -(-len(images) // _COLUMNS)
     step = side + _GAP

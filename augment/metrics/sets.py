@@ -62,8 +62,8 @@ def real_set(path: Path, split: str | None = "train") -> ImageSet:
     return _table(path, rows, kind)
 
 
-def generated_sets(paths: Sequence[Path]) -> list[ImageSet]:
-    """The sets to be measured, with distinct names.
+def generated_sets(paths: Sequence[Path], *, taken: str = "") -> list[ImageSet]:
+    """The sets to be measured, with names distinct from one another and from the one taken.
 
     Of a table, the rows of the source `synthetic` are taken, and all if it has none.
 
@@ -75,7 +75,7 @@ def generated_sets(paths: Sequence[Path]) -> list[ImageSet]:
     if twice := [path for path, count in Counter(resolved).items() if count > 1]:
         raise ValueError(f"{twice[0]} is given twice; allowed are distinct sets; give it once")
     sets = [_generated(path) for path in paths]
-    names = Counter(s.name for s in sets)
+    names = Counter([taken, *(s.name for s in sets)])
     return [
         s if names[s.name] == 1 else s.named(str(path)) for s, path in zip(sets, paths, strict=True)
     ]
