@@ -104,7 +104,9 @@ class Encoder:
     """
 
     def __init__(self, network: nn.Module, card: EncoderCard) -> None:
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
+        for parameter in network.parameters():  # at once is not for TorchScript
+            parameter.requires_grad_(False)
         self.card = card
         self._device = torch.device("cpu")
 
