@@ -46,6 +46,8 @@ def _parsed(
     """The function's arguments; `auto_cli` knows no list of words."""
     description = (function.__doc__ or "").strip().split("\n", 1)[0]
     parser = ArgumentParser(exit_on_error=False, description=description)
+    parser.add_argument("--config", action="config", help="path to a configuration file")
     parser.add_function_arguments(function, as_positional=True, skip={name})
     parser.add_argument(name, type=Path, nargs="+", help=text)
-    return dict(vars(parser.instantiate_classes(parser.parse_args(arguments))))
+    given = parser.instantiate(parser.parse_args(arguments))
+    return {key: value for key, value in vars(given).items() if key != "config"}

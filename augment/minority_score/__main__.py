@@ -91,7 +91,9 @@ def _labels(rows: pd.DataFrame, column: str | None, denoiser: Denoiser) -> list[
     if column is None:
         return None
     if column not in rows:
-        raise ValueError(f"the table has no column {column}; it has {', '.join(map(str, rows))}; name one")
+        raise ValueError(
+            f"the table has no column {column}; it has {', '.join(map(str, rows))}; name one"
+        )
     cells = [str(cell).strip().removesuffix(".0") for cell in rows[column]]
     if bad := [cell for cell in cells if not cell.isdigit()]:
         raise ValueError(
