@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from torch import nn
 
 from augment.metrics.__main__ import main
+from augment.metrics.encoder import Encoder, Preprocessing
 from augment.metrics.measure import (
     Neighbours,
     bootstrap_mean,
@@ -191,6 +193,28 @@ def test_the_same_command_again_is_welcome_and_another_one_is_not(
     (out / "settings.json").unlink()
     with pytest.raises(SystemExit, match=r"^error: .*out holds metrics.csv but no settings.json"):
         _run(folders, "out", *flags)
+
+
+def test_inception_adds_its_other_frechet_distances(
+    folders: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def means(source: str, weights: Path | None) -> Encoder:
+        asked.append(source)
+        scale = {"inception": 1.0, "inception-pytorch-fid": 2.0}.get(source, 3.0)
+        preprocessing = Preprocessing(size=2, mean=[0, 0, 0], std=[1 / scale] * 3)
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return Encoder.of(network, preprocessing, name=source)
+
+    monkeypatch.setattr("augment.metrics.__main__.load_encoder", means)
+    out = _run(folders, "out", "--encoder", "inception", "--accelerator", "cpu")
+    assert asked == ["inception", "inception-pytorch-fid", "inception-pytorch-fid-6d"]
+    table = pd.read_csv(out / "metrics.csv", index_col="set")
+    assert np.isnan(table["sfid"].iloc[0])
+    made = table.iloc[1:]
+    np.testing.assert_allclose(made["fid_pytorch_fid"], 4 * made["frechet"], rtol=1e-3)
+    np.testing.assert_allclose(made["sfid"], 9 * made["frechet"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("reference", ["tail", "tail:0", "tail:x", "head:3"])

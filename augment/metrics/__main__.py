@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from augment.metrics.features import extract
 from augment.metrics.fidelity import frechet_distance
 from augment.metrics.measure import Neighbours
 from augment.metrics.report import Measured, claim, measure_sets, text_table
-from augment.metrics.sets import generated_sets, real_set
+from augment.metrics.sets import ImageSet, generated_sets, real_set
 
 __all__ = ["command", "main"]
 
@@ -81,33 +82,16 @@ def command(
         The folder of the results.
     """
     count = _tail_count(reference)
-    first = real_set(real, None if split == "all" else split)
-    name = first.name if first.name == "real" else f"{first.name} (real)"
-    sets = [first.named(name), *generated_sets(generated, taken=name)]
+    sets = _sets(real, generated, split)
     loaded = load_encoder(encoder, weights=weights)
     beside = _beside(encoder, weights)
-    record = {
-        "sets": {s.name: str(s.folder.resolve()) for s in sets},
-        "split": split,
-        "reference": reference,
-        "encoder": asdict(loaded.card),
-        "neighbours": asdict(neighbours),
-    }
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
     fabric.launch()
     if fabric.is_global_zero:
-        claim(out, record)
-
-    def features(encoder: Encoder) -> list[NDArray[np.float32]]:
-        return [
-            extract(
-                s.paths, encoder, cache=cache, batch_size=batch_size, name=s.name, fabric=fabric
-            )
-            for s in sets
-        ]
-
-    found = features(loaded)
-    others = {column: features(other) for column, other in beside.items()}
+        record = {"split": split, "reference": reference, "neighbours": asdict(neighbours)}
+        claim(out, {**record, "encoder": asdict(loaded.card), "sets": _origins(sets)})
+    features = partial(_features, sets, cache=cache, batch_size=batch_size, fabric=fabric)
+    found, others = features(loaded), {name: features(other) for name, other in beside.items()}
     if fabric.is_global_zero:
         measured = measure_sets(sets[0], sets[1:], found, tail_count=count, k=neighbours)
         _add_frechet(measured, others)
@@ -115,6 +99,32 @@ def command(
         print(text_table(measured.table))
     fabric.barrier()
     return out
+
+
+def _sets(real: Path, generated: Sequence[Path], split: str) -> list[ImageSet]:
+    """The real set, its name said to be that, and the others."""
+    first = real_set(real, None if split == "all" else split)
+    name = first.name if first.name == "real" else f"{first.name} (real)"
+    return [first.named(name), *generated_sets(generated, taken=name)]
+
+
+def _origins(sets: Sequence[ImageSet]) -> dict[str, str]:
+    return {s.name: str(s.folder.resolve()) for s in sets}
+
+
+def _features(
+    sets: Sequence[ImageSet],
+    encoder: Encoder,
+    *,
+    cache: Path | None,
+    batch_size: int,
+    fabric: Fabric,
+) -> list[NDArray[np.float32]]:
+    """Of each set, (N, D)."""
+    return [
+        extract(s.paths, encoder, cache=cache, batch_size=batch_size, name=s.name, fabric=fabric)
+        for s in sets
+    ]
 
 
 def _tail_count(reference: str) -> int | None:
