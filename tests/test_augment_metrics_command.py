@@ -8,22 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
 from augment.metrics.__main__ import main
 from augment.metrics.encoder import Encoder, Preprocessing
-from augment.metrics.measure import (
-    Neighbours,
-    bootstrap_mean,
-    image_measures,
-    set_measures,
-    summary,
-)
+from augment.metrics.reference import Orders, Reference, measure
 from augment.metrics.report import measure_sets, text_table
+from augment.metrics.rows import fidelity, image_rows, rareness
 from augment.metrics.sets import ImageSet, generated_sets, real_set
 
-SMALL = Neighbours(avg_knn=2, lof=4, rarity=2, precision=2, coverage=2)
+SMALL = Orders(avg_knn=2, lof=4, rarity=2, precision=2, density=2)
 
 
 def _pictures(folder: Path, n: int, seed: int, spread: int = 30) -> Path:
@@ -77,37 +73,21 @@ def test_what_is_no_set_is_refused(tmp_path: Path) -> None:
         generated_sets([tmp_path])
 
 
-def test_the_interval_of_a_mean_is_the_normal_ones() -> None:
-    values = np.random.default_rng(1).normal(3, 2, 400)
-    low, high = bootstrap_mean(values)
-    half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.03)
-    assert high == pytest.approx(values.mean() + half, abs=0.03)
-    assert bootstrap_mean(np.full(5, 7.0)) == (7, 7)
-    assert np.isnan(bootstrap_mean(np.empty(0))).all()
-
-
-def test_a_copy_of_the_real_set_is_as_faithful_and_diverse_as_can_be() -> None:
-    real = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
-    found = set_measures(real, real.copy(), SMALL)
-    assert found["frechet"] == pytest.approx(0, abs=1e-3)
-    assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1)
-    assert (found["precision_low"], found["precision_high"]) == (1, 1)
-
-
-def test_collapse_is_precise_without_recall_and_outliers_are_rare() -> None:
+def test_means_come_with_intervals_and_the_rarity_is_of_the_manifold() -> None:
     generator = np.random.default_rng(0)
     real = generator.normal(size=(80, 3)).astype(np.float32)
-    collapsed = (real[:1] + generator.normal(scale=1e-3, size=(80, 3))).astype(np.float32)
-    found = set_measures(real, collapsed, SMALL)
-    assert found["precision"] == 1
-    assert found["recall"] < 0.2
-    assert found["recall_low"] <= found["recall"] <= found["recall_high"]
-    near, far = image_measures(real, real + 0.01, SMALL), image_measures(real, real + 50, SMALL)
-    assert summary(far)["avg_knn"] > summary(near)["avg_knn"] + 40
-    assert summary(far)["in_manifold"] == 0
-    assert np.isnan(summary(far)["rarity"])
-    assert summary(near)["in_manifold"] > 0.5
+    reference = Reference(real, SMALL)
+    found = rareness(image_rows(measure(real + 0.01, reference)))
+    for name in ("avg_knn", "lof", "rarity", "in_manifold"):
+        assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"]
+    far = rareness(image_rows(measure(real + 50, reference)))
+    assert far["avg_knn"] > found["avg_knn"] + 40
+    assert far["in_manifold"] == 0
+    assert np.isnan(far["rarity"])
+    collapsed = np.tile(real[:1], (40, 1)) + generator.normal(scale=1e-3, size=(40, 3))
+    spread = fidelity(measure(collapsed.astype(np.float32), reference))
+    assert spread["precision"] == 1
+    assert spread["recall_low"] <= spread["recall"] < 0.2
 
 
 def _set(name: str, n: int) -> ImageSet:
@@ -116,25 +96,21 @@ def _set(name: str, n: int) -> ImageSet:
 
 def test_a_tail_changes_what_sets_are_compared_with_and_not_how_rare_they_are() -> None:
     generator = np.random.default_rng(0)
-    real, made = (generator.normal(size=(50, 2)).astype(np.float32) for _ in range(2))
+    real, made = (torch.tensor(generator.normal(size=(50, 2))) for _ in range(2))
     sets = _set("real", 50), [_set("made", 50)]
-    whole = measure_sets(*sets, [real, made], k=SMALL)
-    tail = measure_sets(*sets, [real, made], tail_count=10, k=SMALL)
+    whole = measure_sets(*sets, [real, made], orders=SMALL)
+    tail = measure_sets(*sets, [real, made], tail_count=10, orders=SMALL)
     assert len(tail.reference) == 10
     rarest = whole.images["real"]["avg_knn"].nlargest(10)
     assert sorted(tail.reference["row"]) == sorted(rarest.index)
     assert whole.table.loc[1, "frechet"] != tail.table.loc[1, "frechet"]
     pd.testing.assert_frame_equal(whole.images["made"], tail.images["made"])
     assert np.isnan(whole.table.loc[0, "frechet"])
+    with pytest.raises(ValueError, match=r"tail"):
+        measure_sets(*sets, [real, made], tail_count=51, orders=SMALL)
     printed = text_table(whole.table).splitlines()
     assert len(printed) == 3
     assert printed[1].split()[:3] == ["real", "50", "-"]
-
-
-@pytest.mark.parametrize("name", ["avg_knn", "lof", "rarity", "precision", "coverage"])
-def test_no_neighbours_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^neighbours.{name} is 0; allowed is 1 or more"):
-        Neighbours(**{name: 0})
 
 
 @pytest.fixture

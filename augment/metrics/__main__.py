@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
+from torch import Tensor
 
 from augment.command import run
 from augment.metrics.encoder import Encoder
 from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
 from augment.metrics.fidelity import frechet_distance
-from augment.metrics.measure import Neighbours
-from augment.metrics.report import Measured, claim, measure_sets, text_table
+from augment.metrics.reference import Orders
+from augment.metrics.report import Results, claim, measure_sets, text_table
 from augment.metrics.sets import ImageSet, generated_sets, real_set
 
 __all__ = ["command", "main"]
@@ -49,7 +50,7 @@ def command(
     weights: Path | None = None,
     reference: str = "all",
     split: Literal["train", "val", "test", "all"] = "train",
-    neighbours: Neighbours = Neighbours(),
+    neighbours: Orders = Orders(),
     batch_size: int = 64,
     cache: Path | None = None,
     accelerator: str = "auto",
@@ -93,7 +94,7 @@ def command(
     features = partial(_features, sets, cache=cache, batch_size=batch_size, fabric=fabric)
     found, others = features(loaded), {name: features(other) for name, other in beside.items()}
     if fabric.is_global_zero:
-        measured = measure_sets(sets[0], sets[1:], found, tail_count=count, k=neighbours)
+        measured = measure_sets(sets[0], sets[1:], found, tail_count=count, orders=neighbours)
         _add_frechet(measured, others)
         measured.write(out)
         print(text_table(measured.table))
@@ -119,12 +120,15 @@ def _features(
     cache: Path | None,
     batch_size: int,
     fabric: Fabric,
-) -> list[NDArray[np.float32]]:
-    """Of each set, (N, D)."""
-    return [
+) -> list[Tensor]:
+    """Of each set, float32 (N, D), where they are to be measured."""
+    # Not on Apple's GPUs, which have no float64.
+    device = fabric.device if fabric.device.type == "cuda" else torch.device("cpu")
+    kept = (
         extract(s.paths, encoder, cache=cache, batch_size=batch_size, name=s.name, fabric=fabric)
         for s in sets
-    ]
+    )
+    return [torch.from_numpy(features).to(device) for features in kept]
 
 
 def _tail_count(reference: str) -> int | None:
@@ -146,9 +150,9 @@ def _beside(encoder: str, weights: Path | None) -> dict[str, Encoder]:
     return {c: load_encoder(name, weights=weights) for c, name in _BESIDE_INCEPTION.items()}
 
 
-def _add_frechet(measured: Measured, others: dict[str, list[NDArray[np.float32]]]) -> None:
+def _add_frechet(measured: Results, others: dict[str, list[Tensor]]) -> None:
     """Frechet distances under further encoders, in place; NaN in the real set's own row."""
-    rows = measured.reference["row"].to_numpy()
+    rows = torch.tensor(measured.reference["row"].tolist())
     for column, (real, *generated) in others.items():
         distances = [np.nan, *(frechet_distance(real[rows], g) for g in generated)]
         measured.table.insert(3, column, distances)

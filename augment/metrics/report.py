@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from augment.atomic import write_bytes
-from augment.metrics.measure import (
-    Features,
-    Neighbours,
-    image_measures,
-    set_measures,
-    summary,
-)
+from augment.metrics.fidelity import frechet_distance
 from augment.metrics.pictures import contact_sheet, density_plot
-from augment.metrics.reference import tail
+from augment.metrics.reference import Orders, Reference, measure
+from augment.metrics.rows import fidelity, image_rows, rareness, real_image_rows
 from augment.metrics.sets import ImageSet
+from augment.metrics.tail import rarest
+from augment.metrics.vectors import check_count
 
-__all__ = ["Measured", "claim", "measure_sets", "text_table"]
+__all__ = ["Results", "claim", "measure_sets", "text_table"]
 
 _RECORD, _TABLE, _IMAGES = "settings.json", "metrics.csv", "per_image.csv"
 
@@ -46,7 +44,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Results:
     """Sets with what was measured of them; the first one is real."""
 
     sets: Sequence[ImageSet]
@@ -74,8 +72,8 @@ class Measured:
             tail_table = self.reference.drop(columns="row")
             write_bytes(folder / "reference.csv", tail_table.to_csv(index=False).encode())
         write_bytes(folder / "density.png", density_plot(self.images))
-        for name, rarest in (("rarest", True), ("commonest", False)):
-            sheet = contact_sheet(self.sets, self.images, rarest=rarest)
+        for name in ("rarest", "commonest"):
+            sheet = contact_sheet(self.sets, self.images, rarest=name == "rarest")
             write_bytes(folder / f"{name}.png", sheet)
         write_bytes(folder / _TABLE, self.table.to_csv(index=False).encode())
 
@@ -83,42 +81,57 @@ class Measured:
 def measure_sets(
     real: ImageSet,
     sets: Sequence[ImageSet],
-    features: Sequence[Features],
+    features: Sequence[Tensor],
     *,
     tail_count: int | None = None,
-    k: Neighbours = Neighbours(),
-) -> Measured:
+    orders: Orders = Orders(),
+) -> Results:
     """Measure sets against real images.
 
     Args:
         real: the real images.
         sets: the others.
-        features: of the real set and of each other, (N, D).
+        features: of the real set and of each other, floating (N, D), on one device.
         tail_count: compare with so many real images of the highest AvgkNN; left out, with all. How
             rare an image is, is measured against all of them all the same.
-        k: numbers of neighbours.
+        orders: numbers of neighbours.
 
     Raises:
         ValueError: too few images for the neighbours or the tail.
     """
     of_real, *others = features
-    own = image_measures(of_real, None, k)
+    everything = Reference(of_real, orders)
+    if tail_count is not None:
+        check_count("tail", tail_count, len(of_real), f"{len(of_real)} real images")
+    # The search among all the real images, which takes longest, is done once, and here.
+    own = real_image_rows(everything)
+    table = _reference_table(real, own, tail_count)
+    compared = everything
+    if tail_count is not None:
+        fewest = replace(orders, avg_knn=1, lof=1, rarity=1)  # nobody reads these of the tail
+        compared = Reference(of_real[torch.tensor(table["row"].tolist())], fewest)
     images = {real.name: own}
-    rows: list[dict[str, Any]] = [
-        {"set": real.name, "images": len(of_real), **summary(own)},
-    ]
-    reference = _reference(real, of_real, tail_count)
-    compared = of_real[reference["row"].to_numpy()]
-    for measured, generated in zip(sets, others, strict=True):
-        found = image_measures(of_real, generated, k)
-        images[measured.name] = found
-        fidelity = set_measures(compared, generated, k)
-        row = {"set": measured.name, "images": len(generated), **fidelity, **summary(found)}
-        rows.append(row)
-    table = pd.DataFrame(rows)
+    rows: list[dict[str, Any]] = [{"set": real.name, "images": len(own), **rareness(own)}]
+    for made, generated in zip(sets, others, strict=True):
+        measured = measure(generated, everything)
+        against = measured if tail_count is None else measure(generated, compared)
+        images[made.name] = image_rows(measured)
+        rows.append(
+            {
+                "set": made.name,
+                "images": len(generated),
+                "frechet": frechet_distance(compared.features, generated),
+                **fidelity(against),
+                **rareness(images[made.name]),
+            }
+        )
     # The last row has every column, in order.
-    table = table[list(rows[-1])]
-    return Measured(sets=[real, *sets], table=table, images=images, reference=reference)
+    return Results(
+        sets=[real, *sets],
+        table=pd.DataFrame(rows)[list(rows[-1])],
+        images=images,
+        reference=table,
+    )
 
 
 def text_table(table: pd.DataFrame) -> str:
@@ -157,9 +170,13 @@ def claim(folder: Path, record: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(written, indent=2) + "\n").encode())
 
 
-def _reference(real: ImageSet, features: NDArray[np.float32], count: int | None) -> pd.DataFrame:
-    table = pd.DataFrame({"row": np.arange(len(features)), "file_name": list(real.file_names)})
-    return table if count is None else tail(features, table, count)
+def _reference_table(real: ImageSet, own: pd.DataFrame, count: int | None) -> pd.DataFrame:
+    """The real images that sets are compared with."""
+    table = pd.DataFrame({"row": np.arange(len(own)), "file_name": list(real.file_names)})
+    if count is None:
+        return table
+    scored = table.assign(avg_knn=own["avg_knn"])
+    return scored.iloc[rarest(scored["avg_knn"].to_numpy(), count)]
 
 
 def _cell(row: pd.Series[Any], name: str) -> str:

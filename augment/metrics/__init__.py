@@ -1,1 +1,0 @@
-"""How rare, how faithful and how diverse images are, against real ones."""
