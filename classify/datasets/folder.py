@@ -14,8 +14,10 @@ import pandas as pd
 FILE = "metadata.csv"
 SPLITS = ("train", "val", "test")
 SOURCES = ("real", "synthetic")
-_ADMISSION = ("admission", "copied", "copied_distance")
-_OWN = ("file_name", "split", "source", "path", "seed", "sampler", "class_label", *_ADMISSION)
+_OWN = (
+    *("file_name", "split", "source", "path", "seed", "sampler", "class_label"),
+    *("admission", "copied", "copied_distance", "minority_score", "minority_class"),
+)
 _TEXT = {"file_name": "str", "split": "str", "source": "str", "sampler": "str"}
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
 """Absolute, with a drive, or with a `..` in it."""
