@@ -50,7 +50,7 @@ class Balls:
         )
 
     def _inside(self, block: Block) -> Tensor:
-        """Bool (R, C); a pair that the product's noise leaves open is computed exactly."""
+        """Entries (R, C); a pair that the product's noise leaves open is computed exactly."""
         excess = block.squares - self._radii[block.columns].square().to(block.squares.dtype)
         inside = excess < 0
         rows, columns = (excess.abs_() <= block.noise).nonzero(as_tuple=True)

@@ -39,6 +39,7 @@ def avg_knn(generated: Vectors, real: Vectors, *, k: int = 5) -> Scores:
     Returns:
         float64 (N,), in the units of the features.
     """
+    generated, real = vectors_alike(generated=generated, real=real)
     return mean_distance(nearest(generated, real, k=k), k)
 
 
@@ -62,6 +63,7 @@ def lof(generated: Vectors, real: Vectors, *, k: int = 20) -> Scores:
     Returns:
         float64 (N,).
     """
+    generated, real = vectors_alike(generated=generated, real=real)
     own = nearest_others(real, k=k)
     return outlier_factor(nearest(generated, real, k=k), own, k)
 

@@ -94,4 +94,5 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
 def _root(covariance: Tensor) -> Tensor:
     """Symmetric square root of a positive semidefinite matrix."""
     values, basis = torch.linalg.eigh(covariance)
-    return (basis * values.clamp(min=0).sqrt()) @ basis.T
+    root: Tensor = (basis * values.clamp(min=0).sqrt()) @ basis.T
+    return root

@@ -45,7 +45,7 @@ class Orders:
     @property
     def most(self) -> int:
         """What the reference must be searched for."""
-        return max(vars(self).values())
+        return max(int(k) for k in vars(self).values())
 
 
 @dataclass(frozen=True, kw_only=True)

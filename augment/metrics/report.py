@@ -113,25 +113,11 @@ def measure_sets(
     images = {real.name: own}
     rows: list[dict[str, Any]] = [{"set": real.name, "images": len(own), **rareness(own)}]
     for made, generated in zip(sets, others, strict=True):
-        measured = measure(generated, everything)
-        against = measured if tail_count is None else measure(generated, compared)
-        images[made.name] = image_rows(measured)
-        rows.append(
-            {
-                "set": made.name,
-                "images": len(generated),
-                "frechet": frechet_distance(compared.features, generated),
-                **fidelity(against),
-                **rareness(images[made.name]),
-            }
-        )
+        images[made.name], measures = _measure(generated, everything, compared)
+        rows.append({"set": made.name, "images": len(generated), **measures})
     # The last row has every column, in order.
-    return Results(
-        sets=[real, *sets],
-        table=pd.DataFrame(rows)[list(rows[-1])],
-        images=images,
-        reference=table,
-    )
+    frame = pd.DataFrame(rows)[list(rows[-1])]
+    return Results(sets=[real, *sets], table=frame, images=images, reference=table)
 
 
 def text_table(table: pd.DataFrame) -> str:
@@ -168,6 +154,17 @@ def claim(folder: Path, record: Mapping[str, Any]) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(path, (json.dumps(written, indent=2) + "\n").encode())
+
+
+def _measure(
+    generated: Tensor, everything: Reference, compared: Reference
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """A set's rows of images, and its own row's measures."""
+    measured = measure(generated, everything)
+    against = measured if compared is everything else measure(generated, compared)
+    images = image_rows(measured)
+    frechet = frechet_distance(compared.features, generated)
+    return images, {"frechet": frechet, **fidelity(against), **rareness(images)}
 
 
 def _reference_table(real: ImageSet, own: pd.DataFrame, count: int | None) -> pd.DataFrame:

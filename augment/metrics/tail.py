@@ -96,4 +96,5 @@ def read_tail(path: Path, table: pd.DataFrame) -> pd.DataFrame:
             f"{path} names {(places < 0).sum()} images that the real set lacks, the first "
             f"{saved['file_name'][int((places < 0).argmax())]}; give the set it was chosen from"
         )
-    return table.iloc[places].assign(**{SCORE: saved[SCORE].to_numpy()})
+    rows: pd.DataFrame = table.iloc[places].assign(**{SCORE: saved[SCORE].to_numpy()})
+    return rows

@@ -18,31 +18,35 @@ __all__ = ["BLOCK", "Vectors", "check_count", "mean_of", "slices", "vectors", "v
 Vectors = Tensor | npt.NDArray[np.floating]
 """(N, D) of any floating type, one row an image; a tensor's device is where the work is done."""
 
+_ARRAYS = (np.float16, np.float32, np.float64)
+
 BLOCK = 4096
 """Rows at a time: a block of distances is 64 MB in float32, and costs little to set up."""
 
 
 def vectors(name: str, features: Vectors) -> Tensor:
-    """The features as a tensor that shares their memory.
+    """The features as a tensor, which shares their memory unless PyTorch cannot read it.
 
     Raises:
         ValueError: not (N, D) with N, D >= 1, not floating, or not all finite.
     """
-    if isinstance(features, np.ndarray):
+    if isinstance(features, np.ndarray) and features.dtype in _ARRAYS:
         features = _from_numpy(features)
-    if features.ndim != 2 or 0 in features.shape or not features.is_floating_point():
+    floating = isinstance(features, Tensor) and features.is_floating_point()
+    if not floating or features.ndim != 2 or 0 in features.shape:
         raise ValueError(
             f"{name}: got {features.dtype} of shape {tuple(features.shape)}; give floating (N, D) "
             "of at least one row and column, one row an image"
         )
-    for rows in slices(len(features)):
-        finite = torch.isfinite(features[rows]).all(dim=1)
+    tensor = torch.as_tensor(features)
+    for rows in slices(len(tensor)):
+        finite = torch.isfinite(tensor[rows]).all(dim=1)
         if not finite.all():
             row = rows.start + int(finite.int().argmin())
             raise ValueError(
                 f"{name}: row {row} has entries that are NaN or infinite; leave that image out"
             )
-    return features
+    return tensor
 
 
 def vectors_alike(**sets: Vectors) -> tuple[Tensor, ...]:
@@ -88,6 +92,9 @@ def slices(count: int) -> Iterator[slice]:
 
 
 def _from_numpy(array: npt.NDArray[np.floating]) -> Tensor:
+    native = array.dtype.newbyteorder("=")
+    if array.dtype != native or min(array.strides) < 0:
+        array = array.astype(native, order="C")
     with warnings.catch_warnings():
         # A memory-mapped file is read-only; nothing here writes.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
