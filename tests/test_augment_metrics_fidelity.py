@@ -203,7 +203,7 @@ def test_the_four_refuse_in_one_line(metric: Callable[..., object]) -> None:
         metric(real, generated, k=80)
     with pytest.raises(ValueError, match=r"4 on cpu, generated 3 on cpu; give features of one"):
         metric(real, generated[:, :3])
-    with pytest.raises(ValueError, match=r"generated: got float64 of shape \(0, 4\)"):
+    with pytest.raises(ValueError, match=r"generated: got torch.float64 of shape \(0, 4\)"):
         metric(real, generated[:0])
 
 
