@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from augment import keep_rates
+from augment.admission import ADMISSION, KEPT, UNREADABLE
 from classify import compare, count_scored, summarise
 from classify.files import write_text
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
 from labeling import label_probabilities, label_quality
+from recipes._fill import Filled
 from recipes._prepare import ARMS, Chain
 
 __all__ = ["format_summary", "tell", "write_csv"]
@@ -28,7 +31,7 @@ _SHOWN = 64
 def tell(
     chain: Chain,
     title: str,
-    synthetic: Mapping[str, pd.DataFrame],
+    filled: Mapping[str, Filled],
     scores: pd.DataFrame,
     *,
     reference: bool = False,
@@ -38,7 +41,7 @@ def tell(
     Args:
         chain: the run.
         title: the report's heading.
-        synthetic: arm -> its labelled table.
+        filled: synthetic arm -> what was generated, and what was taken of it.
         scores: tidy scores of the study.
         reference: show the paper's figures beside.
 
@@ -46,7 +49,10 @@ def tell(
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
     summary = summarise(scores)
-    comparisons = pd.concat([compare(scores, base) for base in ("real", "plain")])
+    baselines = ["real", "plain", *chain.config.controls]
+    comparisons = pd.concat([compare(scores, base) for base in baselines])
+    synthetic = {arm: found.selection.table for arm, found in filled.items()}
+    admission = keep_rates({arm: found.table for arm, found in filled.items()})
     quality, labelled_test = _label_quality(chain)
     report = Report(
         title=title,
@@ -60,6 +66,9 @@ def tell(
         prevalence=_prevalence(chain, synthetic),
         rarity=_rarity(chain, synthetic, labelled_test),
         label_quality=quality,
+        admission=admission,
+        rejected=_rejected(filled),
+        quotas=pd.concat([found.selection.report.assign(arm=arm) for arm, found in filled.items()]),
         settings=chain.config.record(),
         cards={
             "generator": chain.denoiser.card,
@@ -73,6 +82,7 @@ def tell(
         write_csv(out / "scores.csv", scores)
         write_csv(out / "summary.csv", summary)
         write_csv(out / "comparison.csv", comparisons)
+        write_csv(out / "admission.csv", admission)
         write_report(out / "report.html", report)
     chain.say(format_summary(summary, report.n_scored, report.n_attributes))
     for verdict in verdicts(comparisons, "minority"):
@@ -109,6 +119,17 @@ def _cell(row: Mapping[Any, Any]) -> str:
     if np.isnan(row["low"]):
         return f"{row['mean']:.3f}"
     return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _rejected(filled: Mapping[str, Filled]) -> list[tuple[str, str]]:
+    """Image file and reason of rejected images, the first of every arm."""
+    tables = [found.table[found.table[ADMISSION] != KEPT] for found in filled.values()]
+    return [
+        (str(path), str(reason))
+        for table in tables
+        for path, reason in table[["path", ADMISSION]].head(_SHOWN // 4).to_numpy()
+        if reason != UNREADABLE
+    ]
 
 
 def _label_quality(chain: Chain) -> tuple[pd.DataFrame, pd.DataFrame]:

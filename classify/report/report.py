@@ -34,6 +34,8 @@ _COLUMNS = {
     "prevalence": ("real",),
     "rarity": ("mean_log_probability", "n"),
     "label_quality": ("f1", "precision", "recall"),
+    "admission": ("arm", "admission", "images", "share"),
+    "quotas": ("arm", "wish", "wanted", "available", "got"),
 }
 
 
@@ -70,6 +72,13 @@ class Report:
     label_quality: pd.DataFrame | None = None
     """The labeler's own scores on real test rows: index attribute, columns `f1, precision,
     recall`."""
+    admission: pd.DataFrame | None = None
+    """How many generated images were kept, and why the others were not: `arm, admission, images,
+    share`."""
+    rejected: Sequence[tuple[str | Path, str]] = ()
+    """Image file and reason of rejected images; shown as a grid a reason."""
+    quotas: pd.DataFrame | None = None
+    """What was wanted and got: `arm, wish, wanted, available, got`."""
     settings: Mapping[str, Any] | None = None
     """The resolved configuration, nested."""
     cards: Mapping[str, Mapping[str, Any]] | None = None
