@@ -67,7 +67,7 @@ def kid(
     if subsets < 1 or subset_size < 2:
         raise ValueError(f"subsets, subset_size are {subsets}, {subset_size}; give 1, 2 or more")
     size = min(len(a), len(b))
-    check_count("subset_size", subset_size, size, f"{size} images of the smaller set")
+    check_count("subset_size", subset_size, size, f"{size} images in the smaller set")
     rng = np.random.default_rng(seed)
     values = [
         float(poly_mmd(_drawn(a, subset_size, rng), _drawn(b, subset_size, rng)))

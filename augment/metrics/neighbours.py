@@ -59,7 +59,7 @@ def nearest_others(points: Vectors, *, k: int) -> Neighbours:
         ValueError: refused features or k.
     """
     points = vectors("points", points)
-    check_count("k", k, len(points) - 1, f"other points of {len(points)}")
+    check_count("k", k, len(points) - 1, f"{len(points)} points")
     found = Nearest(points, points, k)
     sweep_own(points, found)
     return found.neighbours(own=True)

@@ -81,9 +81,9 @@ class Reference:
         """
         self.orders = orders or Orders()
         self.features = vectors("real", real)
-        others = len(self.features) - 1
+        count = len(self.features)
         for name, k in vars(self.orders).items():
-            check_count(name, k, others, f"other images of {others + 1} real ones")
+            check_count(f"the k of {name}", k, count - 1, f"{count} real images")
 
     @cached_property
     def neighbours(self) -> Neighbours:

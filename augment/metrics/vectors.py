@@ -66,14 +66,14 @@ def vectors_alike(**sets: Vectors) -> tuple[Tensor, ...]:
     return tuple(checked.values())
 
 
-def check_count(name: str, value: int, most: int, of: str) -> None:
-    """Refuse a number of rows that is not in 1..most, `of` saying what there are."""
+def check_count(name: str, value: int, most: int, given: str) -> None:
+    """Refuse a number outside 1..most, `given` saying of how many images that comes."""
+    if most < 1:
+        raise ValueError(f"{name} is {value}, but got {given}, too few for any; give more")
     if not 1 <= value <= most:
         raise ValueError(
-            f"{name} is {value}; allowed are 1 to {most}, for {of}: give a smaller one or more "
-            "images"
-            if most >= 1
-            else f"{name} is {value}, which needs more than the {of} there are: give more images"
+            f"{name} is {value}, but with {given} allowed are 1 to {most}; give one of these, or "
+            "more images"
         )
 
 
