@@ -3,12 +3,21 @@
 Pretrained diffusion models, the samplers that guide them to minority samples, and what follows.
 """
 
+from augment.admission import (
+    RealImages,
+    admit,
+    admitted,
+    in_manifold,
+    keep_rates,
+    refuse_leaks,
+)
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L1, L2, LPIPS, FeatureDistance
 from augment.edit import Edit
 from augment.generate import SamplerConfig, generate
 from augment.guidance import ClassifierGuidance, SelfGuidance, SelfGuidanceConfig, Sum
 from augment.merge import merge
+from augment.near_copies import Calibration, calibrate
 from augment.optimise import optimised
 from augment.pretrained import (
     CheckpointOptions,
@@ -18,6 +27,7 @@ from augment.pretrained import (
     load_noised_classifier,
     load_upsampler,
 )
+from augment.quota import Quota, Selection, select
 from augment.sampler import reverse_process, sample
 from augment.schedule import Schedule
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
@@ -29,6 +39,7 @@ __all__ = [
     "L2",
     "LPIPS",
     "Ancestral",
+    "Calibration",
     "CheckpointOptions",
     "ClassifierGuidance",
     "DPMSolver2M",
@@ -36,20 +47,30 @@ __all__ = [
     "Edit",
     "FeatureDistance",
     "ImageFormat",
+    "Quota",
+    "RealImages",
     "SamplerConfig",
     "Schedule",
+    "Selection",
     "SelfGuidance",
     "SelfGuidanceConfig",
     "Sum",
+    "admit",
+    "admitted",
+    "calibrate",
     "embedded_generators",
     "generate",
+    "in_manifold",
+    "keep_rates",
     "known_checkpoints",
     "load_denoiser",
     "load_noised_classifier",
     "load_upsampler",
     "merge",
     "optimised",
+    "refuse_leaks",
     "reverse_process",
     "sample",
+    "select",
     "upsample",
 ]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
+from augment.admission import admitted
+
 __all__ = ["merge"]
 
 
 def merge(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
-    """Real rows of every split, then the synthetic ones.
+    """Real rows of every split, then the synthetic ones that were admitted.
 
     Args:
         real: a table whose rows are real (also where it has no `source`); its validation and test
             rows stay as they are.
-        synthetic: a table whose rows are synthetic and train.
+        synthetic: a table whose rows are synthetic and train; those that `admit` did not keep stay
+            out.
 
     Returns:
         One table with the columns of both; a column that one of them lacks is empty in its rows.
@@ -45,4 +48,4 @@ def merge(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
             f"the real table holds synthetic rows, the first {name}; "
             "give the real rows alone and the rest as the second table"
         )
-    return pd.concat([real, synthetic], ignore_index=True)
+    return pd.concat([real, admitted(synthetic)], ignore_index=True)

@@ -1,5 +1,6 @@
 """A table of labelled images -> trained attribute classifiers -> scores."""
 
+from classify.arms import Arm, duplicate, oversample, rand_augment, relabel, reweight
 from classify.checkpoint import save_checkpoint
 from classify.comparison import compare, count_scored, summarise
 from classify.config import FitConfig
@@ -13,6 +14,7 @@ from classify.study import run_study
 from classify.train import FitResult, fit, predict
 
 __all__ = [
+    "Arm",
     "AttributeClassifier",
     "Augmentation",
     "FitConfig",
@@ -25,11 +27,16 @@ __all__ = [
     "count_scored",
     "decode",
     "decode_tables",
+    "duplicate",
     "fit",
     "label_tensor",
     "labelled_attributes",
     "load_table",
+    "oversample",
     "predict",
+    "rand_augment",
+    "relabel",
+    "reweight",
     "run_study",
     "save_checkpoint",
     "summarise",

@@ -43,6 +43,9 @@ class FitConfig:
     """How it falls afterwards; cosine gets further in few steps."""
     final_lr: float = 0.01
     """Share of `lr` that is left at the last step."""
+    balance: float = 0.0
+    """A positive label counts as (negatives / positives) ** balance negative ones, of its
+    attribute in train; 0 counts them alike, 1 gives both values the same weight."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes of the training images."""
     rounds: int = 3
@@ -70,6 +73,8 @@ class FitConfig:
             raise ValueError(f"momentum: got {self.momentum}, a number in [0, 1) is needed")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay: got {self.weight_decay}, 0 or more is needed")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance: got {self.balance}, a number in [0, 1] is needed")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup: got {self.warmup}, a share in [0, 1) is needed")
         if not 0 < self.final_lr <= 1:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms.v2 import RandAugment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +30,20 @@ class Augmentation:
     """Largest shift in either direction, as a share of the side; rounded to whole pixels."""
     rotation: float = 0.0
     """Largest rotation in degrees."""
+    operations: int = 0
+    """RandAugment's number of random operations, besides; 0 is none, 2 usual."""
+    magnitude: int = 9
+    """RandAugment's strength, 0 to 30."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.shift < 1:
             raise ValueError(f"shift: got {self.shift}, a share of the side in [0, 1) is needed")
         if not 0 <= self.rotation <= 180:
             raise ValueError(f"rotation: got {self.rotation}, degrees in [0, 180] are needed")
+        if self.operations < 0:
+            raise ValueError(f"operations: got {self.operations}, 0 or more are needed")
+        if not 0 <= self.magnitude <= 30:
+            raise ValueError(f"magnitude: got {self.magnitude}, a number in [0, 30] is needed")
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """Affine maps float32 (count, 2, 3) from output to input, in `affine_grid`'s coordinates in
@@ -48,6 +57,26 @@ class Augmentation:
         cos, sin = angle.cos(), angle.sin()
         linear = torch.stack([mirror * cos, -sin, mirror * sin, cos], dim=1).view(count, 2, 2)
         return torch.cat([linear, (2 * pixels / size)[:, :, None]], dim=2)
+
+
+def rand_augmented(images: Tensor, operations: int, magnitude: int, seed: int) -> Tensor:
+    """RandAugment (Cubuk et al., 2020), torchvision's, of each image by itself.
+
+    Args:
+        images: uint8 (B, 3, H, W) on the CPU.
+        operations: how many random operations; 0 leaves the images as they are.
+        magnitude: strength in [0, 30].
+        seed: of the operations; the global generator is left as it was.
+
+    Returns:
+        uint8 (B, 3, H, W).
+    """
+    if not operations:
+        return images
+    operate = RandAugment(operations, magnitude, fill=127)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.stack([operate(image) for image in images])
 
 
 def transform(images: Tensor, maps: Tensor) -> Tensor:
@@ -160,12 +189,11 @@ class TrainRound:
         n_rows = len(data.train.rows)
         order = torch.split(stream(n_rows, self.start * size, self.stop * size, data.seed), size)
         for step, chosen in enumerate(order, self.start):
-            seed = np.random.SeedSequence((data.seed, step)).generate_state(1)[0]
-            batch = data.train.batch(chosen)
-            maps = data.augmentation.draw(
-                size, batch.images.shape[-1], torch.Generator().manual_seed(int(seed))
-            )
-            yield batch._replace(maps=maps)
+            seed = int(np.random.SeedSequence((data.seed, step)).generate_state(1)[0])
+            batch, how = data.train.batch(chosen), data.augmentation
+            images = rand_augmented(batch.images, how.operations, how.magnitude, seed)
+            maps = how.draw(size, images.shape[-1], torch.Generator().manual_seed(seed))
+            yield batch._replace(images=images, maps=maps)
 
 
 @dataclass(frozen=True)

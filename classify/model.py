@@ -22,19 +22,24 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
+def masked_bce(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None) -> Tensor:
     """Binary cross-entropy, averaged over the labels that are there.
 
     Args:
         logits: (N, A).
         labels: (N, A): 1, 0 or NaN = unlabelled, where the gradient is exactly zero.
+        pos_weight: (A,), what a positive label counts as; left out, 1.
 
     Returns:
         Scalar; 0 if there is no label at all.
     """
     there = ~labels.isnan()
     total = F.binary_cross_entropy_with_logits(
-        logits, labels.nan_to_num(0.0), weight=there.to(logits.dtype), reduction="sum"
+        logits,
+        labels.nan_to_num(0.0),
+        weight=there.to(logits.dtype),
+        reduction="sum",
+        pos_weight=pos_weight,
     )
     return total / there.sum().clamp(min=1)
 
@@ -64,6 +69,7 @@ class AttributeClassifier(L.LightningModule):
 
     mean: Tensor
     std: Tensor
+    pos_weight: Tensor | None
 
     def __init__(
         self,
@@ -82,6 +88,7 @@ class AttributeClassifier(L.LightningModule):
         decay: Decay = "cosine",
         final_lr: float = 1.0,
         channels_last: bool = True,
+        pos_weight: Tensor | None = None,
     ) -> None:
         """Build the network with random weights, from torch's global generator.
 
@@ -100,6 +107,7 @@ class AttributeClassifier(L.LightningModule):
             decay: How it falls afterwards.
             final_lr: Share of `lr` that is left at the end.
             channels_last: Memory layout; quicker on CPUs and on tensor cores.
+            pos_weight: float32 (A,), what a positive label counts as in training; left out, 1.
         """
         super().__init__()
         self.attributes = tuple(attributes)
@@ -113,6 +121,7 @@ class AttributeClassifier(L.LightningModule):
         self.network = cast("torch.nn.Module", network.to(memory_format=self.memory_format))
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("pos_weight", pos_weight, persistent=False)
         self._validated: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -128,7 +137,7 @@ class AttributeClassifier(L.LightningModule):
         return logits.float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = masked_bce(self(batch.images), batch.labels)
+        loss = masked_bce(self(batch.images), batch.labels, self.pos_weight)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
         return loss
 

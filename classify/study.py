@@ -19,6 +19,7 @@ import lightning as L
 import pandas as pd
 import torch
 
+from classify.arms import Arm
 from classify.config import FitConfig
 from classify.files import claim, differing, write_text
 from classify.images import Images, decode_tables
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_study(
-    arms: Mapping[str, pd.DataFrame],
+    arms: Mapping[str, pd.DataFrame | Arm],
     attributes: Sequence[str],
     config: FitConfig | None = None,
     *,
@@ -47,7 +48,8 @@ def run_study(
     """Fit every arm with every seed and score it on val and, once, on test.
 
     Args:
-        arms: Name -> table with train, val and test rows; val and test real and the same in all.
+        arms: Name -> table with train, val and test rows; val and test real and the same in all. Or
+            an `Arm`, whose fits differ in more than the table.
         attributes: Names to learn, each with a label somewhere (`labelled_attributes`).
         config: Settings of a fit.
         seeds: Fits an arm; their seeds are 0 to `seeds` - 1.
@@ -66,27 +68,29 @@ def run_study(
         ValueError: Arms that cannot be compared, nothing to learn, or `out` holds other fits.
     """
     config, fabric = config or FitConfig(), fabric or L.Fabric(accelerator="auto", devices=1)
-    _check(arms, attributes, seeds, out, fabric)
+    configs = {name: Arm.of(arm).config(config) for name, arm in arms.items()}
+    tables = {name: Arm.of(arm).table for name, arm in arms.items()}
+    _check(tables, attributes, seeds, out, fabric)
     with fabric.rank_zero_first():  # the others find the cache filled
-        images = decode_tables(arms.values(), config.image_size, skip_bad=skip_bad, cache=cache)
-    arms = {name: images.usable(table) for name, table in arms.items()}
-    first = next(iter(arms.values()))
+        images = decode_tables(tables.values(), config.image_size, skip_bad=skip_bad, cache=cache)
+    tables = {name: images.usable(table) for name, table in tables.items()}
+    first = next(iter(tables.values()))
     n_real = int(((first["split"] == "train") & (first["source"] == "real")).sum())
     study = _Study(
         attributes=attributes,
-        config=config,
+        configs=configs,
         steps=steps or config.steps(n_real),
         images=images,
         fabric=fabric,
     )
-    units = [(name, seed) for seed in range(seeds) for name in arms]
+    units = [(name, seed) for seed in range(seeds) for name in tables]
     if out is None:
-        done = [study.score(name, arms[name], seed, folder=None) for name, seed in units]
+        done = [study.score(name, tables[name], seed, folder=None) for name, seed in units]
     else:
         folders = {(name, seed): out / "fits" / f"{name}-{seed}" for name, seed in units}
-        hashes = {name: _fingerprint(table, attributes, images) for name, table in arms.items()}
+        hashes = {name: _fingerprint(table, attributes, images) for name, table in tables.items()}
         for name, seed in units[fabric.global_rank :: fabric.world_size]:
-            study.complete(name, arms[name], seed, folders[name, seed], hashes[name])
+            study.complete(name, tables[name], seed, folders[name, seed], hashes[name])
         fabric.barrier()
         done = [_read(folders[name, seed]) for name, seed in units]
     return pd.concat(done, ignore_index=True)
@@ -97,7 +101,8 @@ class _Study:
     """What all units share."""
 
     attributes: Sequence[str]
-    config: FitConfig
+    configs: Mapping[str, FitConfig]
+    """Of each arm."""
     steps: int
     images: Images
     fabric: L.Fabric
@@ -107,7 +112,7 @@ class _Study:
     ) -> None:
         """Leave the unit's `scores.csv` in the folder, by whatever work is left to do for it."""
         record = {
-            "config": asdict(self.config),
+            "config": asdict(self.configs[arm]),
             "attributes": list(self.attributes),
             "steps": self.steps,
             "seed": seed,
@@ -126,7 +131,7 @@ class _Study:
             splits["train"],
             splits["val"],
             self.attributes,
-            self.config,
+            self.configs[arm],
             steps=self.steps,
             seed=seed,
             folder=folder,

@@ -22,7 +22,7 @@ from classify.config import FitConfig
 from classify.data import FitData, Split
 from classify.datasets import attribute_columns, load_table
 from classify.images import Images, decode_tables
-from classify.labels import check_learnable, label_tensor, labelled_attributes
+from classify.labels import check_learnable, label_tensor, labelled_attributes, positive_weights
 from classify.metrics import attribute_scores
 from classify.model import AttributeClassifier
 from classify.trainer import STATE, make_trainer, quiet
@@ -117,7 +117,7 @@ def fit(
     best = KeepBest("val/f1")
     with quiet(), isolate_rng():
         torch.manual_seed(seed)
-        module = _module(attributes, config, steps)
+        module = _module(attributes, config, steps, data.train.labels)
         trainer = make_trainer(
             config, data, folder, [best, StepBar(label, steps, "val/f1")], device
         )
@@ -170,7 +170,9 @@ def _data(
     )
 
 
-def _module(attributes: Sequence[str], config: FitConfig, steps: int) -> AttributeClassifier:
+def _module(
+    attributes: Sequence[str], config: FitConfig, steps: int, labels: Tensor
+) -> AttributeClassifier:
     return AttributeClassifier(
         attributes,
         architecture=config.architecture,
@@ -184,6 +186,7 @@ def _module(attributes: Sequence[str], config: FitConfig, steps: int) -> Attribu
         decay=config.decay,
         final_lr=config.final_lr,
         channels_last=config.channels_last,
+        pos_weight=positive_weights(labels, config.balance) if config.balance else None,
     )
 
 

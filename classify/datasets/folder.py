@@ -14,7 +14,8 @@ import pandas as pd
 FILE = "metadata.csv"
 SPLITS = ("train", "val", "test")
 SOURCES = ("real", "synthetic")
-_OWN = ("file_name", "split", "source", "path", "seed", "sampler", "class_label")
+_ADMISSION = ("admission", "copied", "copied_distance")
+_OWN = ("file_name", "split", "source", "path", "seed", "sampler", "class_label", *_ADMISSION)
 _TEXT = {"file_name": "str", "split": "str", "source": "str", "sampler": "str"}
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
 """Absolute, with a drive, or with a `..` in it."""
@@ -45,7 +46,8 @@ def load(root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
 def attribute_columns(table: pd.DataFrame) -> list[str]:
     """Names of the attributes, in order: the columns that are not the table's own.
 
-    The table's own are `file_name`, `split`, `source`, `path`, `seed`, `sampler` and the labeler's
+    The table's own are `file_name`, `split`, `source`, `path`, `seed`, `sampler`, `class_label`,
+    the verdict on a generated image (`admission`, `copied`, `copied_distance`) and the labeler's
     probability `p_<attribute>` of an attribute that is there.
 
     Raises:

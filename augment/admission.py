@@ -1,0 +1,200 @@
+"""Admission: which generated images may train a classifier, and why the others may not.
+
+The verdict is a column of the table; the files stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from augment.near_copies import Calibration, nearest
+
+__all__ = [
+    "ADMISSION",
+    "KEPT",
+    "RealImages",
+    "admit",
+    "admitted",
+    "in_manifold",
+    "keep_rates",
+    "refuse_leaks",
+]
+
+ADMISSION = "admission"
+"""The column of the verdict: `kept`, or the first of the reasons below that holds."""
+KEPT = "kept"
+UNREADABLE = "unreadable"
+BLANK = "blank"
+OFF_MANIFOLD = "off manifold"
+LEAKS = ("copy of test", "copy of val")
+"""The generator knows images that it is judged on."""
+MEMORISED = "copy of train"
+REASONS = (KEPT, UNREADABLE, BLANK, *LEAKS, MEMORISED, OFF_MANIFOLD)
+
+_BLANK = 4.0
+"""Grey levels of 255; a picture whose pixels deviate less, in every channel, shows nothing."""
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealImages:
+    """Real images of one split to compare with."""
+
+    pixels: Tensor
+    """uint8 (M, C, H, W)."""
+    names: pd.Series
+    """What each is called (M,), for the table: its `file_name`."""
+
+
+def admit(
+    table: pd.DataFrame,
+    pixels: Tensor,
+    real: Mapping[Split, RealImages],
+    calibration: Calibration,
+    *,
+    readable: NDArray[np.bool_] | None = None,
+    inside: NDArray[np.bool_] | None = None,
+) -> pd.DataFrame:
+    """Judge every generated image.
+
+    Args:
+        table: a row an image (N).
+        pixels: uint8 (N, C, H, W), what stands in the files.
+        real: the real images by split; the splits that are not given are not compared with.
+        calibration: of `calibrate` on the real train images.
+        readable: bool (N,), False for a file that does not decode or was not finite; its pixels are
+            not looked at.
+        inside: bool (N,) of `in_manifold`; left out, that is not judged.
+
+    Returns:
+        A copy of the table with `admission`, and for a copy of a real image `copied`, the
+        image's name, and `copied_distance`, in [0, 2] (empty elsewhere). A copy of test or val is
+        called so whatever else it copies.
+
+    Raises:
+        ValueError: arrays of another length than the table, or images that cannot be compared.
+    """
+    for what, given in (("pixels", pixels), ("readable", readable), ("inside", inside)):
+        if given is not None and len(given) != len(table):
+            raise ValueError(
+                f"{what} has {len(given)} entries for {len(table)} rows; give one a row"
+            )
+    verdict = pd.Series(KEPT, index=table.index, dtype="object")
+    copied = pd.Series(pd.NA, index=table.index, dtype="object")
+    distances = pd.Series(np.nan, index=table.index, dtype="float64")
+    if readable is not None:
+        verdict[~readable] = UNREADABLE
+    verdict[(verdict == KEPT) & is_blank(pixels)] = BLANK
+    for split in ("test", "val", "train"):
+        if split not in real:
+            continue
+        open_ = np.flatnonzero(verdict == KEPT)
+        near, at = nearest(pixels[open_], real[split].pixels)
+        hits = (near < calibration.threshold).numpy()
+        rows = table.index[open_[hits]]
+        verdict[rows] = f"copy of {split}"
+        copied[rows] = real[split].names.to_numpy()[at.numpy()[hits]]
+        distances[rows] = near.numpy()[hits]
+    if inside is not None:
+        verdict[(verdict == KEPT) & ~inside] = OFF_MANIFOLD
+    return table.assign(**{ADMISSION: verdict, "copied": copied, "copied_distance": distances})
+
+
+def admitted(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that were kept; all of them in a table that was not judged."""
+    return table[table[ADMISSION] == KEPT] if ADMISSION in table else table
+
+
+def refuse_leaks(table: pd.DataFrame) -> None:
+    """Stop at copies of real val or test images: a score that rests on them says nothing.
+
+    Raises:
+        ValueError: how many, and the first.
+    """
+    leaks = table[table[ADMISSION].isin(LEAKS)]
+    if len(leaks):
+        row = leaks.iloc[0]
+        raise ValueError(
+            f"{len(leaks)} generated images copy real val or test images, the first "
+            f"{row['file_name']} ({row[ADMISSION]} image {row['copied']}, distance "
+            f"{row['copied_distance']:.3f}): the generator has seen what it is judged on; use one "
+            "trained on the train rows alone, or go on without these images by --allow_leak"
+        )
+
+
+def keep_rates(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How many images of each arm were kept, and why the others were not.
+
+    Args:
+        tables: arm -> its judged table.
+
+    Returns:
+        Columns `arm, admission, images, share` (of the arm's images), every reason that occurs
+        in an arm, `kept` always and first.
+    """
+    rows = []
+    for arm, table in tables.items():
+        counts = table[ADMISSION].value_counts().reindex(list(REASONS), fill_value=0)
+        rows += [
+            (arm, reason, int(count), count / max(len(table), 1))
+            for reason, count in counts.items()
+            if count or reason == KEPT
+        ]
+    return pd.DataFrame(rows, columns=["arm", ADMISSION, "images", "share"])
+
+
+def is_blank(pixels: Tensor) -> NDArray[np.bool_]:
+    """Which of uint8 (N, C, H, W) images show next to nothing in every channel, bool (N,)."""
+    spread = [
+        part.float().flatten(2).std(dim=2, correction=0).amax(dim=1)
+        for part in torch.split(pixels, 1024)
+    ]
+    blank: NDArray[np.bool_] = (torch.cat(spread) < _BLANK).numpy()
+    return blank
+
+
+def in_manifold(
+    features: NDArray[np.floating], real: NDArray[np.floating], *, k: int = 5
+) -> NDArray[np.bool_]:
+    """Which images lie where real ones do: the precision of Kynkäänniemi et al. (2019), image-wise.
+
+    A real image's ball reaches to its k-th nearest other real image; an image is in if it lies
+    strictly inside any ball. Distances are computed in blocks, never all at once.
+
+    Args:
+        features: float (N, D) of the images; a row that is not finite is out.
+        real: float (M, D) of the real train images, M > k.
+        k: neighbours of the radius.
+
+    Returns:
+        bool (N,).
+
+    Raises:
+        ValueError: k or the shapes do not fit.
+    """
+    if features.ndim != 2 or real.ndim != 2 or features.shape[1] != real.shape[1]:
+        raise ValueError(
+            f"features are {features.shape} and {real.shape}; give (N, D) and (M, D) of one network"
+        )
+    if not 1 <= k < len(real):
+        raise ValueError(f"k is {k} with {len(real)} real images; give 1 to {len(real) - 1}")
+    radii = NearestNeighbors(n_neighbors=k).fit(real).kneighbors()[0][:, -1]
+    inside = np.zeros(len(features), dtype=bool)
+    finite = np.flatnonzero(np.isfinite(features).all(axis=1))
+    if len(finite):
+        blocks = pairwise_distances_chunked(
+            features[finite], real, reduce_func=lambda block, _: (block < radii).any(axis=1)
+        )
+        inside[finite] = np.concatenate(list(blocks))
+    return inside

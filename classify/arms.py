@@ -1,0 +1,139 @@
+"""Arms of a study: a training table, and where an arm is about that, changes of the fit's settings.
+
+The controls tell apart why an arm gains. As many rows again as another arm adds, but real ones
+(`duplicate`), or real ones with a labeler's labels (`relabel`); what is rare counting more
+(`reweight`) or coming up more often (`oversample`); and stronger augmentation (`rand_augment`).
+All arms take the same number of optimiser steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from classify.config import FitConfig
+
+__all__ = ["Arm", "duplicate", "oversample", "rand_augment", "relabel", "reweight"]
+
+_OF_ALL = frozenset({"image_size", "epochs", "batch_size", "rounds", "architecture"})
+"""Settings that arms share: with others they would not be comparable."""
+_SETTINGS = frozenset(f.name for f in fields(FitConfig)) - _OF_ALL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What one arm of a study trains on, and how its fits differ from the study's."""
+
+    table: pd.DataFrame
+    """Train, val and test rows."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `FitConfig` -> the arm's values; empty for the study's own."""
+
+    def __post_init__(self) -> None:
+        if other := sorted(set(self.changes) - _SETTINGS):
+            raise ValueError(
+                f"an arm changes {other[0]}; allowed are {', '.join(sorted(_SETTINGS))}: set "
+                "anything else for all arms"
+            )
+
+    @classmethod
+    def of(cls, arm: pd.DataFrame | Arm) -> Arm:
+        """An arm as it is, a table as an arm without changes."""
+        return arm if isinstance(arm, Arm) else cls(table=arm)
+
+    def config(self, base: FitConfig) -> FitConfig:
+        """The study's settings with this arm's changes."""
+        return replace(base, **self.changes)
+
+
+def duplicate(table: pd.DataFrame, count: int, *, seed: int = 0) -> pd.DataFrame:
+    """The table and `count` of its real train rows again, drawn with replacement.
+
+    Raises:
+        ValueError: no real train row.
+    """
+    return _with_more(table, _real_train(table), count, seed)
+
+
+def relabel(
+    table: pd.DataFrame, labelled: pd.DataFrame, count: int, *, seed: int = 0
+) -> pd.DataFrame:
+    """The table and `count` of its real train rows again, the copies with a labeler's labels.
+
+    With one seed, these are the images that `duplicate` takes: the arms differ by the labels alone.
+
+    Args:
+        table: real rows of all splits.
+        labelled: the real train rows in the same order, labelled by the labeler.
+        count: rows added, drawn with replacement.
+        seed: of the draw.
+
+    Raises:
+        ValueError: no real train row, or `labelled` has other images.
+    """
+    if labelled["path"].tolist() != _real_train(table)["path"].tolist():
+        raise ValueError(
+            "the relabelled images are not the table's real train images; "
+            "label those, in their order"
+        )
+    return _with_more(table, labelled, count, seed)
+
+
+def oversample(
+    table: pd.DataFrame, attributes: Sequence[str], *, share: float = 0.05, seed: int = 0
+) -> pd.DataFrame:
+    """Train rows repeated by what is rare in them: repeat-factor sampling of Gupta et al. (2019).
+
+    An attribute that a share f of the labelled train rows has gets the factor
+    max(1, sqrt(share / f)), a row the largest factor of the attributes it has. The factor's
+    fraction is drawn, so that it holds on average.
+
+    Args:
+        table: rows of all splits; only train rows are repeated.
+        attributes: those looked at.
+        share: in (0, 1], under which an attribute is rare.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a share out of range.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share: got {share}, a number in (0, 1] is needed")
+    is_train = (table["split"] == "train").to_numpy()
+    labels = table.loc[is_train, list(attributes)]
+    frequency = labels.mean().clip(lower=1 / max(len(labels), 1))
+    factors = np.sqrt(share / frequency).clip(lower=1).fillna(1)
+    row_factors = np.where(labels == 1, factors, 1.0).max(axis=1, initial=1.0)
+    drawn = np.random.default_rng(seed).random(len(labels))
+    times = np.ones(len(table), dtype=np.int64)
+    times[is_train] = np.floor(row_factors + drawn).astype(np.int64)
+    return table.iloc[np.repeat(np.arange(len(table)), times)].reset_index(drop=True)
+
+
+def reweight(table: pd.DataFrame, *, balance: float = 1.0) -> Arm:
+    """The table, a positive label counting as (negatives / positives) ** balance negative ones."""
+    return Arm(table=table, changes={"balance": balance})
+
+
+def rand_augment(table: pd.DataFrame, config: FitConfig, *, operations: int = 2) -> Arm:
+    """The table under RandAugment (Cubuk et al., 2020) besides the augmentation of `config`."""
+    augmentation = replace(config.augmentation, operations=operations)
+    return Arm(table=table, changes={"augmentation": augmentation})
+
+
+def _real_train(table: pd.DataFrame) -> pd.DataFrame:
+    return table[(table["split"] == "train") & (table["source"] == "real")]
+
+
+def _with_more(table: pd.DataFrame, rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    if rows.empty or count < 0:
+        raise ValueError(
+            f"{count} of {len(rows)} real train rows cannot be added; give a table with real "
+            "train rows, and a number from 0 up"
+        )
+    chosen = np.random.default_rng(seed).integers(len(rows), size=count)
+    return pd.concat([table, rows.iloc[chosen][list(table)]], ignore_index=True)

@@ -1,0 +1,72 @@
+"""Judge the generated images of a run: decode them and the real ones, calibrate, admit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment import Calibration, RealImages, admit, calibrate, in_manifold, refuse_leaks
+from augment.admission import Split
+from classify import decode
+
+__all__ = ["Judge"]
+
+Features = Callable[[Tensor], NDArray[np.floating]]
+"""Float (N, D) of uint8 (N, 3, S, S) images."""
+
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class Judge:
+    """Calibrated once on the real images, called on each table of generated ones.
+
+    Args:
+        real: real rows of all splits, with `path`; images that do not decode are passed over.
+        size: side in pixels at which all images are compared.
+        features: of a network; left out, images are not judged by the real manifold.
+        k: neighbours of the manifold's balls.
+        allow_leak: go on, without them, where images copy real val or test images.
+        cache: folder for the decoded real images, as `classify.decode` takes it.
+    """
+
+    def __init__(
+        self,
+        real: pd.DataFrame,
+        *,
+        size: int,
+        features: Features | None = None,
+        k: int = 5,
+        allow_leak: bool = False,
+        cache: Path | None = None,
+    ) -> None:
+        self.size, self.features, self.k, self.allow_leak = size, features, k, allow_leak
+        pixels, readable = decode(list(real["path"]), size, skip_bad=True, cache=cache)
+        self.real: dict[Split, RealImages] = {}
+        for split in _SPLITS:
+            rows = np.flatnonzero((real["split"] == split).to_numpy() & readable)
+            if len(rows):
+                names = real["file_name"].iloc[rows]
+                self.real[split] = RealImages(pixels=pixels[rows], names=names)
+        train = self.real["train"].pixels
+        self.calibration: Calibration = calibrate(train)
+        self._manifold = None if features is None else features(train)
+
+    def __call__(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with its `admission`; see `augment.admit`.
+
+        Raises:
+            ValueError: copies of val or test images, unless they are allowed.
+        """
+        pixels, readable = decode(list(table["path"]), self.size, skip_bad=True)
+        inside = None
+        if self.features is not None and self._manifold is not None:
+            inside = in_manifold(self.features(pixels), self._manifold, k=self.k)
+        judged = admit(table, pixels, self.real, self.calibration, readable=readable, inside=inside)
+        if not self.allow_leak:
+            refuse_leaks(judged)
+        return judged

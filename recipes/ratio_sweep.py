@@ -1,0 +1,250 @@
+"""How many synthetic images are enough? F1 against their number, on the images of a finished run.
+
+    python recipes/ratio_sweep.py runs/celeba_augment
+    python recipes/ratio_sweep.py runs/celeba_augment --arm plain --fractions 0.1 0.3 1 --seeds 5
+
+The first images of the run's arm, so many as each fraction says, are added to its real training
+images; every number gets the same optimiser steps, seeds and real test images. The image shows the
+mean over seeds with its 95 % interval. Enough is the smallest number, none included, whose F1,
+paired by seed, cannot be told from that of the best number: the interval of the difference holds 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import pandas as pd
+from lightning.fabric import Fabric
+from matplotlib.figure import Figure
+from PIL import Image
+
+from augment import admitted, merge
+from classify import (
+    FitConfig,
+    attribute_columns,
+    compare,
+    labelled_attributes,
+    load_table,
+    run_study,
+    summarise,
+)
+from classify.files import claim, write_bytes
+from classify.metrics import MACRO
+from recipes._results import write_csv
+from recipes._settings import RunConfig, check_folder, parse, refused_in_one_line, run
+
+_FRACTIONS = (0.125, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """What is swept."""
+
+    run: Path
+    """Folder of a run of celeba_augment or fashion_longtail, its images generated and labelled."""
+    out: Path = Path("runs/ratio_sweep")
+    """Everything is written here; the same command again continues a sweep that was stopped."""
+    arm: str = "minority"
+    """Whose images are added."""
+    fractions: tuple[float, ...] = _FRACTIONS
+    """Of the arm's images, in (0, 1]; none at all is always among them."""
+    seeds: int = 3
+    """Fits of each number; intervals need at least 2."""
+    devices: int | str = "auto"
+    """Lightning's: number of devices, or auto."""
+
+    def __post_init__(self) -> None:
+        if not self.fractions or not all(0 < share <= 1 for share in self.fractions):
+            raise ValueError(f"fractions are {list(self.fractions)}; give numbers in (0, 1]")
+        if self.seeds < 1:
+            raise ValueError(f"seeds is {self.seeds}; give at least 1, better 3 or 5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the run left."""
+
+    real: pd.DataFrame
+    """Real rows of all splits."""
+    synthetic: pd.DataFrame
+    """The arm's admitted rows, in the order of their seeds."""
+    attributes: list[str]
+    fit: FitConfig
+    """The run's classifier."""
+    skip_bad: bool
+
+
+def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
+    """Run the sweep; writes `scores.csv`, `sweep.csv` and `sweep.png`, returns the curve."""
+    config = _parse(arguments)
+    inputs = read_run(config)
+    check_folder(config.out)
+    record = {**asdict(config), "run": str(config.run.resolve()), "fit": asdict(inputs.fit)}
+    _claim(config.out, {key: record[key] for key in record.keys() - {"out", "devices"}})
+    fabric = Fabric(devices=config.devices)
+    fabric.launch()
+    count = len(inputs.synthetic)
+    numbers = sorted({0, *(max(1, round(share * count)) for share in config.fractions)})
+    scores = run_study(
+        {str(n): merge(inputs.real, inputs.synthetic[:n]) for n in numbers},
+        inputs.attributes,
+        inputs.fit,
+        seeds=config.seeds,
+        out=config.out,
+        fabric=fabric,
+        cache=config.out / "cache",
+        skip_bad=inputs.skip_bad,
+    )
+    found = curve(scores)
+    if fabric.is_global_zero:
+        write_csv(config.out / "scores.csv", scores)
+        write_csv(config.out / "sweep.csv", found)
+        picture = BytesIO()
+        chart(found, config.arm).savefig(picture, format="png", dpi=150)
+        write_bytes(config.out / "sweep.png", picture.getvalue())
+        print(f"{found.round(3).to_string(index=False)}\n{sentence(found, config.arm)}")
+    return found
+
+
+def read_run(config: SweepConfig) -> Inputs:
+    """Real and synthetic tables and the classifier's settings of the run.
+
+    Raises:
+        FileNotFoundError: no run, or no images of the arm.
+        ValueError: images that were not labelled.
+    """
+    settings = config.run / "config.yaml"
+    folder = config.run / "synthetic" / config.arm
+    for path in (settings, folder / "metadata.csv"):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; give the folder of a finished run")
+    # Its record holds every setting, so no preset's are needed.
+    run_config = parse(RunConfig, {"demo": {}, "paper": {}}, [f"--config={settings}"])
+    own = config.run / "data"
+    real = load_table(own if own.is_dir() else run_config.data or own, run_config.attributes)
+    attributes = labelled_attributes(real, run_config.attributes or attribute_columns(real))
+    synthetic = admitted(load_table(folder))
+    if missing := [name for name in attributes if name not in synthetic]:
+        raise ValueError(f"{folder} has no labels for {missing[0]}; let the run finish first")
+    with Image.open(synthetic["path"].iloc[0]) as image:
+        size = run_config.image_size or image.width
+    return Inputs(
+        real=real,
+        synthetic=synthetic.sort_values("seed", ignore_index=True),
+        attributes=attributes,
+        fit=replace(run_config.train, image_size=size, precision=run_config.precision),
+        skip_bad=run_config.skip_bad,
+    )
+
+
+def curve(scores: pd.DataFrame) -> pd.DataFrame:
+    """Macro F1 on test by number of synthetic images, and how far each is from the best.
+
+    Args:
+        scores: of `run_study`, with the numbers as the arms' names.
+
+    Returns:
+        Columns `images, f1, low, high` (95 % interval over seeds), `behind, behind_low,
+        behind_high` (F1 less the best number's, paired by seed; 0 for the best) and `enough`, True
+        in one row: the smallest number whose interval of `behind` reaches 0. With one seed there
+        are no intervals, and the best is the one.
+    """
+    by_arm = summarise(scores).query("metric == 'f1'").set_index("arm")
+    best = str(by_arm["mean"].idxmax())
+    differences = compare(scores, best) if len(by_arm) > 1 else None
+    rows = by_arm[["mean", "low", "high"]].rename(columns={"mean": "f1"})
+    behind = ["behind", "behind_low", "behind_high"]
+    rows[behind] = 0.0
+    if differences is not None:
+        of_f1 = (differences["attribute"] == MACRO) & (differences["metric"] == "f1")
+        paired = differences[of_f1].set_index("arm")[["difference", "low", "high"]]
+        rows.loc[paired.index, behind] = paired.to_numpy()
+    rows.index = pd.Index([int(str(arm)) for arm in rows.index], name="images")
+    rows = rows.sort_index().reset_index()
+    within = (rows["behind_high"] >= 0) & (rows["behind_low"] <= 0)
+    rows["enough"] = np.arange(len(rows)) == int(within.to_numpy().argmax())
+    return rows
+
+
+def sentence(found: pd.DataFrame, arm: str) -> str:
+    """The sweep's result in words."""
+    best = found.sort_values("f1").iloc[-1]
+    enough = int(found.loc[found["enough"], "images"].iloc[0])
+    peak = f"the best mean F1 is {best['f1']:.3f} with {int(best['images'])} {arm} images"
+    if math.isnan(best["low"]):
+        return f"One seed, so no intervals: {peak}."
+    if enough == 0:
+        return f"No evidence of gain: {peak}, and none at all cannot be told from it."
+    return f"No evidence of gain after {enough} images: {peak}."
+
+
+def chart(found: pd.DataFrame, arm: str) -> Figure:
+    """F1 against the number of images, with intervals; the smallest sufficient number marked."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(
+        xlabel=f"synthetic images added ({arm})", ylabel="macro F1 on real test images"
+    )
+    if found["low"].notna().all():
+        label = "95 % interval over seeds"
+        axes.fill_between(found["images"], found["low"], found["high"], alpha=0.2, label=label)
+    axes.plot(found["images"], found["f1"], marker="o", label="mean over seeds")
+    enough = found[found["enough"]].iloc[0]
+    axes.axvline(enough["images"], color="0.4", ls="--", lw=1)
+    axes.plot(
+        enough["images"],
+        enough["f1"],
+        "o",
+        ms=11,
+        mfc="none",
+        mec="0.2",
+        label=f"enough: {int(enough['images'])}",
+    )
+    axes.set_xticks(found["images"])
+    axes.margins(x=0.04)
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def _claim(folder: Path, record: dict[str, object]) -> None:
+    """Take the folder for this sweep."""
+    if not (folder / "sweep.json").exists() and (folder / "scores.csv").exists():
+        raise ValueError(f"{folder} holds results but no sweep of ours; give another --out")
+    if other := claim(folder / "sweep.json", {key: _plain(value) for key, value in record.items()}):
+        name, (there, wanted) = next(iter(sorted(other.items())))
+        raise ValueError(
+            f"{folder} holds a sweep with {name} {there}, this one has {wanted}; give another --out"
+        )
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _parse(arguments: Sequence[str] | None) -> SweepConfig:
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(
+        exit_on_error=False, description="F1 against the number of synthetic images."
+    )
+    parser.add_argument("run", type=Path, help="folder of a run whose images are generated")
+    parser.add_argument(
+        "--fractions",
+        nargs="+",
+        type=float,
+        default=list(_FRACTIONS),
+        help="of the arm's images, in (0, 1]",
+    )
+    parser.add_class_arguments(SweepConfig, None, skip={"run", "fractions"})
+    with refused_in_one_line():
+        options = parser.instantiate(parser.parse_args(arguments))
+    values = {**options.as_dict(), "fractions": tuple(options.fractions)}
+    return SweepConfig(**values)
+
+
+if __name__ == "__main__":
+    run(main)

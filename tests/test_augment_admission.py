@@ -1,0 +1,134 @@
+"""Every reason for which a generated image stays out is planted and found, and kept ones stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from torch import Tensor
+
+from augment import (
+    Calibration,
+    RealImages,
+    admit,
+    admitted,
+    in_manifold,
+    keep_rates,
+    merge,
+    refuse_leaks,
+)
+
+CALIBRATION = Calibration(threshold=0.15, found=1.0, false_alarms=0.0)
+
+
+def _noise(count: int, seed: int) -> Tensor:
+    """Smooth noise, uint8 (count, 3, 16, 16); no two alike."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, 256, (count, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+
+def _real(split: str, seed: int) -> RealImages:
+    return RealImages(pixels=_noise(10, seed), names=pd.Series([f"{split}{i}" for i in range(10)]))
+
+
+REAL = {split: _real(split, seed) for seed, split in enumerate(("train", "val", "test"))}
+
+
+def _table(count: int) -> pd.DataFrame:
+    names = [f"{i}.png" for i in range(count)]
+    # An index of its own, as a filtered table has.
+    return pd.DataFrame(
+        {"file_name": names, "split": "train", "source": "synthetic"}, index=range(5, 5 + count)
+    )
+
+
+@pytest.fixture(scope="module")
+def judged() -> pd.DataFrame:
+    pixels = _noise(8, seed=9)
+    pixels[1] = REAL["train"].pixels[4].roll(1, 2)
+    pixels[2] = REAL["val"].pixels[7].flip(2)
+    pixels[3] = REAL["test"].pixels[2]
+    pixels[4] = torch.randint(90, 95, (3, 16, 16), dtype=torch.uint8)
+    pixels[5] = 0
+    readable, inside = np.ones((2, 8), dtype=bool)
+    readable[5] = inside[6] = inside[3] = False
+    return admit(_table(8), pixels, REAL, CALIBRATION, readable=readable, inside=inside)
+
+
+def test_each_reason_is_found_and_the_copied_image_named(judged: pd.DataFrame) -> None:
+    assert judged["admission"].tolist() == [
+        "kept",
+        "copy of train",
+        "copy of val",
+        "copy of test",
+        "blank",
+        "unreadable",
+        "off manifold",
+        "kept",
+    ]
+    assert judged["copied"].dropna().tolist() == ["train4", "val7", "test2"]
+    assert (judged["copied_distance"].dropna() < 0.15).all()
+    assert judged["file_name"].tolist() == _table(8)["file_name"].tolist()
+
+
+def test_only_what_was_kept_is_merged_and_an_unjudged_table_whole(judged: pd.DataFrame) -> None:
+    real = pd.DataFrame({"file_name": ["a"], "split": "train", "source": "real"})
+    assert merge(real, judged)["file_name"].tolist() == ["a", "0.png", "7.png"]
+    assert len(admitted(_table(8))) == 8
+
+
+def test_an_image_in_test_and_train_is_a_leak() -> None:
+    real = {**REAL, "train": RealImages(pixels=REAL["test"].pixels, names=REAL["train"].names)}
+    table = admit(_table(10), REAL["test"].pixels, real, CALIBRATION)
+    assert set(table["admission"]) == {"copy of test"}
+
+
+def test_a_leak_stops_the_run_and_memorised_images_do_not(judged: pd.DataFrame) -> None:
+    with pytest.raises(
+        ValueError, match=r"^2 generated .* 2\.png \(copy of val image val7, .*leak$"
+    ):
+        refuse_leaks(judged)
+    refuse_leaks(judged[~judged["admission"].isin(["copy of val", "copy of test"])])
+
+
+def test_keep_rates_add_up_by_arm(judged: pd.DataFrame) -> None:
+    rates = keep_rates({"plain": judged, "minority": admitted(judged)})
+    assert rates.groupby("arm")["share"].sum().tolist() == [1, 1]
+    kept = rates[rates["admission"] == "kept"].set_index("arm")
+    assert kept["images"].to_dict() == {"plain": 2, "minority": 2}
+    assert kept["share"].to_dict() == {"plain": 0.25, "minority": 1.0}
+    assert len(rates) == 7 + 1
+
+
+def test_precision_balls_are_those_of_a_naive_loop() -> None:
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(60, 4)), rng.normal(scale=2, size=(80, 4))
+    generated[0], generated[1] = real[3], np.nan
+    radii = np.sort(cdist(real, real), axis=1)[:, 3]
+    naive = [bool((cdist(row[None], real)[0] < radii).any()) for row in generated]
+    assert in_manifold(generated, real, k=3).tolist() == naive
+    assert naive[0]
+    assert not naive[1]
+    assert 5 < sum(naive) < 75
+
+
+def test_a_sphere_s_edge_is_outside() -> None:
+    real = np.array([[0.0], [1.0], [3.0]])  # radii 1, 1, 2
+    assert in_manifold(np.array([[-1.0], [-0.5], [4.5], [5.0]]), real, k=1).tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^pixels has 7 entries for 8 rows; give one a row$"):
+        admit(_table(8), _noise(7, 0), REAL, CALIBRATION)
+    with pytest.raises(ValueError, match=r"^k is 3 with 3 real images; give 1 to 2$"):
+        in_manifold(np.zeros((1, 2)), np.zeros((3, 2)), k=3)
+    with pytest.raises(ValueError, match="of one network"):
+        in_manifold(np.zeros((1, 2)), np.zeros((3, 4)))

@@ -1,0 +1,72 @@
+"""A folder of generated images with one of every kind of bad image among them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from classify import load_table
+from classify.datasets.avatars import avatar_table, draw, sample
+from recipes._admission import Judge
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("avatars") / "data"
+    avatar_table(folder, train=60, val=20, test=20)
+    return load_table(folder)
+
+
+@pytest.fixture
+def generated(tmp_path: Path, real: pd.DataFrame) -> pd.DataFrame:
+    """0 and 1 new faces, 2 a train image as JPEG, 3 a test image mirrored, 4 black, 5 broken."""
+    rng = np.random.default_rng(1)
+    for seed, row in enumerate(sample(2, rng)):
+        Image.fromarray(draw(row, 1000 + seed)).save(tmp_path / f"{seed}.png")
+    paths = real.groupby("split")["path"].first()
+    Image.open(paths["train"]).save(tmp_path / "2.jpg", quality=75)
+    shutil.move(tmp_path / "2.jpg", tmp_path / "2.png")
+    Image.open(paths["test"]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "3.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "4.png")
+    (tmp_path / "5.png").write_bytes(b"no picture")
+    names = [f"{i}.png" for i in range(6)]
+    table = pd.DataFrame({"file_name": names, "split": "train", "source": "synthetic"})
+    return table.assign(path=[str(tmp_path / name) for name in names])
+
+
+def test_bad_images_are_told_from_new_faces_and_stay_on_disk(
+    real: pd.DataFrame, generated: pd.DataFrame
+) -> None:
+    judge = Judge(real, size=32, allow_leak=True)
+    judged = judge(generated)
+    assert judged["admission"].tolist() == [
+        *("kept", "kept", "copy of train", "copy of test", "blank", "unreadable")
+    ]
+    assert judged["copied"].dropna().tolist() == [
+        real.loc[real["split"] == split, "file_name"].iloc[0] for split in ("train", "test")
+    ]
+    assert all(Path(path).is_file() for path in judged["path"])
+
+
+def test_a_leak_stops_the_run_unless_allowed(real: pd.DataFrame, generated: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"^1 generated images copy .* first 3\.png \(copy of te"):
+        Judge(real, size=32)(generated)
+
+
+def test_features_judge_by_the_real_manifold(real: pd.DataFrame, generated: pd.DataFrame) -> None:
+    def brightness(images: Tensor) -> NDArray[np.floating]:
+        return images.float().mean(dim=(1, 2, 3), keepdim=False)[:, None].numpy()
+
+    white = str(Path(generated["path"].iloc[0]).with_name("6.png"))
+    noise = np.random.default_rng(0).integers(235, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(white)
+    new = generated.iloc[[0, 1]].assign(path=[generated["path"].iloc[0], white])
+    judged = Judge(real, size=32, features=brightness)(new)
+    assert judged["admission"].tolist() == ["kept", "off manifold"]

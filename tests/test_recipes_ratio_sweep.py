@@ -1,0 +1,116 @@
+"""The sweep over a finished run: its curve, its rule, what it writes and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+
+import recipes.celeba_augment
+from recipes.ratio_sweep import chart, curve, main, sentence
+
+
+def _scores(by_number: dict[int, list[float]]) -> pd.DataFrame:
+    """Tidy scores with the macro F1 of each number and seed."""
+    rows = [
+        (str(number), seed, "test", "macro", metric, value)
+        for number, values in by_number.items()
+        for seed, value in enumerate(values)
+        for metric in ("f1", "recall")
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "split", "attribute", "metric", "value"])
+
+
+NOISE = np.array([0.00, 0.05, -0.05])
+"""A seed's luck, common to all numbers: pairing takes it away."""
+
+
+def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> None:
+    jitter = np.array([0.001, -0.001, 0.0])
+    scores = _scores(
+        {
+            400: list(0.70 + NOISE),
+            0: list(0.60 + NOISE + jitter),
+            100: list(0.65 + NOISE - jitter),
+            200: list(0.6998 + NOISE + jitter),
+        }
+    )
+    found = curve(scores)
+    assert found["images"].tolist() == [0, 100, 200, 400]
+    assert found["enough"].tolist() == [False, False, True, False]
+    assert found["behind"].tolist() == pytest.approx([-0.1, -0.05, -0.0002, 0])
+    # Student's t of two degrees: 4.303 standard errors.
+    half = 4.3027 * 0.001 / 3**0.5
+    assert found["behind_low"].iloc[2] == pytest.approx(-0.0002 - half, abs=1e-6)
+    assert found["high"].iloc[0] - found["f1"].iloc[0] > 0.1  # the unpaired interval is wide
+    assert sentence(found, "plain").startswith(
+        "No evidence of gain after 200 images: the best mean"
+    )
+
+
+def test_where_none_at_all_does_as_well_there_is_no_evidence() -> None:
+    found = curve(_scores({0: [0.6, 0.7, 0.65], 50: [0.7, 0.6, 0.66]}))
+    assert found["enough"].tolist() == [True, False]
+    assert sentence(found, "plain").startswith("No evidence of gain: ")
+
+
+def test_one_seed_has_no_interval_and_says_so() -> None:
+    found = curve(_scores({0: [0.6], 50: [0.7], 100: [0.65]}))
+    assert found["enough"].tolist() == [False, True, False]
+    assert sentence(found, "plain").startswith("One seed, so no intervals")
+    chart(found, "plain")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sweep")
+    save_generator(root / "generator")
+    save_folder(root / "data")
+    recipes.celeba_augment.main(tiny_flags(root / "data", root / "generator", root / "run"))
+    return root
+
+
+def _sweep(root: Path, out: Path, *more: str) -> pd.DataFrame:
+    flags = [str(root / "run"), f"--out={out}", "--seeds=2", "--devices=1", *more]
+    return main(flags if "--fractions" in more else [*flags, "--fractions", "0.5", "1"])
+
+
+def test_a_finished_run_is_swept_and_left_as_it_is(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = digests(root / "run")
+    found = _sweep(root, tmp_path / "out")
+    assert found["images"].tolist() == [0, 3, 6]
+    assert found["enough"].sum() == 1
+    assert digests(root / "run") == before
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "sweep.csv"), found)
+    with Image.open(tmp_path / "out" / "sweep.png") as picture:
+        assert picture.size == (900, 600)
+    assert sentence(found, "minority") in capsys.readouterr().out
+    # With all images it is the run's own arm, fit for fit.
+    swept = pd.read_csv(tmp_path / "out" / "scores.csv").query("arm != 3")
+    swept["arm"] = swept["arm"].map({0: "real", 6: "minority"})
+    of_run = pd.read_csv(root / "run" / "scores.csv").query("arm != 'plain'")
+    keys = ["arm", "seed", "split", "attribute", "metric"]
+    pd.testing.assert_frame_equal(
+        swept.set_index(keys).sort_index(), of_run.set_index(keys).sort_index()
+    )
+    shutil.rmtree(tmp_path / "out" / "fits" / "3-1")
+    pd.testing.assert_frame_equal(_sweep(root, tmp_path / "out"), found)
+
+
+def test_another_sweep_or_no_run_is_refused(root: Path, tmp_path: Path) -> None:
+    _sweep(root, tmp_path / "out", "--fractions", "1", "--seeds=1")
+    with pytest.raises(ValueError, match=r"holds a sweep with arm minority, this one has plain; "):
+        _sweep(root, tmp_path / "out", "--fractions", "1", "--seeds=1", "--arm=plain")
+    with pytest.raises(FileNotFoundError, match=r"config\.yaml is missing; give the folder"):
+        main([str(tmp_path)])
+    with pytest.raises(FileNotFoundError, match=r"synthetic/other/metadata\.csv is missing"):
+        _sweep(root, tmp_path / "out", "--arm=other")
+    with pytest.raises(ValueError, match=r"^fractions are \[0.5, 2.0\]; give numbers in \(0, 1\]$"):
+        _sweep(root, tmp_path / "other", "--fractions", "0.5", "2")
