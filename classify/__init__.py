@@ -10,6 +10,7 @@ from classify.images import Images, decode, decode_tables
 from classify.labels import check_learnable, label_tensor, labelled_attributes
 from classify.metrics import attribute_scores
 from classify.model import AttributeClassifier
+from classify.predictions import Predictions, read_predictions
 from classify.study import run_study
 from classify.train import FitResult, fit, predict
 
@@ -20,6 +21,7 @@ __all__ = [
     "FitConfig",
     "FitResult",
     "Images",
+    "Predictions",
     "attribute_columns",
     "attribute_scores",
     "check_learnable",
@@ -36,6 +38,7 @@ __all__ = [
     "predict",
     "rand_augment",
     "relabel",
+    "read_predictions",
     "reweight",
     "run_study",
     "save_checkpoint",

@@ -6,7 +6,7 @@ matrix product: weights (draws, images) times indicators (images, predictions).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,7 +91,9 @@ def count(
         Counts of shape (B, ...); float32 holds them exactly below 2^24 images.
     """
     there = ~np.isnan(labels)
-    weights, true = weights[:, there], labels[there] == 1
+    if not there.all():  # a copy, so only where needed
+        weights = weights[:, there]
+    true = labels[there] == 1
     flags = predicted[..., there].reshape(-1, there.sum())
     columns = np.concatenate([flags & true, flags, true[None], ~true[None]]).astype(np.float32)
     sums = (weights @ columns.T).astype(np.float64)
@@ -119,7 +121,7 @@ def threshold_of(thresholds: Thresholds, attribute: str) -> float:
 def check_predictions(
     labels: NDArray[np.float32],
     probabilities: Mapping[str, NDArray[np.float32]],
-    attributes: tuple[str, ...],
+    attributes: Sequence[str],
 ) -> None:
     """Refuse arrays that do not fit together.
 
