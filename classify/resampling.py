@@ -108,7 +108,7 @@ def count(
 
 
 def ratio(part: Floats, whole: Floats, support: Floats) -> Floats:
-    """part / whole; NaN where there is no support."""
+    """Part / whole; NaN where there is no support."""
     there = np.broadcast_to(support > 0, part.shape)
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=there)
 
