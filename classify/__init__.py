@@ -10,6 +10,7 @@ from classify.images import Images, decode, decode_tables
 from classify.labels import check_learnable, label_tensor, labelled_attributes
 from classify.metrics import attribute_scores
 from classify.model import AttributeClassifier
+from classify.predictions import Predictions, read_predictions
 from classify.study import run_study
 from classify.train import FitResult, fit, predict
 
@@ -20,6 +21,7 @@ __all__ = [
     "FitConfig",
     "FitResult",
     "Images",
+    "Predictions",
     "attribute_columns",
     "attribute_scores",
     "check_learnable",
@@ -35,6 +37,7 @@ __all__ = [
     "oversample",
     "predict",
     "rand_augment",
+    "read_predictions",
     "relabel",
     "reweight",
     "run_study",

@@ -25,6 +25,7 @@ from classify.files import claim, differing, write_text
 from classify.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores
+from classify.predictions import PREDICTIONS, write_predictions
 from classify.train import fit, predict
 from classify.trainer import STATE
 
@@ -53,7 +54,8 @@ def run_study(
         attributes: Names to learn, each with a label somewhere (`labelled_attributes`).
         config: Settings of a fit.
         seeds: Fits an arm; their seeds are 0 to `seeds` - 1.
-        out: Folder for `fits/<arm>-<seed>/`; needed for several processes.
+        out: Folder for `fits/<arm>-<seed>/`, where each fit leaves its scores and its test
+            predictions (`read_predictions`); needed for several processes.
         fabric: A launched Fabric whose processes share the fits; its device is used.
         steps: Optimiser steps of every fit; by default the config's epochs over the real train rows
             of the first arm.
@@ -110,7 +112,9 @@ class _Study:
     def complete(
         self, arm: str, table: pd.DataFrame, seed: int, folder: Path, table_hash: str
     ) -> None:
-        """Leave the unit's `scores.csv` in the folder, by whatever work is left to do for it."""
+        """Leave the unit's scores and test predictions in the folder, by whatever work is left to
+        do for it.
+        """
         record = {
             "config": asdict(self.configs[arm]),
             "attributes": list(self.attributes),
@@ -119,7 +123,7 @@ class _Study:
             "table": table_hash,
         }
         _claim(folder, record)
-        if not (folder / "scores.csv").exists():
+        if not all((folder / name).exists() for name in ("scores.csv", PREDICTIONS)):
             scores = self.score(arm, table, seed, folder)
             write_text(folder / "scores.csv", scores.to_csv(index=False))
             (folder / STATE).unlink(missing_ok=True)  # nothing is left to continue
@@ -152,6 +156,8 @@ class _Study:
             pixels = self.images.pixels[self.images.rows(rows)]
             probabilities = predict(result.module, pixels, device=self.fabric.device)
             labels = label_tensor(rows, self.attributes)
+            if folder and split == "test":
+                write_predictions(folder, rows, self.attributes, probabilities.numpy())
             parts.append(attribute_scores(probabilities, labels, self.attributes, split=split))
         return pd.concat(parts).assign(arm=arm, seed=seed)[list(COLUMNS)]
 

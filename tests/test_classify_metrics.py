@@ -14,7 +14,6 @@ from sklearn.metrics import precision_recall_fscore_support
 from classify import (
     attribute_scores,
     check_learnable,
-    compare,
     count_scored,
     labelled_attributes,
     summarise,
@@ -107,28 +106,10 @@ def test_summary_is_scipys_t_interval_in_the_arms_order() -> None:
         assert row["n_seeds"] == 3
 
 
-def test_comparison_is_paired() -> None:
-    values = {"real": [0.1, 0.5, 0.9], "plain": [0.2, 0.6, 1.0]}
-    differences = compare(_scores(values), "real")
-    assert list(differences.columns) == [
-        "arm", "baseline", "attribute", "metric", "difference", "low", "high", "n_seeds",
-    ]  # fmt: skip
-    assert set(differences["attribute"]) == {"a", "macro"}
-    assert set(differences["arm"]) == {"plain"}
-    # a constant shift has no spread, however much the seeds differ
-    np.testing.assert_allclose(differences[["difference", "low", "high"]], 0.1)
-
-
 def test_one_seed_has_no_interval() -> None:
-    scores = _scores({"real": [0.5], "plain": [0.6]})
-    for table in (summarise(scores), compare(scores, "real")):
-        assert table[["low", "high"]].isna().all(axis=None)
-        assert (table["n_seeds"] == 1).all()
-
-
-def test_unknown_baseline_lists_the_arms() -> None:
-    with pytest.raises(ValueError, match="got 'none', the arms are real, plain"):
-        compare(_scores({"real": [0.5], "plain": [0.6]}), "none")
+    summary = summarise(_scores({"real": [0.5], "plain": [0.6]}))
+    assert summary[["low", "high"]].isna().all(axis=None)
+    assert (summary["n_seeds"] == 1).all()
 
 
 def test_preflight_names_what_cannot_be_learned() -> None:

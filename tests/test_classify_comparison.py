@@ -1,0 +1,183 @@
+"""Comparison of arms: scores against `attribute_scores`, means over rare and common attributes,
+verdicts, and what is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from study_doubles import Arrays, SimulatedStudy
+
+from classify import attribute_scores, compare
+from classify.intervals import holm
+from classify.resampling import count, resample
+
+STUDY = SimulatedStudy(seeds=3, of_seed=0.1, of_image=0.5, gain=0.5, images=300)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[NDArray[np.float32], Arrays]:
+    labels, probabilities = STUDY.draw(np.random.default_rng(0))
+    labels[np.random.default_rng(1).random(labels.shape) < 0.2] = np.nan
+    return labels, probabilities
+
+
+def _scores(
+    labels: NDArray[np.float32],
+    values: NDArray[np.float32],
+    thresholds: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """Mean over seeds of what a study writes, index attribute and metric."""
+    tables = [
+        attribute_scores(
+            torch.from_numpy(one),
+            torch.from_numpy(labels),
+            STUDY.attributes,
+            split="test",
+            thresholds=thresholds,
+        )
+        for one in values
+    ]
+    return pd.concat(tables).groupby(["attribute", "metric"])[["value"]].mean()
+
+
+@pytest.mark.parametrize("thresholds", [0.5, {"a1": 0.3}])
+def test_differences_are_those_of_the_studys_scores(
+    drawn: tuple[NDArray[np.float32], Arrays], thresholds: float | dict[str, float]
+) -> None:
+    labels, probabilities = drawn
+    rows = compare(labels, probabilities, STUDY.attributes, "real", thresholds, draws=50)
+    given = thresholds if isinstance(thresholds, dict) else None
+    scores = {arm: _scores(labels, values, given) for arm, values in probabilities.items()}
+    expected = (scores["minority"] - scores["real"])["value"]
+    found = rows.set_index(["attribute", "metric"])["difference"]
+    np.testing.assert_allclose(found, expected.loc[found.index], atol=1e-7)
+    assert list(rows.columns) == [
+        "arm", "baseline", "attribute", "metric", "difference", "low", "high", "p_value", "p_holm",
+        "verdict", "n_seeds",
+    ]  # fmt: skip
+    assert len(rows) == (3 + 1) * 3
+
+
+def test_counts_of_a_draw_are_those_of_the_resampled_images() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, np.nan], 50).astype(np.float32)
+    predicted = rng.random((2, 3, 50)) < 0.5
+    weights = resample(50, 4, seed=7)
+    counts = count(weights, labels, predicted)
+    assert (weights.sum(axis=1) == 50).all()
+    assert (weights[0] == 1).all()
+    for draw, row in enumerate(weights):
+        images = np.repeat(np.arange(50), row.astype(int))
+        y, p = labels[images], predicted[..., images]
+        np.testing.assert_array_equal(counts.hits[draw], (p & (y == 1)).sum(-1))
+        np.testing.assert_array_equal(counts.predicted[draw], (p & ~np.isnan(y)).sum(-1))
+        assert counts.positives[draw] == (y == 1).sum()
+        assert counts.negatives[draw] == (y == 0).sum()
+
+
+def test_rare_and_common_attributes_have_means_of_their_own(
+    drawn: tuple[NDArray[np.float32], Arrays],
+) -> None:
+    shares = {"a0": 0.049, "a1": 0.05, "a2": 0.5}
+    rows = compare(*drawn, STUDY.attributes, "real", shares=shares, draws=50)
+    f1 = rows[rows["metric"] == "f1"].set_index("attribute")["difference"]
+    np.testing.assert_allclose(f1["macro, rare"], f1["a0"])
+    np.testing.assert_allclose(f1["macro, common"], f1[["a1", "a2"]].mean())
+    np.testing.assert_allclose(f1["macro"], f1[["a0", "a1", "a2"]].mean())
+
+
+def test_no_rare_attribute_is_no_figure(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
+    rows = compare(
+        *drawn, STUDY.attributes, "real", shares=dict.fromkeys(STUDY.attributes, 0.3), draws=50
+    )
+    rare = rows[rows["attribute"] == "macro, rare"]
+    assert rare[["difference", "low", "high", "p_value"]].isna().all(axis=None)
+    assert (rare["verdict"] == "no evidence of gain").all()
+
+
+def test_verdict_of_an_attribute_goes_by_holm_over_the_attributes_of_its_metric(
+    drawn: tuple[NDArray[np.float32], Arrays],
+) -> None:
+    rows = compare(*drawn, STUDY.attributes, "real", draws=200)
+    for _, family in rows[rows["attribute"] != "macro"].groupby("metric"):
+        np.testing.assert_array_equal(family["p_holm"], holm(family["p_value"].to_numpy()))
+        gains = (family["p_holm"] < 0.05) & (family["difference"] > 0)
+        assert list(family["verdict"] == "gain") == list(gains)
+    macro = rows[rows["attribute"] == "macro"]
+    assert macro["p_holm"].isna().all()
+    assert list(macro["verdict"] == "gain") == list(macro["low"] > 0)
+    assert "gain" in set(macro["verdict"])
+
+
+def test_the_other_way_round_a_gain_is_a_loss(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
+    there = compare(*drawn, STUDY.attributes, "real", draws=100)
+    back = compare(*drawn, STUDY.attributes, "minority", draws=100)
+    np.testing.assert_allclose(back["difference"], -there["difference"])
+    np.testing.assert_allclose(back["low"], -there["high"])
+    swapped = {"gain": "loss", "loss": "gain"}
+    assert list(back["verdict"]) == list(there["verdict"].replace(swapped))
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_arms_alike_have_no_evidence_of_gain_in_95_of_100_studies(seeds: int) -> None:
+    study = SimulatedStudy(seeds=seeds, of_seed=0.1, of_image=0.7, images=300)
+    rng = np.random.default_rng(3)
+    verdicts = []
+    for _ in range(100):
+        rows = compare(*study.draw(rng), study.attributes, "real", draws=100)
+        macro = rows[(rows["attribute"] == "macro") & (rows["metric"] == "f1")]
+        verdicts.append(macro["verdict"].item())
+    assert verdicts.count("no evidence of gain") >= 95
+
+
+def test_the_very_same_predictions_are_no_evidence(
+    drawn: tuple[NDArray[np.float32], Arrays],
+) -> None:
+    labels, probabilities = drawn
+    twice = {"real": probabilities["real"], "copy": probabilities["real"].copy()}
+    rows = compare(labels, twice, STUDY.attributes, "real", draws=50)
+    assert (rows[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (rows["verdict"] == "no evidence of gain").all()
+
+
+def test_one_seed_is_no_evidence(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
+    labels, probabilities = drawn
+    single = {arm: values[:1] for arm, values in probabilities.items()}
+    rows = compare(labels, single, STUDY.attributes, "real", draws=50)
+    assert rows["difference"].notna().all()
+    assert rows[["low", "high", "p_value", "p_holm"]].isna().all(axis=None)
+    assert (rows["verdict"] == "no evidence of gain").all()
+
+
+def test_attribute_with_one_value_counts_nowhere(
+    drawn: tuple[NDArray[np.float32], Arrays],
+) -> None:
+    labels, probabilities = drawn
+    labels = labels.copy()
+    labels[:, 1] = np.where(np.isnan(labels[:, 1]), np.nan, 1)
+    rows = compare(labels, probabilities, STUDY.attributes, "real", draws=50)
+    f1 = rows[rows["metric"] == "f1"].set_index("attribute")
+    assert f1.loc["a1", ["difference", "low", "p_holm"]].isna().all()
+    np.testing.assert_allclose(f1.loc["macro", "difference"], f1["difference"][["a0", "a2"]].mean())
+    np.testing.assert_array_equal(
+        f1.loc[["a0", "a2"], "p_holm"], holm(f1.loc[["a0", "a2"], "p_value"].to_numpy(float))
+    )
+
+
+def test_what_cannot_be_compared_is_said(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
+    labels, probabilities = drawn
+    names, real = STUDY.attributes, probabilities["real"]
+    with pytest.raises(ValueError, match="got 'none', the arms are real, minority"):
+        compare(labels, probabilities, names, "none")
+    with pytest.raises(ValueError, match="got the arm real only"):
+        compare(labels, {"real": real}, names, "real")
+    with pytest.raises(ValueError, match=r"labels: got shape \(300, 3\), \(images, 1\)"):
+        compare(labels, probabilities, names[:1], "real")
+    with pytest.raises(ValueError, match=r"arm minority: got shape .* \(3 seeds, 300, 3\)"):
+        compare(labels, {"real": real, "minority": real[:2]}, names, "real")
