@@ -138,9 +138,7 @@ class _Figures:
         return [self.groups[i] for i in np.nanargmin(means, axis=1)]
 
 
-def _tell(
-    figures: _Figures, arms: Sequence[str], baseline: str | None
-) -> Iterator[pd.DataFrame]:
+def _tell(figures: _Figures, arms: Sequence[str], baseline: str | None) -> Iterator[pd.DataFrame]:
     """An arm's own figures, then the changes."""
     within, between = figures.within, figures.between
     yield _rows(within, between, figures, arms).assign(baseline="", p_value=np.nan)
@@ -199,7 +197,9 @@ def _count(
     The draws' weights stand for the images in the order of the cells: any order is as random.
     """
     labels, predicted = labels[cells.order], predicted.swapaxes(0, 1)[..., cells.order]
-    slices = [slice(start, stop) for start, stop in zip(cells.bounds, cells.bounds[1:], strict=False)]
+    slices = [
+        slice(start, stop) for start, stop in zip(cells.bounds, cells.bounds[1:], strict=False)
+    ]
     return [count(weights[:, of], labels[of], predicted[..., of]) for of in slices]
 
 
