@@ -3,16 +3,19 @@
 A study sees a handful of seeds and one test set; its claim is about other seeds and other images. A
 bootstrap that resamples both is far too narrow at 3 to 5 seeds (it underestimates the variance over
 seeds by (S - 1) / S and knows no t quantile). So the two sources are handled each by its own means,
-as in studies of several readers and cases (Obuchowski & Rockette 1995, Comm. Statist. Simul. 24(2);
-degrees of freedom of Hillis 2007, Stat. Med. 26(3), case of a single contrast), with seeds as the
-readers and images as the cases:
+as in studies of several readers and cases (Obuchowski & Rockette 1995, Comm. Statist. Simul. 24),
+with seeds as the readers and images as the cases:
 
-    variance of the mean   V = v / S + max(c, 0)
-    degrees of freedom     V^2 / ((v / S)^2 / (S - 1))        (Satterthwaite)
+    variance of the mean   V = a + b,   a = v / S,   b = max(c, 0)
+    half width             (a t + b z) / V * sqrt(V)
 
 v is the sample variance over seeds, which contains the seeds' interaction with the images, and c
 the covariance, over bootstrap draws of the images, between two seeds: what the images add to all
-seeds alike. The interval is Student's t.
+seeds alike. t is Student's quantile with S - 1 degrees of freedom, z the normal one; the weighted
+quantile is Cochran's (1964, Biometrics 20) for variances of unequal degrees of freedom. Where v is
+known from 2 degrees of freedom, Satterthwaite's falls to a coverage of 92 % (Gaussian values, v
+most of V), Cochran's stays within 95.0 and 97.1 % for 3 seeds, 95.0 and 96.3 % for 5, whatever the
+shares of v and c.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -58,19 +61,36 @@ def mean_interval(values: Floats, draws: Floats) -> Interval:
     estimate = values.mean(axis=0)
     images, single = _variance(draws.mean(axis=1)), _variance(draws).mean(axis=0)
     if n_seeds == 1:
-        variance, degrees = images, np.full_like(images, np.inf)
+        seeds, shared = np.zeros_like(images), images
     else:
         # The variance of a mean over seeds is (single + (S - 1) shared) / S.
         shared = np.maximum((n_seeds * images - single) / (n_seeds - 1), 0)
         seeds = values.var(axis=0, ddof=1) / n_seeds
-        variance = seeds + shared
-        degrees = _divide((n_seeds - 1) * variance**2, seeds**2, np.inf)
-    error = np.sqrt(variance)
-    half = stats.t.ppf(1 - LEVEL / 2, degrees) * error
+    error = np.sqrt(seeds + shared)
+    weight = _divide(seeds, seeds + shared, 0.0)
+    half = error * _quantile(special.ndtri(1 - LEVEL / 2), weight, max(n_seeds - 1, 1))
     # Without any spread a difference of exactly zero is no evidence, any other is certain.
     t = _divide(np.abs(estimate), error, np.where(estimate == 0, 0.0, np.inf))
-    p_value = np.where(np.isnan(error), np.nan, 2 * stats.t.sf(t, degrees))
+    p_value = _two_sided(t, weight, max(n_seeds - 1, 1))
     return Interval(estimate=estimate, low=estimate - half, high=estimate + half, p_value=p_value)
+
+
+def _quantile(z: Floats | np.float64, weight: Floats, degrees: int) -> Floats:
+    """Student's quantile by `weight`, the normal one by the rest, at the probability of `z`."""
+    # Far in the tail Student's is infinite, and no part of it is nothing.
+    student = np.where(weight > 0, -special.stdtrit(degrees, special.ndtr(-z)), 0.0)
+    quantile: Floats = weight * student + (1 - weight) * z
+    return quantile
+
+
+def _two_sided(t: Floats, weight: Floats, degrees: int) -> Floats:
+    """The p-value at which `_quantile` is t, by bisection of the normal quantile z <= t."""
+    low, high = np.zeros_like(t), np.minimum(t, 40.0)  # beyond, p is 0 in double precision
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = _quantile(middle, weight, degrees) > t
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.where(np.isnan(t), np.nan, 2 * special.ndtr(-low))
 
 
 def holm(p_values: Floats) -> Floats:
