@@ -20,7 +20,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from labeling.labeler import Labeler, head
+from labeling.card import head
+from labeling.labeler import Labeler
 
 __all__ = ["label_probabilities", "pseudo_label"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from labeling.labeler import DEFAULT_THRESHOLD
+from labeling.card import DEFAULT_THRESHOLD
 
 __all__ = ["fit_thresholds"]
 
