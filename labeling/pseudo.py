@@ -20,8 +20,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from labeling.card import head
-from labeling.labeler import Labeler
+from labeling.card import LabelerCard, head
+from labeling.combination import Combination
+from labeling.labeler import Predictor
 
 __all__ = ["label_probabilities", "pseudo_label"]
 
@@ -30,7 +31,7 @@ _DECODERS = 4  # PIL releases the interpreter lock while it decodes
 
 def pseudo_label(
     table: pd.DataFrame,
-    labeler: Labeler,
+    labeler: Predictor,
     attributes: Sequence[str],
     *,
     batch_size: int = 256,
@@ -79,7 +80,7 @@ def pseudo_label(
 
 
 def label_probabilities(
-    table: pd.DataFrame, labeler: Labeler, *, batch_size: int = 256, fabric: Fabric | None = None
+    table: pd.DataFrame, labeler: Predictor, *, batch_size: int = 256, fabric: Fabric | None = None
 ) -> npt.NDArray[np.float32]:
     """The labeler's probabilities for every image of a table; arguments and errors as in
     `pseudo_label`.
@@ -94,9 +95,20 @@ def label_probabilities(
         raise ValueError(
             f"the table to label {got}; expected one row an image, its file in path; load it again"
         )
+    if isinstance(labeler, Combination):  # each part by the files as it wants them
+        parts = [
+            torch.from_numpy(label_probabilities(table, p, batch_size=batch_size, fabric=fabric))
+            for p in labeler.parts
+        ]
+        return cast("npt.NDArray[np.float32]", labeler.join(parts).numpy())
     if fabric is not None:
         labeler.to(fabric.device)
-    paths = [str(path) for path in table["path"]]
+    return _predict([str(path) for path in table["path"]], labeler, batch_size, fabric)
+
+
+def _predict(
+    paths: Sequence[str], labeler: Predictor, batch_size: int, fabric: Fabric | None
+) -> npt.NDArray[np.float32]:
     n_batches = -(-len(paths) // batch_size)
     rank, world_size = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
     share = -(-n_batches // world_size) * batch_size  # rows of a process: whole batches
@@ -105,7 +117,7 @@ def label_probabilities(
     with tqdm(
         total=len(mine), desc="label", unit="image", delay=2, leave=False, disable=rank > 0
     ) as bar:
-        for start, images in _batches(mine, labeler.card.image_size, batch_size):
+        for start, images in _batches(mine, labeler.card, batch_size):
             result[first + start : first + start + len(images)] = labeler(images).cpu()
             bar.update(len(images))
     if fabric is not None and world_size > 1:
@@ -115,13 +127,17 @@ def label_probabilities(
     return array
 
 
-def _batches(paths: Sequence[str], size: int, batch_size: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield the first image's position and uint8 (B, 3, size, size); decode one batch ahead."""
+def _batches(
+    paths: Sequence[str], card: LabelerCard, batch_size: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first image's position and uint8 (B, 3, S, S) of the card's size; decode one batch
+    ahead.
+    """
     starts = range(0, len(paths), batch_size)
     with ThreadPoolExecutor(_DECODERS) as pool:
 
         def submit(start: int) -> Iterator[npt.NDArray[np.uint8]]:
-            return pool.map(lambda path: _decode(path, size), paths[start : start + batch_size])
+            return pool.map(lambda path: _decode(path, card), paths[start : start + batch_size])
 
         ahead = submit(0) if paths else iter(())
         for start in starts:
@@ -130,15 +146,17 @@ def _batches(paths: Sequence[str], size: int, batch_size: int) -> Iterator[tuple
             yield start, torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def _decode(path: str, size: int) -> npt.NDArray[np.uint8]:
-    """uint8 (size, size, 3) of the largest centred square."""
+def _decode(path: str, card: LabelerCard) -> npt.NDArray[np.uint8]:
+    """uint8 (S, S, 3) of the largest centred square, S = `card.image_size`."""
+    size = (card.image_size, card.image_size)
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"image {path} is missing; restore it or remove its row from the table"
         )
     try:
         with Image.open(path) as image:
-            square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+            method = Image.Resampling[card.interpolation.upper()]
+            square = ImageOps.fit(image.convert("RGB"), size, method)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"image {path} does not decode ({error}); replace it or remove its row"

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from labeling import Labeler, LabelerCard, label_probabilities, pseudo_label
+from labeling.card import Interpolation
 from labeling.pseudo import _decode
 
 SIZE = 4
@@ -152,13 +153,17 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, batch_size: int) -> N
         pd.testing.assert_frame_equal(pd.read_pickle(f"{out}.{rank}"), alone)
 
 
+@pytest.mark.parametrize("method", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("side", [7, 64])
-def test_a_file_is_resized_as_an_array_is(tmp_path: Path, side: int) -> None:
+def test_a_file_is_resized_as_an_array_is(
+    tmp_path: Path, side: int, method: Interpolation
+) -> None:
     """Whoever labels arrays and whoever labels their files get the same labels."""
-    card = dataclasses.replace(_labeler().card, image_size=16, std=[1.0] * 3)
+    card = dataclasses.replace(_labeler().card, image_size=16, std=[1.0] * 3, interpolation=method)
     labeler = Labeler(card, _MeanColour())
     pixels = np.random.default_rng(0).integers(80, 176, (side, side, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     ours = labeler.preprocess(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255) + 0.5
-    decoded = torch.from_numpy(_decode(str(tmp_path / "a.png"), 16).copy()).permute(2, 0, 1) / 255
+    decoded = torch.from_numpy(_decode(str(tmp_path / "a.png"), card).copy())
+    decoded = decoded.permute(2, 0, 1) / 255
     torch.testing.assert_close(ours[0], decoded, rtol=0, atol=1.5 / 255)
