@@ -15,8 +15,8 @@ import pandas as pd
 from labeling.calibration import calibrated
 from labeling.card import head
 from labeling.card_file import read_json
-from labeling.rule import PolicyConfig, Rule, fit_rule
 from labeling.files import write_text
+from labeling.rule import PolicyConfig, Rule, fit_rule
 from labeling.thresholds import as_columns
 
 __all__ = ["LabelPolicy"]
@@ -70,7 +70,7 @@ class LabelPolicy:
 
     @classmethod
     def from_thresholds(cls, thresholds: Mapping[str, float]) -> LabelPolicy:
-        """"Present where p >= threshold", nothing empty and nothing calibrated."""
+        """Present where p >= threshold, else absent; nothing empty and nothing calibrated."""
         return cls(rules={name: Rule.at(value) for name, value in thresholds.items()})
 
     def calibrate(

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from labeling.card import LabelerCard, head
 from labeling.combination import Combination
 from labeling.labeler import Predictor
+from labeling.policy import LabelPolicy
 
 __all__ = ["label_probabilities", "pseudo_label"]
 
@@ -34,6 +35,8 @@ def pseudo_label(
     labeler: Predictor,
     attributes: Sequence[str],
     *,
+    policy: LabelPolicy | None = None,
+    soft: bool = False,
     batch_size: int = 256,
     fabric: Fabric | None = None,
 ) -> pd.DataFrame:
@@ -41,20 +44,23 @@ def pseudo_label(
 
     Args:
         table: one row an image, with its absolute file name in `path`; left as it is.
-        labeler: gives the probabilities and the thresholds.
+        labeler: gives the probabilities, and the thresholds of attributes without a rule.
         attributes: the study's attributes. Those the labeler does not know stay empty.
+        policy: fitted on real validation rows: calibrates, decides, and leaves cells empty.
+        soft: put the probability itself in place of 1.0 and 0.0.
         batch_size: images at a time.
         fabric: processes and device to use, already launched; every process calls this and gets the
             whole result. Without it, this process alone, on the labeler's device.
 
     Returns:
         A copy of the table with, for each attribute, the label 1.0, 0.0 or NaN = empty in
-        `<attribute>` (replacing what stood there) and the float32 probability in `p_<attribute>`. A
-        label is 1.0 where p >= the labeler's threshold.
+        `<attribute>` (replacing what stood there) and the float32 probability in `p_<attribute>`,
+        calibrated if the policy says so. Without a policy a label is 1.0 where p >= the labeler's
+        threshold.
 
     Raises:
-        ValueError: no attribute is known to the labeler, the table is empty or has no `path`, or an
-            image does not decode.
+        ValueError: no attribute is known to the labeler, the policy is another labeler's, the table
+            is empty or has no `path`, or an image does not decode.
         FileNotFoundError: an image is missing.
     """
     known = [name for name in attributes if name in labeler.attributes]
@@ -64,17 +70,21 @@ def pseudo_label(
             f"the labeler has {head(labeler.attributes)}; rename the table's columns or use "
             "another labeler"
         )
+    rules = dict(LabelPolicy.from_thresholds(labeler.thresholds).rules)
+    if policy is not None:
+        policy.check_labeler(labeler.sha256)
+        rules |= policy.rules
+    policy = LabelPolicy(rules=rules)
     probabilities = label_probabilities(table, labeler, batch_size=batch_size, fabric=fabric)
     p = pd.DataFrame(probabilities, index=table.index, columns=pd.Index(labeler.attributes))
     p = p.reindex(columns=pd.Index(list(attributes)))
     # float64 on both sides: a threshold rounded to float32 could fall onto the probability it
     # separates.
-    p64 = p.to_numpy(dtype=np.float64)
-    thresholds = np.array([labeler.thresholds.get(name, np.nan) for name in attributes])
+    p64 = policy.calibrate(p, attributes)
     labels = pd.DataFrame(
-        np.where(np.isnan(p64), np.nan, p64 >= thresholds), index=table.index, columns=p.columns
+        policy.decide(p64, attributes, soft=soft), index=table.index, columns=p.columns
     )
-    p = p.add_prefix("p_")
+    p = pd.DataFrame(p64.astype(np.float32), index=table.index, columns=p.columns).add_prefix("p_")
     kept = table.drop(columns=[*labels.columns, *p.columns], errors="ignore")
     return pd.concat([kept, labels, p], axis=1)
 

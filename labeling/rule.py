@@ -67,6 +67,10 @@ class Rule:
     """Present ones of them."""
     kept: float | None = None
     """Share of them that gets a label."""
+    precision_present: float | None = None
+    """Share of the present labels that are right, on them; None without any."""
+    precision_absent: float | None = None
+    """Likewise of the absent labels."""
     ece_before: float | None = None
     """Expected calibration error on them, of 15 bins, at temperature 1."""
     ece_after: float | None = None
@@ -122,17 +126,25 @@ def fit_rule(p: Floats, y: Floats, config: PolicyConfig) -> Rule:
     temperature = fit_temperature(p, y) if config.calibrate else 1.0
     scaled = calibrated(p, temperature)
     present, absent = _cuts(Curve.of(scaled, y), config)
-    rule = Rule(present=present, absent=absent)
+    decided = Rule(present=present, absent=absent).decide(scaled)
     return Rule(
         present=present,
         absent=absent,
         temperature=temperature,
         n=n,
         n_positive=n_positive,
-        kept=float(np.mean(~np.isnan(rule.decide(scaled)))),
+        kept=float(np.mean(~np.isnan(decided))),
+        precision_present=_share_right(decided, y, 1),
+        precision_absent=_share_right(decided, y, 0),
         ece_before=calibration_error(p, y),
         ece_after=calibration_error(scaled, y),
     )
+
+
+def _share_right(decided: Floats, y: Floats, value: int) -> float | None:
+    """Of the rows decided to have a value, how many have it."""
+    called = decided == value
+    return float(np.mean(y[called] == value)) if called.any() else None
 
 
 def _cuts(curve: Curve, config: PolicyConfig) -> tuple[float | None, float | None]:
@@ -146,9 +158,7 @@ def _cuts(curve: Curve, config: PolicyConfig) -> tuple[float | None, float | Non
     return threshold + config.band, threshold - config.band
 
 
-def _precise_cuts(
-    curve: Curve, wanted: float, min_count: int
-) -> tuple[float | None, float | None]:
+def _precise_cuts(curve: Curve, wanted: float, min_count: int) -> tuple[float | None, float | None]:
     """One cut of the best F1 if both sides are precise there, else the widest pair of cuts."""
     present = curve.precise_present(wanted, min_count)
     absent = curve.precise_absent(wanted, min_count)

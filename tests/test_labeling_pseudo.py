@@ -155,9 +155,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, batch_size: int) -> N
 
 @pytest.mark.parametrize("method", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("side", [7, 64])
-def test_a_file_is_resized_as_an_array_is(
-    tmp_path: Path, side: int, method: Interpolation
-) -> None:
+def test_a_file_is_resized_as_an_array_is(tmp_path: Path, side: int, method: Interpolation) -> None:
     """Whoever labels arrays and whoever labels their files get the same labels."""
     card = dataclasses.replace(_labeler().card, image_size=16, std=[1.0] * 3, interpolation=method)
     labeler = Labeler(card, _MeanColour())
