@@ -22,6 +22,8 @@ from labeling.table_files import FILE, read_table, write_table
 
 __all__ = ["evaluate", "export", "fit", "label"]
 
+_DEFAULTS = PolicyConfig()
+
 
 def label(
     table: Path,
@@ -67,7 +69,7 @@ def fit(
     labeler: Sequence[str],
     out: Path,
     attributes: list[str] | None = None,
-    policy: PolicyConfig = PolicyConfig(),
+    wanted: PolicyConfig = _DEFAULTS,
     batch_size: int = 256,
 ) -> None:
     """Fit thresholds and temperatures on the real rows of split val, into a policy file.
@@ -77,7 +79,7 @@ def fit(
         labeler: whose probabilities.
         out: the policy file (.json), new.
         attributes: what to fit; left out, all that the labeler knows and the table has.
-        policy: what is wanted.
+        wanted: of the labels.
         batch_size: images at a time.
     """
     refuse_existing(out)
@@ -87,7 +89,7 @@ def fit(
         rows,
         _probabilities(rows, predictor, names, batch_size),
         names,
-        config=policy,
+        config=wanted,
         labeler=predictor.sha256,
     )
     fitted.write(out)

@@ -25,8 +25,8 @@ def export_onnx(labeler: Predictor, path: str | Path) -> Path:
 
     Args:
         labeler: one with a torch network; it is left on its device.
-        path: of the .onnx file. The graph takes float32 (N, 3, S, S) preprocessed images, any N, and
-            gives log-odds (N, A).
+        path: of the .onnx file. The graph takes preprocessed images, float32 (N, 3, S, S) for any
+            N, and gives log-odds (N, A).
 
     Returns:
         The path.
