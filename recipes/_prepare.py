@@ -167,7 +167,7 @@ def _train_labeler(
     *,
     size: int,
     source: str,
-) -> Labeler:
+) -> Predictor:
     """Train the run's labeler in `out`; a preview's briefly, in a folder that does not stay."""
     settings = replace(config.train, architecture="resnet34", image_size=size)
     if config.preview:
