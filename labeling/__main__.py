@@ -32,7 +32,9 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; bad input ends it with one line instead of a traceback."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog="python -m labeling", description=_DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(
+        prog="python -m labeling", description=_DESCRIPTION, exit_on_error=False
+    )
     subcommands = parser.add_subcommands()
     for command in _COMMANDS:
         subcommands.add_subcommand(command.__name__, _parser(command))
@@ -54,7 +56,9 @@ def _parser(command: Callable[..., None]) -> ArgumentParser:
     description = text.splitlines()[0]
     names = {"attributes", "groups"} & set(signature(command).parameters)
     parser = ArgumentParser(exit_on_error=False, description=description)
-    parser.add_function_arguments(command, as_group=False, as_positional=True, skip={"labeler", *names})
+    parser.add_function_arguments(
+        command, as_group=False, as_positional=True, skip={"labeler", *names}
+    )
     for name in sorted(names):
         help_text = _documented(text, name)
         parser.add_argument(f"--{name}", nargs="+", type=str, metavar="NAME", help=help_text)

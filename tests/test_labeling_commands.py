@@ -91,7 +91,8 @@ def test_a_policy_does_not_depend_on_test_rows(table: Path, tmp_path: Path) -> N
 
 
 def test_soft_labels_are_read_by_classify_where_asked(table: Path, tmp_path: Path) -> None:
-    arguments = ["label", str(table), "--labeler", "x", "--soft", "--out", str(tmp_path / "out")]
+    arguments = ["label", str(table), "--labeler", "x", "--out", str(tmp_path / "out")]
+    arguments += ["--soft", "true"]
     with pytest.raises(SystemExit, match="rows that are not synthetic"):
         main(arguments)
     rows = pd.read_csv(table / "metadata.csv").assign(source="synthetic", split="train")

@@ -1,4 +1,4 @@
-"""When a probability is a label: thresholds, calibration, cells left empty, and what is fitted on."""
+"""When a probability is a label: thresholds, calibration, empty cells, and the rows fitted on."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from labeling.calibration import calibrated, calibration_error, fit_temperature
 
 
 def _draw(n: int = 4000, sharpness: float = 1.0, seed: int = 0) -> tuple[pd.DataFrame, Any]:
-    """Real val rows of attribute `a`; the probabilities' log-odds are `sharpness` times the true."""
+    """Real val rows of attribute `a`; its log-odds are predicted `sharpness` times too large."""
     rng = np.random.default_rng(seed)
     log_odds = rng.normal(-1, 2, n)
     y = (rng.random(n) < expit(log_odds)).astype(float)

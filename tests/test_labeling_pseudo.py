@@ -175,13 +175,13 @@ def test_a_file_is_resized_as_an_array_is(tmp_path: Path, side: int, method: Int
 
 
 def test_a_policy_calibrates_decides_and_leaves_cells_empty(tmp_path: Path) -> None:
-    policy = LabelPolicy(rules={"red": Rule(present=0.8, absent=0.3, temperature=2.0)})
+    policy = LabelPolicy(rules={"red": Rule(present=0.7, absent=0.3, temperature=2.0)})
     table = _table(tmp_path)
     result = pseudo_label(table, _labeler(), ["red", "green"], policy=policy)
     odds = _expected()[:, 0] / (1 - _expected()[:, 0])
     p = np.sqrt(odds) / (1 + np.sqrt(odds))  # temperature 2 is the square root of the odds
     np.testing.assert_allclose(result["p_red"], p, atol=1e-6)
-    expected = np.where(p >= 0.8, 1.0, np.where(p < 0.3, 0.0, np.nan))
+    expected = np.where(p >= 0.7, 1.0, np.where(p < 0.3, 0.0, np.nan))
     np.testing.assert_array_equal(result["red"], expected)
     assert set(np.unique(expected[~np.isnan(expected)])) == {0.0, 1.0}
     assert np.isnan(expected).any()
