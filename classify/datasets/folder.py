@@ -167,8 +167,10 @@ def _labels(table: pd.DataFrame, name: str, soft: bool) -> pd.Series:
         good |= values.between(0, 1) & (table["source"] == "synthetic")
     bad = np.flatnonzero(column.notna() & (~good | is_text))
     if bad.size:
+        cell = column.iloc[bad[0]]
+        got = cell.item() if isinstance(cell, np.generic) else repr(cell)
         raise ValueError(
-            f"column {name!r} is no attribute: {column.iloc[bad[0]]!r} "
+            f"column {name!r} is no attribute: {got} "
             f"({table['file_name'].iloc[bad[0]]}) is not 1, 0 or "
             "empty: correct it, or name the columns to use with --attributes"
         )
