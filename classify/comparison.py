@@ -142,7 +142,8 @@ class _Mean:
         """None if nothing was added."""
         if isinstance(self._n, int):
             return None
-        return np.divide(self._sum, self._n, out=np.full(self._n.shape, np.nan), where=self._n > 0)
+        mean: Floats = np.full(self._n.shape, np.nan)
+        return np.divide(self._sum, self._n, out=mean, where=self._n > 0)
 
 
 def _others(arms: Sequence[str], baseline: str) -> list[str]:

@@ -14,7 +14,16 @@ import pandas as pd
 
 from augment import keep_rates
 from augment.admission import ADMISSION, KEPT, UNREADABLE
-from classify import compare, count_scored, summarise
+from classify import (
+    GROUPS,
+    Predictions,
+    audit,
+    compare,
+    composition,
+    count_scored,
+    read_predictions,
+    summarise,
+)
 from classify.files import write_text
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
 from labeling import label_probabilities, label_quality
@@ -49,8 +58,11 @@ def tell(
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
     summary = summarise(scores)
-    baselines = ["real", "plain", *chain.config.controls]
-    comparisons = pd.concat([compare(scores, base) for base in baselines])
+    predictions = read_predictions(
+        chain.config.out, list(summary["arm"].unique()), chain.config.study.seeds
+    )
+    comparisons = _comparisons(chain, predictions)
+    audited = _audit(chain, predictions)
     synthetic = {arm: found.selection.table for arm, found in filled.items()}
     admission = keep_rates({arm: found.table for arm, found in filled.items()})
     quality, labelled_test = _label_quality(chain)
@@ -66,6 +78,8 @@ def tell(
         prevalence=_prevalence(chain, synthetic),
         rarity=_rarity(chain, synthetic, labelled_test),
         label_quality=quality,
+        audit=audited,
+        composition=None if audited is None else _composition(chain, synthetic),
         admission=admission,
         rejected=_rejected(filled),
         quotas=pd.concat([found.selection.report.assign(arm=arm) for arm, found in filled.items()]),
@@ -83,6 +97,8 @@ def tell(
         write_csv(out / "summary.csv", summary)
         write_csv(out / "comparison.csv", comparisons)
         write_csv(out / "admission.csv", admission)
+        if audited is not None:
+            write_csv(out / "audit.csv", audited)
         write_report(out / "report.html", report)
     chain.say(format_summary(summary, report.n_scored, report.n_attributes))
     for verdict in verdicts(comparisons, "minority"):
@@ -119,6 +135,44 @@ def _cell(row: Mapping[Any, Any]) -> str:
     if np.isnan(row["low"]):
         return f"{row['mean']:.3f}"
     return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _comparisons(chain: Chain, predictions: Predictions) -> pd.DataFrame:
+    """Every arm against real, plain and each control, paired by seed and test image."""
+    train = chain.table[chain.table["split"] == "train"]
+    shares = train[list(chain.attributes)].mean().fillna(0.0)
+    return pd.concat(
+        compare(
+            predictions.labels,
+            predictions.probabilities,
+            predictions.attributes,
+            baseline,
+            shares={str(name): float(share) for name, share in shares.items()},
+        )
+        for baseline in ("real", "plain", *chain.config.controls)
+    )
+
+
+def _audit(chain: Chain, predictions: Predictions) -> pd.DataFrame | None:
+    """Figures by group of real and minority, and their change; None without groups to audit by."""
+    test = chain.table[chain.table["split"] == "test"].set_index("file_name")
+    columns = [name for name in GROUPS if name in test and test[name].nunique() > 1]
+    if not columns:
+        return None
+    return audit(
+        predictions.labels,
+        {arm: predictions.probabilities[arm] for arm in ("real", "minority")},
+        test.loc[predictions.files, columns],
+        predictions.attributes,
+        baseline="real",
+    )
+
+
+def _composition(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How many images of each group the sets have; synthetic ones by the labeler's labels."""
+    train = chain.table[chain.table["split"] == "train"]
+    columns = [name for name in GROUPS if name in train]
+    return composition({"real train": train, **synthetic}, columns)
 
 
 def _rejected(filled: Mapping[str, Filled]) -> list[tuple[str, str]]:

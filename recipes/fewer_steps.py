@@ -32,7 +32,7 @@ from augment.metrics.features import extract
 from classify import load_table
 from classify.datasets.avatars import avatar_table
 from classify.files import write_bytes, write_text
-from labeling import Labeler, load_labeler
+from labeling import Predictor, load_labeler
 from recipes._prepare import named_distance
 from recipes._settings import GuidanceConfig, check_folder, refused_in_one_line, run
 
@@ -140,7 +140,7 @@ def cells(config: FewerStepsConfig) -> Iterator[Cell]:
 
 
 def _generate(
-    cell: Cell, config: FewerStepsConfig, denoiser: Denoiser, labeler: Labeler, fabric: Fabric
+    cell: Cell, config: FewerStepsConfig, denoiser: Denoiser, labeler: Predictor, fabric: Fabric
 ) -> pd.DataFrame:
     settings, guidance, record = cell.guidance(config), None, None
     if settings is not None:

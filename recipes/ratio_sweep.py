@@ -23,12 +23,12 @@ import pandas as pd
 from lightning.fabric import Fabric
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy import stats
 
 from augment import admitted, merge
 from classify import (
     FitConfig,
     attribute_columns,
-    compare,
     labelled_attributes,
     load_table,
     run_study,
@@ -157,14 +157,14 @@ def curve(scores: pd.DataFrame) -> pd.DataFrame:
     """
     by_arm = summarise(scores).query("metric == 'f1'").set_index("arm")
     best = str(by_arm["mean"].idxmax())
-    differences = compare(scores, best) if len(by_arm) > 1 else None
     rows = by_arm[["mean", "low", "high"]].rename(columns={"mean": "f1"})
-    behind = ["behind", "behind_low", "behind_high"]
-    rows[behind] = 0.0
-    if differences is not None:
-        of_f1 = (differences["attribute"] == MACRO) & (differences["metric"] == "f1")
-        paired = differences[of_f1].set_index("arm")[["difference", "low", "high"]]
-        rows.loc[paired.index, behind] = paired.to_numpy()
+    of_f1 = scores.query("split == 'test' and metric == 'f1'")
+    by_seed = of_f1[of_f1["attribute"] == MACRO].pivot(index="seed", columns="arm", values="value")
+    behind = by_seed.sub(by_seed[best], axis=0)
+    half = behind.sem() * stats.t.ppf(0.975, len(behind) - 1)
+    half[best] = 0.0  # less itself, with one seed too
+    rows["behind"] = behind.mean()
+    rows["behind_low"], rows["behind_high"] = rows["behind"] - half, rows["behind"] + half
     rows.index = pd.Index([int(str(arm)) for arm in rows.index], name="images")
     rows = rows.sort_index().reset_index()
     within = (rows["behind_high"] >= 0) & (rows["behind_low"] <= 0)
