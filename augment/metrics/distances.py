@@ -23,8 +23,8 @@ _NOISE = 16
 """In machine epsilons. The largest error seen is 4.5 of them (3 to 4096 Gaussian, rectified and
 low-rank features)."""
 
-_PAIRS = 1 << 22
-"""Entries of the differences that `exact_squares` holds at a time; 32 MB in float64."""
+_PAIRS = 1 << 16
+"""Differences that `exact_squares` holds at a time: 512 KB, which stays in a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def exact_squares(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor
     """Squared distances of the pairs (a[rows], b[columns]) from float64 differences, (P,)."""
     step = max(1, _PAIRS // a.shape[1])
     pieces = [
-        (a[rows[i : i + step]].double() - b[columns[i : i + step]].double()).square_().sum(dim=1)
+        a[rows[i : i + step]].double().sub_(b[columns[i : i + step]]).square_().sum(dim=1)
         for i in range(0, len(rows), step)
     ]
     return torch.cat(pieces) if pieces else a.new_zeros(0, dtype=torch.float64)
