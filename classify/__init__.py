@@ -1,11 +1,14 @@
 """A table of labelled images -> trained attribute classifiers -> scores."""
 
 from classify.arms import Arm, duplicate, oversample, rand_augment, relabel, reweight
+from classify.audit_frames import aequitas_frame, fairlearn_frame, metric_frame
 from classify.checkpoint import save_checkpoint
 from classify.comparison import compare, count_scored, summarise
 from classify.config import FitConfig
 from classify.data import Augmentation
 from classify.datasets import attribute_columns, load_table
+from classify.fairness import audit
+from classify.groups import GROUPS, composition
 from classify.images import Images, decode, decode_tables
 from classify.labels import check_learnable, label_tensor, labelled_attributes
 from classify.metrics import attribute_scores
@@ -15,6 +18,7 @@ from classify.study import run_study
 from classify.train import FitResult, fit, predict
 
 __all__ = [
+    "GROUPS",
     "Arm",
     "AttributeClassifier",
     "Augmentation",
@@ -22,18 +26,23 @@ __all__ = [
     "FitResult",
     "Images",
     "Predictions",
+    "aequitas_frame",
     "attribute_columns",
     "attribute_scores",
+    "audit",
     "check_learnable",
     "compare",
+    "composition",
     "count_scored",
     "decode",
     "decode_tables",
     "duplicate",
+    "fairlearn_frame",
     "fit",
     "label_tensor",
     "labelled_attributes",
     "load_table",
+    "metric_frame",
     "oversample",
     "predict",
     "rand_augment",

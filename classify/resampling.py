@@ -6,6 +6,7 @@ matrix product: weights (draws, images) times indicators (images, predictions).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -94,7 +95,7 @@ def count(
     if not there.all():  # a copy, so only where needed
         weights = weights[:, there]
     true = labels[there] == 1
-    flags = predicted[..., there].reshape(-1, there.sum())
+    flags = predicted[..., there].reshape(math.prod(predicted.shape[:-1]), int(there.sum()))
     columns = np.concatenate([flags & true, flags, true[None], ~true[None]]).astype(np.float32)
     sums = (weights @ columns.T).astype(np.float64)
     m, shape = len(flags), (len(weights), *predicted.shape[:-1])
@@ -110,7 +111,8 @@ def count(
 def ratio(part: Floats, whole: Floats, support: Floats) -> Floats:
     """Part / whole; NaN where there is no support."""
     there = np.broadcast_to(support > 0, part.shape)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=there)
+    quotient: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=there)
+    return quotient
 
 
 def threshold_of(thresholds: Thresholds, attribute: str) -> float:
