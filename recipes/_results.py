@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classify import compare, count_scored, summarise
+from classify import compare, count_scored, read_predictions, summarise
 from classify.files import write_text
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
 from labeling import label_probabilities, label_quality
@@ -46,7 +46,7 @@ def tell(
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
     summary = summarise(scores)
-    comparisons = pd.concat([compare(scores, base) for base in ("real", "plain")])
+    comparisons = _comparisons(chain, scores)
     quality, labelled_test = _label_quality(chain)
     report = Report(
         title=title,
@@ -83,6 +83,25 @@ def tell(
         chain.say(f"minority - {verdict.baseline}: {difference}, {verdict.word}")
     chain.say(f"Report: {chain.config.out / 'report.html'}")
     return summary
+
+
+def _comparisons(chain: Chain, scores: pd.DataFrame) -> pd.DataFrame:
+    """Every arm against `real` and against `plain`."""
+    study = chain.config.study
+    predictions = read_predictions(chain.config.out, list(scores["arm"].unique()), study.seeds)
+    table = chain.table
+    real = (table["split"] == "train") & (table["source"] == "real")
+    shares = table.loc[real, list(chain.attributes)].mean().to_dict()
+    return pd.concat([
+        compare(
+            predictions.labels,
+            predictions.probabilities,
+            predictions.attributes,
+            baseline,
+            shares=shares,
+        )
+        for baseline in ("real", "plain")
+    ])  # fmt: skip
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
