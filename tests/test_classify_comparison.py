@@ -127,7 +127,7 @@ def test_the_other_way_round_a_gain_is_a_loss(drawn: tuple[NDArray[np.float32], 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_arms_alike_have_no_evidence_of_gain_in_95_of_100_studies(seeds: int) -> None:
     study = SimulatedStudy(seeds=seeds, of_seed=0.1, of_image=0.7, images=300)
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(0)
     verdicts = []
     for _ in range(100):
         rows = compare(*study.draw(rng), study.attributes, "real", draws=100)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import classify.study
 import classify.train
-from classify import FitConfig, load_table, run_study
+from classify import FitConfig, attribute_scores, load_table, read_predictions, run_study
 
 NAMES = ["red", "green"]
 CONFIG = FitConfig(architecture="shufflenet_v2_x0_5", epochs=2, batch_size=16, lr=3e-3, rounds=2)
@@ -89,6 +89,7 @@ def test_files_give_the_same_and_are_read_back(
     pd.testing.assert_frame_equal(_run(arms, out=tmp_path), scores, check_exact=True)
     assert not list(tmp_path.rglob("last.ckpt"))
     shutil.rmtree(tmp_path / "fits" / "plain-1")
+    (tmp_path / "fits" / "real-0" / "predictions.npz").unlink()
     trained: list[str] = []
     fit = classify.train.fit
 
@@ -98,7 +99,24 @@ def test_files_give_the_same_and_are_read_back(
 
     monkeypatch.setattr(classify.study, "fit", counted)
     pd.testing.assert_frame_equal(_run(arms, out=tmp_path), scores, check_exact=True)
-    assert trained == ["plain, seed 1"]
+    assert trained == ["real, seed 0", "plain, seed 1"]
+
+
+def test_kept_predictions_give_the_scores_again(arms: Arms, tmp_path: Path) -> None:
+    scores = _run(arms, out=tmp_path)
+    predictions = read_predictions(tmp_path, list(arms), 2)
+    test = arms["real"].query("split == 'test'")
+    np.testing.assert_array_equal(predictions.labels, test[NAMES])
+    for arm, values in predictions.probabilities.items():
+        for seed in range(2):
+            again = attribute_scores(
+                torch.from_numpy(values[seed]),
+                torch.from_numpy(predictions.labels),
+                NAMES,
+                split="test",
+            )
+            kept = scores.query("arm == @arm and seed == @seed and split == 'test'")
+            np.testing.assert_array_equal(again["value"], kept["value"])
 
 
 def test_another_study_is_refused_and_nothing_lost(arms: Arms, tmp_path: Path) -> None:
