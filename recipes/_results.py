@@ -111,25 +111,6 @@ def tell(
     return summary
 
 
-def _comparisons(chain: Chain, scores: pd.DataFrame) -> pd.DataFrame:
-    """Every arm against `real` and against `plain`."""
-    study = chain.config.study
-    predictions = read_predictions(chain.config.out, list(scores["arm"].unique()), study.seeds)
-    table = chain.table
-    real = (table["split"] == "train") & (table["source"] == "real")
-    shares = table.loc[real, list(chain.attributes)].mean().to_dict()
-    return pd.concat([
-        compare(
-            predictions.labels,
-            predictions.probabilities,
-            predictions.attributes,
-            baseline,
-            shares=shares,
-        )
-        for baseline in ("real", "plain")
-    ])  # fmt: skip
-
-
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table in one piece: whoever reads it never sees half of it."""
     write_text(path, table.to_csv(index=False))

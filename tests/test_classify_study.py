@@ -107,7 +107,7 @@ def test_kept_predictions_give_the_scores_again(arms: Arms, tmp_path: Path) -> N
     predictions = read_predictions(tmp_path, list(arms), 2)
     test = arms["real"].query("split == 'test'")
     np.testing.assert_array_equal(predictions.labels, test[NAMES])
-    for arm, values in predictions.probabilities.items():
+    for _arm, values in predictions.probabilities.items():
         for seed in range(2):
             again = attribute_scores(
                 torch.from_numpy(values[seed]),
