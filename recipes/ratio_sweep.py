@@ -30,14 +30,14 @@ from classify import (
     FitConfig,
     attribute_columns,
     labelled_attributes,
-    load_table,
     run_study,
     summarise,
 )
 from classify.files import claim, write_bytes
 from classify.metrics import MACRO
+from recipes._finished import real_table, run_settings, synthetic_table
 from recipes._results import write_csv
-from recipes._settings import RunConfig, check_folder, parse, refused_in_one_line, run
+from recipes._settings import check_folder, refused_in_one_line, run
 
 _FRACTIONS = (0.125, 0.25, 0.5, 1.0)
 
@@ -119,19 +119,15 @@ def read_run(config: SweepConfig) -> Inputs:
         FileNotFoundError: no run, or no images of the arm.
         ValueError: images that were not labelled.
     """
-    settings = config.run / "config.yaml"
-    folder = config.run / "synthetic" / config.arm
-    for path in (settings, folder / "metadata.csv"):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; give the folder of a finished run")
-    # Its record holds every setting, so no preset's are needed.
-    run_config = parse(RunConfig, {"demo": {}, "paper": {}}, [f"--config={settings}"])
-    own = config.run / "data"
-    real = load_table(own if own.is_dir() else run_config.data or own, run_config.attributes)
+    run_config = run_settings(config.run)
+    real = real_table(config.run, run_config)
     attributes = labelled_attributes(real, run_config.attributes or attribute_columns(real))
-    synthetic = admitted(load_table(folder))
+    synthetic = admitted(synthetic_table(config.run, config.arm))
     if missing := [name for name in attributes if name not in synthetic]:
-        raise ValueError(f"{folder} has no labels for {missing[0]}; let the run finish first")
+        raise ValueError(
+            f"the {config.arm} images of {config.run} have no labels for {missing[0]}; "
+            "let the run finish first"
+        )
     with Image.open(synthetic["path"].iloc[0]) as image:
         size = run_config.image_size or image.width
     return Inputs(
