@@ -1,5 +1,5 @@
-"""Temperature scaling (Guo et al., 2017, "On calibration of modern neural networks"), with Platt's
-(1999) targets, so that rows that happen to be told apart without error do not call for certainty.
+"""Temperature scaling (Guo et al., 2017, "On calibration of modern neural networks"), with a weak
+prior at 1, so that rows that happen to be told apart without error do not call for certainty.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def calibrated(p: Floats, temperature: float) -> Floats:
 
 
 def fit_temperature(p: Floats, y: Floats) -> float:
-    """The temperature of the smallest cross-entropy against Platt's targets.
+    """The most probable temperature, whose logarithm is standard normal before any row is seen.
 
-    These are (n_1 + 1) / (n_1 + 2) for the n_1 rows of label 1 and 1 / (n_0 + 2) for the n_0
-    others.
+    That prior weighs about as much as one row: it decides only where the likelihood alone would
+    send the temperature to 0.
 
     Args:
         p: float64 (N,) probabilities in [0, 1].
@@ -43,14 +43,11 @@ def fit_temperature(p: Floats, y: Floats) -> float:
         A number in [0.05, 20]: above 1 for a labeler that is too sure of itself.
     """
     log_odds = logit(np.clip(p, _EDGE, 1 - _EDGE))
-    n_positive = y.sum()
-    target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (len(y) - n_positive + 2))
 
     def loss(log_temperature: float) -> float:
-        scaled = log_odds / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp(0.0, scaled) - target * scaled))
+        margin = (1 - 2 * y) * log_odds / np.exp(log_temperature)
+        return float(np.logaddexp(0.0, margin).sum() + log_temperature**2 / 2)
 
-    # In the inverse temperature the loss is convex, so it has one minimum in its logarithm as well.
     bounds = tuple(np.log(_BOUNDS))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
