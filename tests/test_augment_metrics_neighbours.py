@@ -11,7 +11,7 @@ from torch import Tensor
 import augment.metrics.distances
 from augment.metrics import Neighbours, nearest, nearest_others
 from augment.metrics.balls import balls_of
-from augment.metrics.distances import Block, sweep, sweep_own
+from augment.metrics.distances import Block, noise, sweep, sweep_own
 
 N, D = 90, 12
 
@@ -116,7 +116,7 @@ def test_the_noise_bounds_the_products_error(width: int) -> None:
     def visit(block: Block) -> None:
         a, b = features[block.rows].double(), features[block.columns].double()
         error = (block.squares.double() - (a[:, None] - b[None]).square().sum(dim=2)).abs()
-        assert (error <= block.noise).all()
+        assert (error <= noise(block.row_squares[:, None] + block.column_squares)).all()
         assert error.max() > 0
 
     sweep(features, features, visit)
