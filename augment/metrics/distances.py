@@ -3,7 +3,7 @@
 The full matrix never exists. A block of squared distances is one matrix product, in float32 about
 the mean of the points, so that it is off by `_NOISE` of |a|^2 + |b|^2 at most and not by more for
 features far from the origin. Where that is not enough to decide, the pair is computed anew by
-`exact_squares`: no result rests on float32.
+`exact_squares`: no result rests on the product.
 """
 
 from __future__ import annotations
@@ -103,10 +103,14 @@ def sweep_own(a: Tensor, *visitors: Visitor) -> None:
 
 
 def exact_squares(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Squared distances of the pairs (a[rows], b[columns]) from float64 differences, (P,)."""
+    """Squared distances of the pairs (a[rows], b[columns]), float64 (P,).
+
+    The differences have the features' own precision, float32 at least, and are added in float64:
+    of float32 features off by 1e-7 of themselves at most, and 0 for equal ones.
+    """
     step = max(1, _PAIRS // a.shape[1])
     pieces = [
-        a[rows[i : i + step]].double().sub_(b[columns[i : i + step]]).square_().sum(dim=1)
+        (_wide(a[rows[i : i + step]]) - _wide(b[columns[i : i + step]])).double().square_().sum(1)
         for i in range(0, len(rows), step)
     ]
     return torch.cat(pieces) if pieces else a.new_zeros(0, dtype=torch.float64)
@@ -126,8 +130,12 @@ def _block(rows: slice, columns: slice, a: Tensor, b: Tensor) -> Block:
 
 def _centred(features: Tensor, centre: Tensor, kind: torch.dtype) -> Tensor:
     """The rows about the centre; subtracted before anything is rounded."""
-    wide = torch.promote_types(features.dtype, torch.float32)
-    return (features.to(wide) - centre.to(wide)).to(kind)
+    wide = _wide(features)
+    return (wide - centre.to(wide.dtype)).to(kind)
+
+
+def _wide(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def _product_type() -> torch.dtype:

@@ -1,6 +1,6 @@
 """The k nearest neighbours of every row, exactly.
 
-Candidates come from blocks of float32 products, their distances from float64 differences. A missed
+Candidates come from blocks of float32 products, their distances from differences. A missed
 neighbour is at most twice the product's noise nearer than the last candidate; a row in which that
 could be more than `_TOLERANCE` of the distance is searched again in float64.
 """
