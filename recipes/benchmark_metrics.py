@@ -6,7 +6,8 @@
 Scores: AvgkNN, LOF, Rarity Score, precision, recall, density and coverage, of the same made-up
 features: rectified, correlated, non-negative, as a network's pooled ones are. Each engine runs in a
 process of its own, one after the other. Its memory is what it has at most beyond its libraries and
-the features. faiss' index copies the real features, which is counted. faiss comes with `.[dev]`.
+the features. faiss' index copies the real features, which is counted. The processors' seconds are
+for a machine that is busy with something else. faiss comes with `.[dev]`.
 """
 
 from __future__ import annotations
@@ -117,12 +118,13 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [
         f"{settings['real']} real, {settings['generated']} generated, {settings['width']} features;"
         f" {there['threads']} threads",
-        f"{'':<10}{'real s':>10}{'generated s':>13}{'total s':>10}{'MB':>8}  largest difference",
+        f"{'':<10}{'real s':>10}{'generated s':>13}{'total s':>10}{'cpu s':>10}{'MB':>8}  largest difference",
     ]
     for row in result["rows"]:
         search, measuring, memory = row["search_s"], row["measure_s"], row["peak_megabytes"]
         lines.append(
             f"{row['engine']:<10}{search:>10.1f}{measuring:>13.1f}{search + measuring:>10.1f}"
+            f"{row['cpu_s']:>10.1f}"
             + (f"{'':>8}" if memory is None else f"{memory:>8.0f}")
             + "".join(f"  {name} {value:.1e}" for name, value in row["differences"].items())
         )
@@ -157,15 +159,18 @@ def _rows(config: MetricsBenchmarkConfig, folder: Path) -> list[dict[str, Any]]:
 def _measure_here(name: EngineName, folder: Path) -> tuple[dict[str, Any], Measured]:
     real, generated = (_load(folder / f"{kind}.npy") for kind in ("real", "generated"))
     engine = ENGINES[name](real, Orders())
-    before, started = resident("VmRSS"), time.perf_counter()
+    before, clocks = resident("VmRSS"), [_clocks()]
     engine.search()
-    searched = time.perf_counter()
+    clocks.append(_clocks())
     measured = engine.measure(generated)
-    ended, peak = time.perf_counter(), resident("VmHWM")
+    clocks.append(_clocks())
+    peak = resident("VmHWM")
+    (search, search_cpu), (measuring, measuring_cpu) = np.diff(clocks, axis=0).tolist()
     return {
         "engine": name,
-        "search_s": searched - started,
-        "measure_s": ended - searched,
+        "search_s": search,
+        "measure_s": measuring,
+        "cpu_s": search_cpu + measuring_cpu,
         "peak_megabytes": None if peak is None or before is None else peak - before,
         "precision": float(measured.inside.mean()),
         "recall": float(measured.recalled.mean()),
@@ -174,6 +179,11 @@ def _measure_here(name: EngineName, folder: Path) -> tuple[dict[str, Any], Measu
         "in_manifold": float(np.isfinite(measured.rarity).mean()),
         **{f"mean_{k}": float(getattr(measured, k).mean()) for k in ("avg_knn", "lof")},
     }, measured
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds on the wall and of this process's threads."""
+    return time.perf_counter(), time.process_time()
 
 
 def _load(file: Path) -> npt.NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """The k nearest neighbours of every row, exactly.
 
-Candidates come from blocks of float32 products, their distances from float64 differences. A missed
+Candidates come from blocks of float32 products, their distances from differences. A missed
 neighbour is at most twice the product's noise nearer than the last candidate; a row in which that
 could be more than `_TOLERANCE` of the distance is searched again in float64.
 """
@@ -84,9 +84,8 @@ class Nearest:
 
     def __call__(self, block: Block) -> None:
         k = self._squares.shape[1]
-        squares, order = block.squares.topk(
-            min(k, block.squares.shape[1]), largest=False, sorted=False
-        )
+        rows = block.squares.contiguous()  # Along strided rows it takes half as long again.
+        squares, order = rows.topk(min(k, rows.shape[1]), largest=False, sorted=False)
         squares = torch.cat([self._squares[block.rows], squares.double()], dim=1)
         indices = torch.cat([self._indices[block.rows], order + block.columns.start], dim=1)
         self._squares[block.rows], kept = squares.topk(k, largest=False, sorted=False)
