@@ -90,9 +90,9 @@ def _comparisons(chain: Chain, scores: pd.DataFrame) -> pd.DataFrame:
     study = chain.config.study
     predictions = read_predictions(chain.config.out, list(scores["arm"].unique()), study.seeds)
     table = chain.table
-    real = (table["split"] == "train") & (table["source"] == "real")
-    shares = table.loc[real, list(chain.attributes)].mean().to_dict()
-    return pd.concat([
+    real = table[(table["split"] == "train") & (table["source"] == "real")]
+    shares = {name: float(real[name].mean()) for name in chain.attributes}
+    tables = [
         compare(
             predictions.labels,
             predictions.probabilities,
@@ -101,7 +101,8 @@ def _comparisons(chain: Chain, scores: pd.DataFrame) -> pd.DataFrame:
             shares=shares,
         )
         for baseline in ("real", "plain")
-    ])  # fmt: skip
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

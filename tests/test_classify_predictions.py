@@ -90,7 +90,7 @@ def test_fits_about_something_else_are_refused(
 ) -> None:
     _write(tmp_path, "real", 0, _table())
     _write(tmp_path, "other", 0, other, names)
-    with pytest.raises(ValueError, match="other-0 and .*real-0 are about other test images"):
+    with pytest.raises(ValueError, match=r"other-0 and .*real-0 are about other test images"):
         read_predictions(tmp_path, ["real", "other"], 1)
 
 

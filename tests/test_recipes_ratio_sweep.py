@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+from scipy import stats
 
 import recipes.celeba_augment
 from recipes.ratio_sweep import chart, curve, main, sentence
@@ -30,9 +31,26 @@ NOISE = np.array([0.00, 0.05, -0.05])
 """A seed's luck, common to all numbers: pairing takes it away."""
 
 
+def _found(values: dict[int, list[float]]) -> pd.DataFrame:
+    """The curve of these scores by seed, differences with Student's interval."""
+
+    def compared(best: str) -> pd.DataFrame:
+        others = {n: np.subtract(v, values[int(best)]) for n, v in values.items() if n != int(best)}
+        rows = [
+            (str(n), d.mean(), *stats.t.interval(0.95, len(d) - 1, d.mean(), stats.sem(d)))
+            if len(d) > 1
+            else (str(n), d.mean(), np.nan, np.nan)
+            for n, d in others.items()
+        ]
+        table = pd.DataFrame(rows, columns=["arm", "difference", "low", "high"])
+        return table.assign(attribute="macro", metric="f1")
+
+    return curve(_scores(values), compared)
+
+
 def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> None:
     jitter = np.array([0.001, -0.001, 0.0])
-    scores = _scores(
+    found = _found(
         {
             400: list(0.70 + NOISE),
             0: list(0.60 + NOISE + jitter),
@@ -40,7 +58,6 @@ def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> No
             200: list(0.6998 + NOISE + jitter),
         }
     )
-    found = curve(scores)
     assert found["images"].tolist() == [0, 100, 200, 400]
     assert found["enough"].tolist() == [False, False, True, False]
     assert found["behind"].tolist() == pytest.approx([-0.1, -0.05, -0.0002, 0])
@@ -54,13 +71,13 @@ def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> No
 
 
 def test_where_none_at_all_does_as_well_there_is_no_evidence() -> None:
-    found = curve(_scores({0: [0.6, 0.7, 0.65], 50: [0.7, 0.6, 0.66]}))
+    found = _found({0: [0.6, 0.7, 0.65], 50: [0.7, 0.6, 0.66]})
     assert found["enough"].tolist() == [True, False]
     assert sentence(found, "plain").startswith("No evidence of gain: ")
 
 
 def test_one_seed_has_no_interval_and_says_so() -> None:
-    found = curve(_scores({0: [0.6], 50: [0.7], 100: [0.65]}))
+    found = _found({0: [0.6], 50: [0.7], 100: [0.65]})
     assert found["enough"].tolist() == [False, True, False]
     assert sentence(found, "plain").startswith("One seed, so no intervals")
     chart(found, "plain")
