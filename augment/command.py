@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
-from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, auto_cli, set_parsing_settings
 
 __all__ = ["run"]
 
 Result = TypeVar("Result")
 
 
-def run(function: Callable[..., Result], arguments: Sequence[str] | None = None) -> Result:
+def run(
+    function: Callable[..., Result],
+    arguments: Sequence[str] | None = None,
+    *,
+    paths: tuple[str, str] | None = None,
+) -> Result:
     """Call a function by the command line, the process's own if `arguments` are left out.
+
+    Args:
+        function: its arguments without a default are words, the others flags.
+        arguments: the command line.
+        paths: name and help of an argument that takes all further words, as a list of paths.
 
     Raises:
         SystemExit: bad input, in one line instead of a traceback.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    given = None if arguments is None else list(arguments)
     try:
-        result = auto_cli(
-            function,
-            as_positional=True,
-            args=None if arguments is None else list(arguments),
-            exit_on_error=False,
-        )
+        if paths is not None:
+            return function(**_parsed(function, given, *paths))
+        result = auto_cli(function, as_positional=True, args=given, exit_on_error=False)
     except (ArgumentError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
     return cast(Result, result)
+
+
+def _parsed(
+    function: Callable[..., Any], arguments: list[str] | None, name: str, text: str
+) -> dict[str, Any]:
+    """The function's arguments; `auto_cli` knows no list of words."""
+    description = (function.__doc__ or "").strip().split("\n", 1)[0]
+    parser = ArgumentParser(exit_on_error=False, description=description)
+    parser.add_argument("--config", action="config", help="path to a configuration file")
+    parser.add_function_arguments(function, as_positional=True, skip={name})
+    parser.add_argument(name, type=Path, nargs="+", help=text)
+    given = parser.instantiate(parser.parse_args(arguments))
+    return {key: value for key, value in vars(given).items() if key != "config"}

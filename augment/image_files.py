@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,15 +17,27 @@ __all__ = ["ImageFiles", "find_images", "read_rows"]
 _EXTENSIONS = frozenset(Image.registered_extensions())
 
 
+def _fit(image: Image.Image, size: int) -> Image.Image:
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+
+
 class ImageFiles(Dataset[Tensor]):
     """Images cropped to a centred square and resized (bicubic), decoded when asked for.
 
-    Each is uint8 (channels, size, size).
+    Each is uint8 (channels, size, size). Another `crop` does both its own way.
     """
 
-    def __init__(self, paths: Sequence[Path], *, size: int, channels: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        size: int,
+        channels: int,
+        crop: Callable[[Image.Image, int], Image.Image] = _fit,
+    ) -> None:
         self.paths = list(paths)
         self.size = size
+        self.crop = crop
         self.mode = {1: "L", 3: "RGB"}[channels]
 
     def __len__(self) -> int:
@@ -34,9 +46,7 @@ class ImageFiles(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         try:
             with Image.open(self.paths[index]) as image:
-                square = ImageOps.fit(
-                    image.convert(self.mode), (self.size, self.size), Image.Resampling.BICUBIC
-                )
+                square = self.crop(image.convert(self.mode), self.size)
         except (OSError, SyntaxError) as error:
             raise ValueError(
                 f"{self.paths[index]} does not decode as an image; repair it or take it out"

@@ -8,6 +8,7 @@ a pixel either way, with every reference; the smallest distance counts. Distance
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -30,6 +31,10 @@ _AS_IS = (False, 0, 0)
 _GREY = (0.299, 0.587, 0.114)
 _QUERIES, _REFERENCES = 128, 8192
 """Compared at a time: 128 x 18 poses with 8192, 75 MB."""
+_ENOUGH = 20
+"""Real images from which a threshold can be read off."""
+_SAME = 0.01
+"""Distance of images that are the same but for rounding."""
 _FLAT = 1e-3
 """Length of a signature, in grey levels, under which there is nothing to compare."""
 
@@ -41,9 +46,10 @@ class Calibration:
     threshold: float
     """Distance in [0, 2]; a copy is nearer."""
     found: float
-    """Share of edited real images that the threshold finds, in [0, 1]."""
+    """Share of edited real images that the threshold finds, in [0, 1]; NaN if none was edited."""
     false_alarms: float
-    """Share of the real images that have another real image within the threshold, in [0, 1]."""
+    """Share of the real images that have another real image within the threshold, in [0, 1];
+    NaN if that was not measured."""
 
 
 def calibrate(
@@ -59,16 +65,16 @@ def calibrate(
     one than half of the edited ones are to their own are repeats in the set, and left out.
 
     Args:
-        images: uint8 (N, C, H, W), distinct real images, C 1 or 3; at least 20.
+        images: uint8 (N, C, H, W), distinct real images, C 1 or 3. Of fewer than 20, or of
+            images that all repeat one another, nothing can be read off: then only an image that
+            is the same counts as a copy.
         sample: images at most that are edited, and that look for their nearest other.
         false_alarms: share of distinct images, in (0, 1), which the threshold may take for copies.
         seed: of the sample and of the noise.
-
-    Raises:
-        ValueError: too few images, or none that two others do not repeat.
     """
-    if len(images) < 20:
-        raise ValueError(f"{len(images)} real images cannot calibrate copies; give at least 20")
+    same_only = Calibration(threshold=_SAME, found=math.nan, false_alarms=math.nan)
+    if len(images) < _ENOUGH:
+        return same_only
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(np.sort(rng.permutation(len(images))[:sample]))
     originals = images[chosen]
@@ -76,7 +82,7 @@ def calibrate(
     others, _ = nearest(originals, images, own=chosen)
     distinct = others[others > edited.median()]
     if not len(distinct):
-        raise ValueError("the real images repeat one another; give a set of distinct images")
+        return same_only
     reach, apart = float(edited.quantile(0.99)), float(distinct.quantile(false_alarms))
     threshold = min(apart, (reach * apart) ** 0.5)
     return Calibration(

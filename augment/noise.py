@@ -20,6 +20,7 @@ __all__ = [
     "LABEL",
     "PERTURBATION",
     "REVERSE",
+    "SCORE",
     "UPSAMPLING",
     "NoiseStream",
     "derived_seeds",
@@ -35,6 +36,8 @@ LABEL = 2
 """The class of an image, where the model has classes and none is asked for."""
 UPSAMPLING = 3
 """Everything of the upsampled image, so that it shares no draw with the small one."""
+SCORE = 4
+"""The noise that an image is restored from, for its minority score."""
 
 
 class NoiseStream:

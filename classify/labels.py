@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def label_tensor(table: pd.DataFrame, attributes: Sequence[str]) -> Tensor:
-    """Labels float32 (N, A): 1, 0 or NaN = unlabelled."""
+    """Labels float32 (N, A): 1, 0, a probability, or NaN = unlabelled."""
     return torch.from_numpy(table[list(attributes)].to_numpy(dtype="float32", copy=True))
 
 

@@ -27,7 +27,8 @@ def masked_bce(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None)
 
     Args:
         logits: (N, A).
-        labels: (N, A): 1, 0 or NaN = unlabelled, where the gradient is exactly zero.
+        labels: (N, A): 1, 0, a probability in between, or NaN = unlabelled, where the gradient is
+            exactly zero.
         pos_weight: (A,), what a positive label counts as; left out, 1.
 
     Returns:

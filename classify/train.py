@@ -205,6 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--skip_bad", action="store_true", help="leave out images that do not decode"
     )
+    parser.add_argument(
+        "--soft", action="store_true", help="take probabilities as labels of synthetic images"
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument(
         "--licence", type=str, default="as the data's", help="licence of the weights, for the card"
@@ -219,8 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _train_checkpoint(options: Namespace) -> None:
     refuse_checkpoint(options.out)
-    table = load_table(options.table, options.attributes)
-    attributes = labelled_attributes(table, options.attributes or attribute_columns(table))
+    table = load_table(options.table, options.attributes, soft=options.soft)
+    names = options.attributes or attribute_columns(table, soft=options.soft)
+    attributes = labelled_attributes(table, names)
     train, val = (table[table["split"] == split] for split in ("train", "val"))
     images = decode_tables([train, val], options.train.image_size, skip_bad=options.skip_bad)
     result = fit(

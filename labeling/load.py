@@ -1,15 +1,19 @@
-"""A labeler by the name of embedded weights or by its folder."""
+"""A labeler by what is given: a name, a folder, a file or a hub id."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from labeling.adapters.checkpoint import load_checkpoint
-from labeling.labeler import Labeler
+from labeling.adapters import load_checkpoint, load_clip, load_hf, load_onnx
+from labeling.combination import Combination
+from labeling.labeler import Predictor
 
 __all__ = ["embedded_labelers", "load_labeler"]
 
 _EMBEDDED = Path(__file__).parent / "weights"
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def embedded_labelers() -> list[str]:
@@ -17,27 +21,45 @@ def embedded_labelers() -> list[str]:
     return sorted(card.parent.name for card in _EMBEDDED.glob("*/card.json"))
 
 
-def load_labeler(src: str | Path) -> Labeler:
-    """Load a labeler; nothing is downloaded and nothing of what is loaded is executed.
+def load_labeler(src: str | Path | Sequence[str | Path]) -> Predictor:
+    """Load a labeler; nothing of what is loaded is executed.
 
     Args:
-        src: an embedded name, or the path of a checkpoint folder. A name wins over a folder of the
-            same name; write `./name` for the folder.
+        src: one of
+
+            - an embedded name; it wins over a folder of the same name, so write `./name` for that;
+            - a checkpoint folder of ours (`card.json`, `model.safetensors`);
+            - a folder of a transformers image classifier (`config.json`);
+            - an .onnx file with its card beside it;
+            - a .yaml, .yml or .json file of prompts for CLIP;
+            - a hub id `owner/name` of a transformers image classifier, which is downloaded;
+            - several of these: each attribute is the first's that knows it.
 
     Returns:
-        The labeler in float32 on the CPU.
+        A `Labeler`, which has a torch network, of all but .onnx files and several sources.
 
     Raises:
-        FileNotFoundError: `src` is neither, or the folder lacks a file.
-        ValueError: the folder's files do not fit together; see `load_checkpoint`.
+        FileNotFoundError: `src` is none of these, or a file of it is missing.
+        ValueError: the files do not fit together, or need a library that is not installed.
     """
-    names = embedded_labelers()
-    if isinstance(src, str) and src in names:
+    if not isinstance(src, (str, Path)):
+        parts = [load_labeler(one) for one in src]
+        return parts[0] if len(parts) == 1 else Combination(parts)
+    path = Path(src)
+    if isinstance(src, str) and src in embedded_labelers():
         return load_checkpoint(_EMBEDDED / src)
-    if not Path(src).is_dir():
-        raise FileNotFoundError(
-            f"labeler {str(src)!r} is neither an embedded name ({', '.join(names) or 'none here'}) "
-            "nor a folder; "
-            "give one of these names or a folder with card.json and model.safetensors"
-        )
-    return load_checkpoint(src)
+    if path.is_dir():
+        ours = (path / "card.json").is_file() or not (path / "config.json").is_file()
+        return load_checkpoint(path) if ours else load_hf(path)
+    if path.suffix == ".onnx":
+        return load_onnx(path)
+    if path.suffix in (".yaml", ".yml", ".json") and path.is_file():
+        return load_clip(path)
+    if isinstance(src, str) and _HUB_ID.fullmatch(src) and not path.parent.is_dir():
+        return load_hf(src)
+    raise FileNotFoundError(
+        f"labeler {str(src)!r} is neither an embedded name "
+        f"({', '.join(embedded_labelers()) or 'none here'}) nor a folder; give one of these "
+        "names, a folder with card.json and model.safetensors or of a transformers model, "
+        "an .onnx file, a .yaml file of CLIP prompts or a hub id"
+    )

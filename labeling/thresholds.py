@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from labeling.labeler import DEFAULT_THRESHOLD
+from labeling.card import DEFAULT_THRESHOLD
+from labeling.curve import Curve
 
-__all__ = ["fit_thresholds"]
+__all__ = ["as_columns", "best_threshold", "fit_thresholds"]
 
 
 def fit_thresholds(
@@ -29,7 +30,7 @@ def fit_thresholds(
         nothing can be weighed there.
     """
     p, y = as_columns(probabilities, labels, len(attributes))
-    return {name: _best_threshold(p[:, i], y[:, i]) for i, name in enumerate(attributes)}
+    return {name: best_threshold(Curve.of(p[:, i], y[:, i])) for i, name in enumerate(attributes)}
 
 
 def as_columns(
@@ -50,17 +51,6 @@ def as_columns(
     return p, y
 
 
-def _best_threshold(p: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
-    known = ~np.isnan(y)
-    p, y = p[known], y[known]
-    n_positive = y.sum()
-    if n_positive in (0, len(y)):
-        return DEFAULT_THRESHOLD
-    values, row_of = np.unique(-p, return_inverse=True)  # descending probabilities
-    values = -values
-    true_positive = np.cumsum(np.bincount(row_of, weights=y))
-    predicted = np.cumsum(np.bincount(row_of))
-    f1 = 2 * true_positive / (predicted + n_positive)  # of "present where p >= values[i]"
-    best = int(np.argmax(f1))
-    below = values[best + 1] if best + 1 < len(values) else 0.0
-    return float((values[best] + below) / 2)
+def best_threshold(curve: Curve) -> float:
+    """The cut of the highest F1, the highest among equals; 0.5 where nothing can be weighed."""
+    return float(curve.cuts[np.argmax(curve.f1)]) if curve.holds_both else DEFAULT_THRESHOLD

@@ -6,14 +6,17 @@ a run that was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from augment import generate, merge
-from classify import run_study
+from augment import generate, merge, refuse_leaks
+from classify import Arm, run_study
 from labeling import pseudo_label
+from recipes._admission import Judge
+from recipes._controls import control
+from recipes._fill import Filled, fill
 from recipes._prepare import ARMS, Chain, launch, prepare
 from recipes._preview import preview
 from recipes._results import tell, write_csv
@@ -36,33 +39,56 @@ def run_chain(chain: Chain, title: str, *, reference: bool = False) -> pd.DataFr
     if chain.config.preview:
         preview(chain)
         return None
-    with chain.stage("Generating and labelling"):
-        synthetic = {arm: _generate(chain, arm) for arm in ARMS}
+    with chain.stage("Generating, labelling and judging"):
+        judge = Judge(chain.table, size=chain.denoiser.image.size, allow_leak=True)
+        filled = {arm: _fill(chain, arm, judge) for arm in ARMS}
     with chain.stage("Training the classifiers"):
-        scores = _train(chain, synthetic)
-    return tell(chain, title, synthetic, scores, reference=reference)
+        scores = _train(chain, {arm: found.selection.table for arm, found in filled.items()})
+    return tell(chain, title, filled, scores, reference=reference)
 
 
-def _generate(chain: Chain, arm: str) -> pd.DataFrame:
-    """Generate and label one synthetic arm: `synthetic/<arm>/<seed>.png` and its `metadata.csv`."""
+def _fill(chain: Chain, arm: str, judge: Judge) -> Filled:
+    """Generate, label and judge one synthetic arm until its quota is met.
+
+    Leaves `synthetic/<arm>/<seed>.png` and their `metadata.csv`, rejected images included.
+    """
     config = chain.config
     folder = config.out / "synthetic" / arm
+    filled = fill(
+        lambda seeds: _generate(chain, arm, seeds, folder),
+        lambda table: pseudo_label(table, chain.labeler, chain.attributes, fabric=chain.fabric),
+        judge,
+        config.quota,
+        n_real=int((chain.table["split"] == "train").sum()),
+        limit=config.limit or config.num_synthetic,
+        size=config.num_synthetic,
+    )
+    if chain.fabric.is_global_zero:
+        _add_labels(folder / "metadata.csv", filled.table.drop(columns="path"))
+    if not config.allow_leak:
+        refuse_leaks(filled.table)
+    if filled.selection.table.empty:
+        raise ValueError(
+            f"none of the {len(filled.table)} {arm} images was taken; see the column admission of "
+            f"{folder / 'metadata.csv'}, raise --limit or ask for less by --quota"
+        )
+    return filled
+
+
+def _generate(chain: Chain, arm: str, seeds: Sequence[int], folder: Path) -> pd.DataFrame:
+    config = chain.config
     record = config.record()["guidance"] if arm == "minority" else None
     if record and record["distance"] == "features":
         record["network"] = chain.labeler.sha256
-    table = generate(
+    return generate(
         chain.denoiser,
-        range(config.num_synthetic),
+        seeds,
         folder,
         sampler=config.sampler,
         guidance=chain.guidance if arm == "minority" else None,
         settings=record,
         fabric=chain.fabric,
     )
-    table = pseudo_label(table, chain.labeler, chain.attributes, fabric=chain.fabric)
-    if chain.fabric.is_global_zero:
-        _add_labels(folder / "metadata.csv", table.drop(columns="path"))
-    return table
 
 
 def _add_labels(path: Path, table: pd.DataFrame) -> None:
@@ -75,10 +101,13 @@ def _add_labels(path: Path, table: pd.DataFrame) -> None:
 
 
 def _train(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Fit each arm with each seed: real, and real merged with each synthetic set."""
-    arms = {arm: merge(chain.table, table) for arm, table in synthetic.items()}
+    """Fit each arm with each seed: real, it merged with each synthetic set, and the controls."""
+    arms: dict[str, pd.DataFrame | Arm] = {"real": chain.table}
+    arms |= {arm: merge(chain.table, table) for arm, table in synthetic.items()}
+    count = len(synthetic["minority"])
+    arms |= {name: control(chain, name, count) for name in chain.config.controls}
     return run_study(
-        {"real": chain.table, **arms},
+        arms,
         chain.attributes,
         chain.fit_config,
         seeds=chain.config.study.seeds,

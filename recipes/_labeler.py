@@ -25,7 +25,7 @@ from classify import (
 )
 from classify.files import claim
 from classify.trainer import STATE
-from labeling import Labeler, fit_thresholds, load_labeler
+from labeling import Predictor, fit_thresholds, load_labeler
 
 __all__ = ["train_labeler"]
 
@@ -44,7 +44,7 @@ def train_labeler(
     fabric: Fabric,
     skip_bad: bool = False,
     half: bool = False,
-) -> Labeler:
+) -> Predictor:
     """Train a labeler, or load the one of the same training that stands in the folder.
 
     Args:

@@ -25,7 +25,7 @@ from classify import (
     decode_tables,
     labelled_attributes,
 )
-from labeling import Labeler, load_labeler
+from labeling import Labeler, Predictor, load_labeler
 from recipes._labeler import train_labeler
 from recipes._settings import DistanceName, RunConfig, check_claim, claim
 
@@ -49,7 +49,7 @@ class Chain:
     attributes: Sequence[str]
     """What is learned: those with a label somewhere."""
     denoiser: Denoiser
-    labeler: Labeler
+    labeler: Predictor
     log_probability: LogProbability | None = None
     notes: list[str] = field(default_factory=list)
     """What the report should say besides the figures; a sentence each."""
@@ -167,7 +167,7 @@ def _train_labeler(
     *,
     size: int,
     source: str,
-) -> Labeler:
+) -> Predictor:
     """Train the run's labeler in `out`; a preview's briefly, in a folder that does not stay."""
     settings = replace(config.train, architecture="resnet34", image_size=size)
     if config.preview:
@@ -190,14 +190,23 @@ def _train_labeler(
     return labeler
 
 
-def named_distance(name: DistanceName, labeler: Labeler) -> Distance:
-    """The distance that a setting names; `features` are the labeler's."""
+def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
+    """The distance that a setting names; `features` are the labeler's.
+
+    Raises:
+        ValueError: `features` of a labeler that has no gradients.
+    """
     if name == "features":
+        if not isinstance(labeler, Labeler):
+            raise ValueError(
+                "distance features needs one labeler with a torch network, which an .onnx file and "
+                "several labelers are not; give another labeler or distance"
+            )
         return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
     return NAMED[name]()
 
 
-def _check_table(table: pd.DataFrame, attributes: Sequence[str], labeler: Labeler | None) -> None:
+def _check_table(table: pd.DataFrame, attributes: Sequence[str], labeler: Predictor | None) -> None:
     """Refuse what the study would refuse after hours of generation."""
     if (synthetic := table["source"] != "real").any():
         raise ValueError(

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import diffusers
@@ -30,6 +29,7 @@ from augment.noise import PERTURBATION, REVERSE, NoiseStream, seeded_generator
 from augment.pretrained import scheduler_of
 from augment.sampler import sample_batch
 from labeling import load_labeler
+from recipes._measured import resident
 from recipes._prepare import named_distance
 from recipes._settings import DistanceName
 
@@ -237,19 +237,9 @@ def peak_memory(load: Callable[[], Models], procedure: Procedure, batch_size: in
 def _peak_here(load: Callable[[], Models], procedure: Procedure, batch_size: int) -> float | None:
     models = load()
     images = procedure.on(models)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     images(range(batch_size), _MEMORY_STEPS)
     if models.denoiser.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
-    peak = _resident("VmHWM")
+    peak = resident("VmHWM")
     return None if peak is None or before is None else max(peak - before, 0.0)
-
-
-def _resident(field: str) -> float | None:
-    """Resident memory of this process in megabytes: VmRSS now, VmHWM at most so far.
-
-    Not `resource.getrusage`, whose peak a Linux process inherits from the one that started it.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith(field)), None)

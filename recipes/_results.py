@@ -12,10 +12,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classify import compare, count_scored, read_predictions, summarise
+from augment import keep_rates
+from augment.admission import ADMISSION, KEPT, UNREADABLE
+from classify import (
+    GROUPS,
+    Predictions,
+    audit,
+    compare,
+    composition,
+    count_scored,
+    read_predictions,
+    summarise,
+)
 from classify.files import write_text
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
 from labeling import label_probabilities, label_quality
+from recipes._fill import Filled
 from recipes._prepare import ARMS, Chain
 
 __all__ = ["format_summary", "tell", "write_csv"]
@@ -28,7 +40,7 @@ _SHOWN = 64
 def tell(
     chain: Chain,
     title: str,
-    synthetic: Mapping[str, pd.DataFrame],
+    filled: Mapping[str, Filled],
     scores: pd.DataFrame,
     *,
     reference: bool = False,
@@ -38,7 +50,7 @@ def tell(
     Args:
         chain: the run.
         title: the report's heading.
-        synthetic: arm -> its labelled table.
+        filled: synthetic arm -> what was generated, and what was taken of it.
         scores: tidy scores of the study.
         reference: show the paper's figures beside.
 
@@ -46,7 +58,13 @@ def tell(
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
     summary = summarise(scores)
-    comparisons = _comparisons(chain, scores)
+    predictions = read_predictions(
+        chain.config.out, list(summary["arm"].unique()), chain.config.study.seeds
+    )
+    comparisons = _comparisons(chain, predictions)
+    audited = _audit(chain, predictions)
+    synthetic = {arm: found.selection.table for arm, found in filled.items()}
+    admission = keep_rates({arm: found.table for arm, found in filled.items()})
     quality, labelled_test = _label_quality(chain)
     report = Report(
         title=title,
@@ -60,6 +78,11 @@ def tell(
         prevalence=_prevalence(chain, synthetic),
         rarity=_rarity(chain, synthetic, labelled_test),
         label_quality=quality,
+        audit=audited,
+        composition=None if audited is None else _composition(chain, synthetic),
+        admission=admission,
+        rejected=_rejected(filled),
+        quotas=pd.concat([found.selection.report.assign(arm=arm) for arm, found in filled.items()]),
         settings=chain.config.record(),
         cards={
             "generator": chain.denoiser.card,
@@ -73,6 +96,9 @@ def tell(
         write_csv(out / "scores.csv", scores)
         write_csv(out / "summary.csv", summary)
         write_csv(out / "comparison.csv", comparisons)
+        write_csv(out / "admission.csv", admission)
+        if audited is not None:
+            write_csv(out / "audit.csv", audited)
         write_report(out / "report.html", report)
     chain.say(format_summary(summary, report.n_scored, report.n_attributes))
     for verdict in verdicts(comparisons, "minority"):
@@ -83,26 +109,6 @@ def tell(
         chain.say(f"minority - {verdict.baseline}: {difference}, {verdict.word}")
     chain.say(f"Report: {chain.config.out / 'report.html'}")
     return summary
-
-
-def _comparisons(chain: Chain, scores: pd.DataFrame) -> pd.DataFrame:
-    """Every arm against `real` and against `plain`."""
-    study = chain.config.study
-    predictions = read_predictions(chain.config.out, list(scores["arm"].unique()), study.seeds)
-    table = chain.table
-    real = table[(table["split"] == "train") & (table["source"] == "real")]
-    shares = {name: float(real[name].mean()) for name in chain.attributes}
-    tables = [
-        compare(
-            predictions.labels,
-            predictions.probabilities,
-            predictions.attributes,
-            baseline,
-            shares=shares,
-        )
-        for baseline in ("real", "plain")
-    ]
-    return pd.concat(tables, ignore_index=True)
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -129,6 +135,55 @@ def _cell(row: Mapping[Any, Any]) -> str:
     if np.isnan(row["low"]):
         return f"{row['mean']:.3f}"
     return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _comparisons(chain: Chain, predictions: Predictions) -> pd.DataFrame:
+    """Every arm against real, plain and each control, paired by seed and test image."""
+    train = chain.table[chain.table["split"] == "train"]
+    shares = train[list(chain.attributes)].mean().fillna(0.0)
+    return pd.concat(
+        compare(
+            predictions.labels,
+            predictions.probabilities,
+            predictions.attributes,
+            baseline,
+            shares={str(name): float(share) for name, share in shares.items()},
+        )
+        for baseline in ("real", "plain", *chain.config.controls)
+    )
+
+
+def _audit(chain: Chain, predictions: Predictions) -> pd.DataFrame | None:
+    """Figures by group of real and minority, and their change; None without groups to audit by."""
+    test = chain.table[chain.table["split"] == "test"].set_index("file_name")
+    columns = [name for name in GROUPS if name in test and test[name].nunique() > 1]
+    if not columns:
+        return None
+    return audit(
+        predictions.labels,
+        {arm: predictions.probabilities[arm] for arm in ("real", "minority")},
+        test.loc[predictions.files, columns],
+        predictions.attributes,
+        baseline="real",
+    )
+
+
+def _composition(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How many images of each group the sets have; synthetic ones by the labeler's labels."""
+    train = chain.table[chain.table["split"] == "train"]
+    columns = [name for name in GROUPS if name in train]
+    return composition({"real train": train, **synthetic}, columns)
+
+
+def _rejected(filled: Mapping[str, Filled]) -> list[tuple[str, str]]:
+    """Image file and reason of rejected images, the first of every arm."""
+    tables = [found.table[found.table[ADMISSION] != KEPT] for found in filled.values()]
+    return [
+        (str(path), str(reason))
+        for table in tables
+        for path, reason in table[["path", ADMISSION]].head(_SHOWN // 4).to_numpy()
+        if reason != UNREADABLE
+    ]
 
 
 def _label_quality(chain: Chain) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import jsonargparse
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from augment import SamplerConfig, SelfGuidanceConfig
+from augment import Quota, SamplerConfig, SelfGuidanceConfig
 from classify import FitConfig
 from classify.config import Precision
 from classify.files import write_text
 
 __all__ = [
+    "CONTROLS",
     "GuidanceConfig",
     "RunConfig",
     "StudyConfig",
@@ -37,6 +38,8 @@ __all__ = [
 
 DistanceName = Literal["lpips", "l1", "l2", "features"]
 Preset = Literal["demo", "paper"]
+Control = Literal["duplicate", "relabel", "reweight", "oversample", "rand_augment"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
 
 _CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview"})
 """Settings that do not change the results: another value continues the same run."""
@@ -44,7 +47,16 @@ _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 """Files that a run writes last, over those of its own earlier session."""
 _SWITCHES = {
     "skip_bad": "leave out images that do not decode instead of stopping at the first",
+    "allow_leak": "go on without the generated images that copy real val or test images",
     "preview": "show 16 images an arm, estimate time, memory and disk of the whole run, and stop",
+}
+_LISTS = {
+    "attributes": (str, "columns to learn; left out, all attributes"),
+    "controls": (
+        Control | Literal["all"],
+        "further arms of real images alone, to tell why an arm gains: all, or some of "
+        + ", ".join(CONTROLS),
+    ),
 }
 _OF_THE_RUN = ("image_size", "precision")
 """Settings of a fit that are the whole run's."""
@@ -88,7 +100,14 @@ class RunConfig:
     attributes: list[str] | None = None
     """Columns to learn; left out, all that are not the table's own."""
     num_synthetic: int = 400
-    """Images in each synthetic arm."""
+    """Images in each synthetic arm, or in each round of one while its quota is not met."""
+    quota: Quota = field(default_factory=Quota)
+    """Which of an arm's images train; by default all that are admitted."""
+    limit: int | None = None
+    """Images generated at most in each arm to meet the quota; left out, num_synthetic."""
+    controls: list[Control] = field(default_factory=list)
+    """Further arms of real images alone, as many of them as the minority arm has where it matters;
+    they tell why an arm gains."""
     image_size: int | None = None
     """Side of the classifier's input in pixels; left out, the generator's."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
@@ -107,16 +126,24 @@ class RunConfig:
     """Lightning's: numerical precision of generation and training."""
     skip_bad: bool = False
     """Leave out images that do not decode instead of stopping at the first."""
+    allow_leak: bool = False
+    """Go on without the generated images that copy real val or test images."""
     preview: bool = False
     """Show 16 images an arm and estimate time, memory and disk of the whole run, then stop."""
 
     def __post_init__(self) -> None:
         if self.num_synthetic < 1:
             raise ValueError(f"num_synthetic is {self.num_synthetic}; give at least 1 image an arm")
+        if self.limit is not None and self.limit < self.num_synthetic:
+            raise ValueError(
+                f"limit is {self.limit}; give at least num_synthetic, {self.num_synthetic}, which "
+                "are made anyway"
+            )
         if self.image_size is not None and self.image_size < 8:
             raise ValueError(f"image_size is {self.image_size}; give at least 8 pixels")
-        if twice := [n for n, count in Counter(self.attributes or ()).items() if count > 1]:
-            raise ValueError(f"attributes name {twice[0]} twice; name each column once")
+        for name in _LISTS:
+            if twice := [n for n, k in Counter(getattr(self, name) or ()).items() if k > 1]:
+                raise ValueError(f"{name} name {twice[0]} twice; name each once")
 
     def record(self) -> dict[str, Any]:
         """The settings as plain values, for YAML; `--config` reads them back."""
@@ -145,18 +172,19 @@ def parse(
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(exit_on_error=False, description=config.__doc__)
     parser.add_argument("--config", action="config", help="YAML file with any of these settings")
-    parser.add_argument(
-        "--attributes", nargs="+", default=None, help="columns to learn; left out, all attributes"
-    )
+    for flag, (kind, what) in _LISTS.items():
+        parser.add_argument(f"--{flag}", nargs="+", type=kind, default=None, help=what)
     for flag, what in _SWITCHES.items():
         parser.add_argument(f"--{flag}", action="store_true", help=what)
-    parser.add_class_arguments(config, None, skip={"train", "attributes", *_SWITCHES})
+    parser.add_class_arguments(config, None, skip={"train", *_LISTS, *_SWITCHES})
     parser.add_class_arguments(FitConfig, "train", skip=set(_OF_THE_RUN))
     with refused_in_one_line():
         preset = parser.parse_args(_without_print(arguments)).preset
         parser.set_defaults(dict(presets[preset]))
         options = parser.instantiate(parser.parse_args(arguments))
     values = {f.name: options[f.name] for f in fields(config) if f.name in options}
+    chosen = values["controls"] or []
+    values["controls"] = list(CONTROLS) if "all" in chosen else chosen
     return config(**values)
 
 

@@ -13,25 +13,22 @@ allocated). PyTorch decides on threads: set OMP_NUM_THREADS.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 import jsonargparse
-import torch
 from matplotlib.figure import Figure
 from tqdm.auto import trange
 
 from classify.files import write_bytes, write_text
+from recipes._measured import check_out, machine
 from recipes._procedures import Models, Procedure, compared, peak_memory
-from recipes._settings import DistanceName, check_folder, refused_in_one_line, run
+from recipes._settings import DistanceName, refused_in_one_line, run
 
 _HELP = {
     "rates": "every how many steps the guidance acts",
@@ -95,11 +92,11 @@ class BenchmarkConfig:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print the table, write JSON and chart; the content of the JSON."""
     config = _parse(arguments)
-    _check_out(config)
+    check_out(config.out, "benchmark.json", config.record())
     models = config.load()
     result = {
         "settings": config.record(),
-        "machine": _machine(str(models.denoiser.device)),
+        "machine": machine(str(models.denoiser.device), ("torch", "diffusers")),
         "rows": _rows(config, measure(config, models)),
     }
     _write(config.out, result)
@@ -197,16 +194,6 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median(values), "low": min(values), "high": max(values)}
 
 
-def _machine(device: str) -> dict[str, Any]:
-    return {
-        "device": device,
-        "architecture": platform.machine(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        **{package: version(package) for package in ("torch", "diffusers")},
-    }
-
-
 def _parse(arguments: Sequence[str] | None) -> BenchmarkConfig:
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(exit_on_error=False, description="What an image costs.")
@@ -218,20 +205,6 @@ def _parse(arguments: Sequence[str] | None) -> BenchmarkConfig:
     with refused_in_one_line():
         options = parser.instantiate(parser.parse_args(arguments))
     return BenchmarkConfig(**{f.name: options[f.name] for f in fields(BenchmarkConfig)})
-
-
-def _check_out(config: BenchmarkConfig) -> None:
-    """Refuse a folder where another measurement stands; the same one is measured anew."""
-    check_folder(config.out)
-    path = config.out / "benchmark.json"
-    if not path.is_file():
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no benchmark of ours; give another --out") from error
-    if found != config.record():
-        raise ValueError(f"{path} was measured with other settings; give another --out")
 
 
 def _write(folder: Path, result: Mapping[str, Any]) -> None:

@@ -6,14 +6,13 @@
 The first images of the run's arm, so many as each fraction says, are added to its real training
 images; every number gets the same optimiser steps, seeds and real test images. The image shows the
 mean over seeds with its 95 % interval. Enough is the smallest number, none included, whose F1,
-paired by seed and image, cannot be told from that of the best number: the interval of the
-difference holds 0.
+paired by seed, cannot be told from that of the best number: the interval of the difference holds 0.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -24,15 +23,14 @@ import pandas as pd
 from lightning.fabric import Fabric
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy import stats
 
 from augment import admitted, merge
 from classify import (
     FitConfig,
     attribute_columns,
-    compare,
     labelled_attributes,
     load_table,
-    read_predictions,
     run_study,
     summarise,
 )
@@ -103,14 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
         cache=config.out / "cache",
         skip_bad=inputs.skip_bad,
     )
-    arms = list(scores["arm"].unique())
-    predictions = read_predictions(config.out, arms, config.seeds)
-    found = curve(
-        scores,
-        lambda best: compare(
-            predictions.labels, predictions.probabilities, predictions.attributes, best
-        ),
-    )
+    found = curve(scores)
     if fabric.is_global_zero:
         write_csv(config.out / "scores.csv", scores)
         write_csv(config.out / "sweep.csv", found)
@@ -152,29 +143,28 @@ def read_run(config: SweepConfig) -> Inputs:
     )
 
 
-def curve(scores: pd.DataFrame, compared: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+def curve(scores: pd.DataFrame) -> pd.DataFrame:
     """Macro F1 on test by number of synthetic images, and how far each is from the best.
 
     Args:
         scores: of `run_study`, with the numbers as the arms' names.
-        compared: from a number's name to the rows of `compare` with it as the baseline.
 
     Returns:
         Columns `images, f1, low, high` (95 % interval over seeds), `behind, behind_low,
-        behind_high` (F1 less the best number's, paired by seed and image; 0 for the best) and
-        `enough`, True in one row: the smallest number whose interval of `behind` reaches 0. With
-        one seed there are no intervals, and the best is the one.
+        behind_high` (F1 less the best number's, paired by seed; 0 for the best) and `enough`, True
+        in one row: the smallest number whose interval of `behind` reaches 0. With one seed there
+        are no intervals, and the best is the one.
     """
     by_arm = summarise(scores).query("metric == 'f1'").set_index("arm")
     best = str(by_arm["mean"].idxmax())
-    differences = compared(best) if len(by_arm) > 1 else None
     rows = by_arm[["mean", "low", "high"]].rename(columns={"mean": "f1"})
-    behind = ["behind", "behind_low", "behind_high"]
-    rows[behind] = 0.0
-    if differences is not None:
-        of_f1 = (differences["attribute"] == MACRO) & (differences["metric"] == "f1")
-        paired = differences[of_f1].set_index("arm")[["difference", "low", "high"]]
-        rows.loc[paired.index, behind] = paired.to_numpy()
+    of_f1 = scores.query("split == 'test' and metric == 'f1'")
+    by_seed = of_f1[of_f1["attribute"] == MACRO].pivot(index="seed", columns="arm", values="value")
+    behind = by_seed.sub(by_seed[best], axis=0)
+    half = behind.sem() * stats.t.ppf(0.975, len(behind) - 1)
+    half[best] = 0.0  # less itself, with one seed too
+    rows["behind"] = behind.mean()
+    rows["behind_low"], rows["behind_high"] = rows["behind"] - half, rows["behind"] + half
     rows.index = pd.Index([int(str(arm)) for arm in rows.index], name="images")
     rows = rows.sort_index().reset_index()
     within = (rows["behind_high"] >= 0) & (rows["behind_low"] <= 0)

@@ -18,12 +18,12 @@ from jsonargparse import ArgumentParser
 from lightning.fabric import Fabric
 
 from classify import FitConfig, attribute_columns, labelled_attributes, load_table
-from labeling import Labeler
+from labeling import Predictor
 from recipes._labeler import train_labeler
 from recipes._settings import refused_in_one_line, run
 
 
-def main(arguments: Sequence[str] | None = None) -> Labeler:
+def main(arguments: Sequence[str] | None = None) -> Predictor:
     """Train it; see the module's text."""
     parser = ArgumentParser(
         exit_on_error=False, description="Train a labeler on the real rows of a table."

@@ -55,6 +55,26 @@ def test_the_tables_own_columns_are_no_attributes(tmp_path: Path) -> None:
     assert pd.isna(table["seed"].iloc[1])
 
 
+def test_soft_labels_are_taken_of_synthetic_images_where_asked(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {"split": ["train"] * 3, "Bald": [1, 0.3, None]}
+    root = _folder(tmp_path, source=["real", "synthetic", "synthetic"], **columns)
+    for attributes in (None, ["Bald"]):
+        soft = load_table(root, attributes, soft=True)
+        np.testing.assert_array_equal(soft["Bald"], [1.0, 0.3, np.nan])
+        with pytest.raises(ValueError, match=r"'Bald' is no attribute: 0\.3 "):
+            load_table(root, attributes)
+
+
+@pytest.mark.parametrize(("source", "label"), [("real", 0.3), ("synthetic", 1.3)])
+def test_a_soft_label_is_a_synthetic_images_probability(
+    tmp_path: Path, source: str, label: float
+) -> None:
+    columns: dict[str, list[Any]] = {"split": ["train"] * 3, "Bald": [label, 0, 1]}
+    root = _folder(tmp_path, source=[source] * 3, **columns)
+    with pytest.raises(ValueError, match=f"'Bald' is no attribute: {label}"):
+        load_table(root, soft=True)
+
+
 def test_chosen_attributes_do_not_care_for_other_columns(tmp_path: Path) -> None:
     _folder(tmp_path, comment=["nice", "", ""])
     assert load_table(tmp_path, ["Young"])["Young"].sum() == 2

@@ -30,6 +30,31 @@ def test_loss_is_the_mean_over_the_labels_that_are_there() -> None:
     assert (gradient[there] != 0).all()
 
 
+def test_an_empty_cell_changes_no_gradient_of_the_weights() -> None:
+    """The gradient is that of the labelled cells alone, whatever the empty cells' images are."""
+    network = torch.nn.Linear(4, 3)
+    images, labels = torch.randn(6, 4), torch.randint(2, (6, 3)).float()
+    labels[:, 2] = labels[4:] = torch.nan
+
+    def gradients(images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        loss = masked_bce(network(images), labels)
+        return list(torch.autograd.grad(loss, list(network.parameters())))
+
+    alone = gradients(images[:4], labels[:4])
+    for beside in (torch.randn(2, 4), torch.full((2, 4), 1e30)):
+        images[4:] = beside
+        torch.testing.assert_close(gradients(images, labels), alone)
+    assert not alone[0][2].any()
+    assert alone[0][:2].all()
+
+
+def test_a_soft_labels_gradient_is_the_distance_to_it() -> None:
+    logits = torch.randn(5, 2, requires_grad=True)
+    labels = torch.rand(5, 2)
+    (gradient,) = torch.autograd.grad(masked_bce(logits, labels), logits)
+    torch.testing.assert_close(gradient, (logits.sigmoid() - labels) / labels.numel())
+
+
 def test_loss_without_any_label_is_zero_with_zero_gradient() -> None:
     logits = torch.randn(2, 3, requires_grad=True)
     loss = masked_bce(logits, torch.full((2, 3), torch.nan))

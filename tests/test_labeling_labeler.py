@@ -142,6 +142,7 @@ def test_any_network_can_be_a_labeler() -> None:
         ({"mean": [0.5]}, "mean is .*; expected 3 finite numbers"),
         ({"std": [0.5, 0.0, 0.5]}, "std is .*; expected 3 numbers above 0"),
         ({"thresholds": {"Hat": 0.5}}, "thresholds names 'Hat'"),
+        ({"interpolation": "nearest"}, "interpolation is 'nearest'; expected bicubic or"),
         ({"thresholds": {"Bald": 1.5}}, "thresholds has 1.5 for 'Bald'"),
         ({"architecture": "os.system"}, "'os.system' .* is not a torchvision classification"),
         ({"architecture": "fcn_resnet50"}, "'fcn_resnet50' .* is not a torchvision classif"),
@@ -185,6 +186,29 @@ def test_an_unknown_name_lists_the_embedded_ones(
     assert load_labeler("ours").attributes == ("Bald", "Bangs")
     with pytest.raises(FileNotFoundError, match=r"'nobody' is neither an embedded name \(ours\)"):
         load_labeler("nobody")
+
+
+def test_several_sources_are_a_combination_and_one_is_itself(tmp_path: Path) -> None:
+    _write(tmp_path / "a")
+    _write(tmp_path / "b", attributes=["Bangs", "Hat"], thresholds={"Hat": 0.7})
+    both = load_labeler([tmp_path / "a", tmp_path / "b"])
+    assert both.attributes == ("Bald", "Bangs", "Hat")
+    assert both.thresholds == {"Bald": 0.3, "Bangs": 0.5, "Hat": 0.7}
+    assert isinstance(load_labeler([tmp_path / "a"]), Labeler)
+
+
+def test_only_a_name_of_two_parts_is_looked_for_on_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("labeling.load.load_hf", asked.append)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    load_labeler("owner/some-model.v2")
+    for name in ("here/missing", "../owner/name", "/owner/name", "a/b/c", "owner\\name"):
+        with pytest.raises(FileNotFoundError, match="nor a folder"):
+            load_labeler(name)
+    assert asked == ["owner/some-model.v2"]
 
 
 @pytest.mark.parametrize("name", embedded_labelers())

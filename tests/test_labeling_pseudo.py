@@ -13,7 +13,15 @@ from lightning.fabric import Fabric
 from PIL import Image
 from torch import nn
 
-from labeling import Labeler, LabelerCard, label_probabilities, pseudo_label
+from labeling import (
+    Labeler,
+    LabelerCard,
+    LabelPolicy,
+    Rule,
+    label_probabilities,
+    pseudo_label,
+)
+from labeling.card import Interpolation
 from labeling.pseudo import _decode
 
 SIZE = 4
@@ -152,13 +160,46 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, batch_size: int) -> N
         pd.testing.assert_frame_equal(pd.read_pickle(f"{out}.{rank}"), alone)
 
 
+@pytest.mark.parametrize("method", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("side", [7, 64])
-def test_a_file_is_resized_as_an_array_is(tmp_path: Path, side: int) -> None:
+def test_a_file_is_resized_as_an_array_is(tmp_path: Path, side: int, method: Interpolation) -> None:
     """Whoever labels arrays and whoever labels their files get the same labels."""
-    card = dataclasses.replace(_labeler().card, image_size=16, std=[1.0] * 3)
+    card = dataclasses.replace(_labeler().card, image_size=16, std=[1.0] * 3, interpolation=method)
     labeler = Labeler(card, _MeanColour())
     pixels = np.random.default_rng(0).integers(80, 176, (side, side, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     ours = labeler.preprocess(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255) + 0.5
-    decoded = torch.from_numpy(_decode(str(tmp_path / "a.png"), 16).copy()).permute(2, 0, 1) / 255
+    decoded = torch.from_numpy(_decode(str(tmp_path / "a.png"), card).copy())
+    decoded = decoded.permute(2, 0, 1) / 255
     torch.testing.assert_close(ours[0], decoded, rtol=0, atol=1.5 / 255)
+
+
+def test_a_policy_calibrates_decides_and_leaves_cells_empty(tmp_path: Path) -> None:
+    policy = LabelPolicy(rules={"red": Rule(present=0.7, absent=0.3, temperature=2.0)})
+    table = _table(tmp_path)
+    result = pseudo_label(table, _labeler(), ["red", "green"], policy=policy)
+    odds = _expected()[:, 0] / (1 - _expected()[:, 0])
+    p = np.sqrt(odds) / (1 + np.sqrt(odds))  # temperature 2 is the square root of the odds
+    np.testing.assert_allclose(result["p_red"], p, atol=1e-6)
+    expected = np.where(p >= 0.7, 1.0, np.where(p < 0.3, 0.0, np.nan))
+    np.testing.assert_array_equal(result["red"], expected)
+    assert set(np.unique(expected[~np.isnan(expected)])) == {0.0, 1.0}
+    assert np.isnan(expected).any()
+    # an attribute without a rule goes by the labeler's own threshold
+    np.testing.assert_array_equal(result["green"], _expected()[:, 1] >= 0.9)
+
+
+def test_soft_labels_are_the_probabilities(tmp_path: Path) -> None:
+    policy = LabelPolicy(rules={"red": Rule(present=0.8, absent=0.3)})
+    result = pseudo_label(_table(tmp_path), _labeler(), ["red"], policy=policy, soft=True)
+    decided = result["red"].notna()
+    np.testing.assert_allclose(result["red"][decided], result["p_red"][decided], atol=1e-7)
+    p = _expected()[:, 0]
+    np.testing.assert_array_equal(decided, (p >= 0.8) | (p < 0.3))
+
+
+def test_another_labelers_policy_is_refused(tmp_path: Path) -> None:
+    labeler = Labeler(_labeler().card, _MeanColour(), sha256="abc")
+    policy = LabelPolicy(rules={"red": Rule.at(0.5)}, labeler="def")
+    with pytest.raises(ValueError, match="fitted for the labeler def, not for abc"):
+        pseudo_label(_table(tmp_path), labeler, ["red"], policy=policy)

@@ -1,9 +1,11 @@
 """The labeler's own scores, against counts made by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
-from labeling import label_quality
+from labeling import decision_quality, label_quality, quality_by_group
 
 NAN = np.nan
 
@@ -40,3 +42,66 @@ def test_rows_without_a_prediction_are_left_out() -> None:
     quality = label_quality([[1.0], [0.0], [1.0]], [[0.9], [0.1], [NAN]], {"a": 0.5})
     assert quality.loc["a", "n"] == 2
     assert quality.loc["a", "recall"] == 1.0
+
+
+def test_cells_left_empty_are_no_errors_and_are_counted() -> None:
+    truth = pd.DataFrame({"a": [1, 1, 0, 0, NAN]})
+    decided = pd.DataFrame({"a": [1, NAN, 1, 0, 1]})
+    row = decision_quality(truth, decided).loc["a"]
+    assert row.to_dict() == pytest.approx(
+        {
+            "f1": 2 / 3,
+            "precision": 0.5,
+            "recall": 1.0,
+            "error": 1 / 3,
+            "kept": 3 / 4,
+            "n": 3,
+            "n_positive": 1,
+        }
+    )
+
+
+def _grouped() -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    truth = pd.DataFrame(rng.integers(0, 2, (400, 3)).astype(float), columns=["Male", "Young", "a"])
+    truth.loc[:9, "Male"] = NAN
+    few = np.flatnonzero((truth["Male"] == 1) & (truth["Young"] == 1))[3:]
+    truth = truth.drop(few).reset_index(drop=True)
+    wrong = rng.random(len(truth)) < 0.2
+    return truth, pd.DataFrame({"a": truth["a"].where(~wrong, 1 - truth["a"])})
+
+
+def test_groups_are_intersections_judged_as_if_alone() -> None:
+    truth, decided = _grouped()
+    quality = quality_by_group(truth, decided, ["Male", "Young"]).set_index(["group", "attribute"])
+    assert list(quality.index.get_level_values(0)) == [
+        "all",
+        "Male=0, Young=0",
+        "Male=0, Young=1",
+        "Male=1, Young=0",
+        "Male=1, Young=1",
+    ]
+    rows = (truth["Male"] == 0) & (truth["Young"] == 1)
+    expected = f1_score(truth["a"][rows], decided["a"][rows])
+    assert quality.loc[("Male=0, Young=1", "a"), "f1"] == pytest.approx(expected)
+    assert quality.loc[("all", "a"), "n"] == len(truth)
+
+
+def test_a_cell_of_few_rows_is_empty_never_zero() -> None:
+    truth, decided = _grouped()
+    decided["a"] = 0.0  # would score 0 everywhere
+    quality = quality_by_group(truth, decided, ["Male", "Young"]).set_index("group")
+    scores = quality[["f1", "precision", "recall", "error", "kept"]]
+    assert scores.loc["Male=1, Young=1"].isna().all()
+    assert quality.loc["Male=1, Young=1", "n"] == 3
+    assert (quality.loc["Male=0, Young=1", ["f1", "recall"]] == 0).all()
+
+
+def test_what_cannot_be_judged_is_refused() -> None:
+    truth, decided = _grouped()
+    with pytest.raises(ValueError, match="no column Old to group by"):
+        quality_by_group(truth, decided, ["Old"])
+    with pytest.raises(ValueError, match="no true labels of b"):
+        decision_quality(truth, decided.rename(columns={"a": "b"}))
+    with pytest.raises(ValueError, match="min_count is 0"):
+        decision_quality(truth, decided, min_count=0)

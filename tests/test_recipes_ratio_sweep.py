@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
-from scipy import stats
 
 import recipes.celeba_augment
 from recipes.ratio_sweep import chart, curve, main, sentence
@@ -31,26 +30,9 @@ NOISE = np.array([0.00, 0.05, -0.05])
 """A seed's luck, common to all numbers: pairing takes it away."""
 
 
-def _found(values: dict[int, list[float]]) -> pd.DataFrame:
-    """The curve of these scores by seed, differences with Student's interval."""
-
-    def compared(best: str) -> pd.DataFrame:
-        others = {n: np.subtract(v, values[int(best)]) for n, v in values.items() if n != int(best)}
-        rows = [
-            (str(n), d.mean(), *stats.t.interval(0.95, len(d) - 1, d.mean(), stats.sem(d)))
-            if len(d) > 1
-            else (str(n), d.mean(), np.nan, np.nan)
-            for n, d in others.items()
-        ]
-        table = pd.DataFrame(rows, columns=["arm", "difference", "low", "high"])
-        return table.assign(attribute="macro", metric="f1")
-
-    return curve(_scores(values), compared)
-
-
 def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> None:
     jitter = np.array([0.001, -0.001, 0.0])
-    found = _found(
+    scores = _scores(
         {
             400: list(0.70 + NOISE),
             0: list(0.60 + NOISE + jitter),
@@ -58,6 +40,7 @@ def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> No
             200: list(0.6998 + NOISE + jitter),
         }
     )
+    found = curve(scores)
     assert found["images"].tolist() == [0, 100, 200, 400]
     assert found["enough"].tolist() == [False, False, True, False]
     assert found["behind"].tolist() == pytest.approx([-0.1, -0.05, -0.0002, 0])
@@ -71,13 +54,13 @@ def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> No
 
 
 def test_where_none_at_all_does_as_well_there_is_no_evidence() -> None:
-    found = _found({0: [0.6, 0.7, 0.65], 50: [0.7, 0.6, 0.66]})
+    found = curve(_scores({0: [0.6, 0.7, 0.65], 50: [0.7, 0.6, 0.66]}))
     assert found["enough"].tolist() == [True, False]
     assert sentence(found, "plain").startswith("No evidence of gain: ")
 
 
 def test_one_seed_has_no_interval_and_says_so() -> None:
-    found = _found({0: [0.6], 50: [0.7], 100: [0.65]})
+    found = curve(_scores({0: [0.6], 50: [0.7], 100: [0.65]}))
     assert found["enough"].tolist() == [False, True, False]
     assert sentence(found, "plain").startswith("One seed, so no intervals")
     chart(found, "plain")

@@ -15,13 +15,16 @@ from classify.datasets.folder import attribute_columns
 __all__ = ["attribute_columns", "load_table"]
 
 
-def load_table(source: str | Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
+def load_table(
+    source: str | Path, attributes: Sequence[str] | None = None, *, soft: bool = False
+) -> pd.DataFrame:
     """Read the table of an image folder, recognised by what is in it.
 
     Args:
         source: A folder with `metadata.csv`, or one in CelebA's layout (see
             `classify.datasets.celeba`).
         attributes: Names that must be there; by default all columns that are not the table's own.
+        soft: Take probabilities in [0, 1] as the labels of synthetic images.
 
     Returns:
         Columns `file_name`, `split`, `source`, the attributes (float64 1.0, 0.0 or NaN =
@@ -37,7 +40,7 @@ def load_table(source: str | Path, attributes: Sequence[str] | None = None) -> p
             f"{root} is not a folder: give one with metadata.csv or in CelebA's layout"
         )
     if (root / folder.FILE).is_file():
-        return folder.load(root, attributes)
+        return folder.load(root, attributes, soft=soft)
     if celeba.recognises(root):
         return celeba.load(root, attributes)
     state = (

@@ -14,14 +14,18 @@ import pandas as pd
 FILE = "metadata.csv"
 SPLITS = ("train", "val", "test")
 SOURCES = ("real", "synthetic")
-_ADMISSION = ("admission", "copied", "copied_distance")
-_OWN = ("file_name", "split", "source", "path", "seed", "sampler", "class_label", *_ADMISSION)
+_OWN = (
+    *("file_name", "split", "source", "path", "seed", "sampler", "class_label"),
+    *("admission", "copied", "copied_distance", "minority_score", "minority_class"),
+)
 _TEXT = {"file_name": "str", "split": "str", "source": "str", "sampler": "str"}
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
 """Absolute, with a drive, or with a `..` in it."""
 
 
-def load(root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
+def load(
+    root: Path, attributes: Sequence[str] | None = None, *, soft: bool = False
+) -> pd.DataFrame:
     """Read and check `root/metadata.csv`; see `classify.datasets.load_table`."""
     file = root / FILE
     table = _read(file)
@@ -37,13 +41,13 @@ def load(root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
         "image file is missing",
         "restore it or drop the row",
     )
-    names = attribute_columns(table) if attributes is None else list(attributes)
+    names = attribute_columns(table, soft=soft) if attributes is None else list(attributes)
     for name in names:
-        table[name] = _labels(table, name)
+        table[name] = _labels(table, name, soft)
     return table
 
 
-def attribute_columns(table: pd.DataFrame) -> list[str]:
+def attribute_columns(table: pd.DataFrame, *, soft: bool = False) -> list[str]:
     """Names of the attributes, in order: the columns that are not the table's own.
 
     The table's own are `file_name`, `split`, `source`, `path`, `seed`, `sampler`, `class_label`,
@@ -51,12 +55,13 @@ def attribute_columns(table: pd.DataFrame) -> list[str]:
     probability `p_<attribute>` of an attribute that is there.
 
     Raises:
-        ValueError: A column left over is no attribute: it has a cell that is not 1, 0 or empty.
+        ValueError: A column left over is no attribute: it has a cell that is not 1, 0 or empty, or
+            with `soft`, for a synthetic image, a probability.
     """
     own = {*_OWN, *(f"p_{name}" for name in table.columns)}
     names = [str(name) for name in table.columns if name not in own]
     for name in names:
-        _labels(table, name)
+        _labels(table, name, soft)
     return names
 
 
@@ -154,15 +159,20 @@ def _refuse(
         )
 
 
-def _labels(table: pd.DataFrame, name: str) -> pd.Series:
-    """The column as float64 1.0, 0.0 or NaN."""
+def _labels(table: pd.DataFrame, name: str, soft: bool) -> pd.Series:
+    """The column as float64 1.0, 0.0 or NaN; if `soft`, in [0, 1] of synthetic rows."""
     column = table[name]
     values = pd.to_numeric(column, errors="coerce").astype("float64")
     is_text = pd.api.types.is_bool_dtype(column)  # the words True and False
-    bad = np.flatnonzero(column.notna() & (~values.isin((0.0, 1.0)) | is_text))
+    good = values.isin((0.0, 1.0))
+    if soft and "source" in table:
+        good |= values.between(0, 1) & (table["source"] == "synthetic")
+    bad = np.flatnonzero(column.notna() & (~good | is_text))
     if bad.size:
+        cell = column.iloc[bad[0]]
+        got = cell.item() if isinstance(cell, np.generic) else repr(cell)
         raise ValueError(
-            f"column {name!r} is no attribute: {column.iloc[bad[0]]!r} "
+            f"column {name!r} is no attribute: {got} "
             f"({table['file_name'].iloc[bad[0]]}) is not 1, 0 or "
             "empty: correct it, or name the columns to use with --attributes"
         )

@@ -34,6 +34,10 @@ _COLUMNS = {
     "prevalence": ("real",),
     "rarity": ("mean_log_probability", "n"),
     "label_quality": ("f1", "precision", "recall"),
+    "audit": ("arm", "baseline", "attribute", "grouping", "group", "metric", "value", "p_holm"),
+    "composition": ("set", "grouping", "group", "n", "share"),
+    "admission": ("arm", "admission", "images", "share"),
+    "quotas": ("arm", "wish", "wanted", "available", "got"),
 }
 
 
@@ -70,6 +74,17 @@ class Report:
     label_quality: pd.DataFrame | None = None
     """The labeler's own scores on real test rows: index attribute, columns `f1, precision,
     recall`."""
+    audit: pd.DataFrame | None = None
+    """Figures by group and their change from the baseline; see `classify.fairness.audit`."""
+    composition: pd.DataFrame | None = None
+    """Images of each group in each set: `set, grouping, group, n, share`."""
+    admission: pd.DataFrame | None = None
+    """How many generated images were kept, and why the others were not: `arm, admission, images,
+    share`."""
+    rejected: Sequence[tuple[str | Path, str]] = ()
+    """Image file and reason of rejected images; shown as a grid a reason."""
+    quotas: pd.DataFrame | None = None
+    """What was wanted and got: `arm, wish, wanted, available, got`."""
     settings: Mapping[str, Any] | None = None
     """The resolved configuration, nested."""
     cards: Mapping[str, Mapping[str, Any]] | None = None

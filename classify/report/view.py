@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from classify.report.fairness_view import audit_view, composition_view
 from classify.report.figures import N_COLOURS, dot_plot, forest_plot
 from classify.report.report import Report
 from classify.report.sheet import contact_sheet
@@ -58,6 +59,11 @@ def view(report: Report) -> dict[str, Any]:
         "rare": None if report.prevalence is None else _rare(report.prevalence, colours),
         "rarity": None if report.rarity is None else _rarity(report.rarity),
         "quality": None if report.label_quality is None else _quality(report.label_quality, shares),
+        "audit": None if report.audit is None else audit_view(report.audit, report.arm),
+        "composition": None if report.composition is None else composition_view(report.composition),
+        "admission": [] if report.admission is None else _admission(report.admission),
+        "rejected": _rejected(report.rejected),
+        "quotas": [] if report.quotas is None else _quotas(report.quotas),
         "settings": _flat(report.settings),
         "cards": {name: _flat(card) for name, card in (report.cards or {}).items()},
         "versions": _flat(report.versions),
@@ -180,6 +186,7 @@ def _forests(
                     table, colours.get(report.arm, 0), label=label, shares=shares
                 ),
                 "n": len(table),
+                "after_holm": None if "p_holm" not in rows else int((rows["p_holm"] < 0.05).sum()),
                 "above": int((table["low"] > 0).sum()),
                 "below": int((table["high"] < 0).sum()),
                 "rows": [
@@ -230,6 +237,23 @@ def _quality_rows(quality: pd.DataFrame) -> list[tuple[str, list[str]]]:
         (str(name), [number(value) for value in row])
         for name, row in zip(quality.index, quality.to_numpy(float), strict=True)
     ]
+
+
+def _admission(rates: pd.DataFrame) -> list[list[str]]:
+    columns = rates[["arm", "admission", "images", "share"]].itertuples(index=False, name=None)
+    return [[arm, why, f"{count:,}", percent(share)] for arm, why, count, share in columns]
+
+
+def _rejected(images: Sequence[tuple[Any, str]]) -> dict[str, Any]:
+    reasons = dict.fromkeys(reason for _, reason in images)
+    return {why: contact_sheet([path for path, r in images if r == why]) for why in reasons}
+
+
+def _quotas(quotas: pd.DataFrame) -> list[list[str]]:
+    """The wishes' rows; a quota without wish needs no table."""
+    wishes = quotas[quotas["wish"] != "all"]
+    columns = ["arm", "wish", "wanted", "available", "got"]
+    return [[str(cell) for cell in row] for row in wishes[columns].to_numpy()]
 
 
 def _flat(nested: Mapping[str, Any] | None, prefix: str = "") -> list[tuple[str, str]]:

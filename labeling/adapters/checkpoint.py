@@ -7,10 +7,7 @@ torchvision's own, chosen by name among its classification models.
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -18,7 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from labeling.labeler import Labeler, LabelerCard
+from labeling.card import LabelerCard
+from labeling.card_file import read_card
+from labeling.labeler import Labeler
 
 __all__ = ["load_checkpoint"]
 
@@ -49,35 +48,11 @@ def load_checkpoint(folder: str | Path) -> Labeler:
             f"a checkpoint folder holds {CARD} and {WEIGHTS}; name one that python -m "
             "classify.train wrote"
         )
-    card = _read_card(folder / CARD)
+    card = read_card(folder / CARD, LabelerCard)
     network = _load_network(card, folder / WEIGHTS)
     return Labeler(
         card, network, sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     )
-
-
-def _read_card(path: Path) -> LabelerCard:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # covers bad JSON and bad UTF-8
-        raise ValueError(f"{path} is not JSON ({error}); write the card again") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__}; a card is a JSON object; write the card "
-            "again"
-        )
-    missing = [
-        f.name for f in fields(LabelerCard) if f.default is MISSING and f.name not in content
-    ]
-    if missing:
-        raise ValueError(
-            f"{path} lacks {', '.join(missing)}; a card has all of these; write the card again"
-        )
-    known = {f.name: content[f.name] for f in fields(LabelerCard) if f.name in content}
-    try:
-        return LabelerCard(**known)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _load_network(card: LabelerCard, path: Path) -> nn.Module:

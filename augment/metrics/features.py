@@ -1,0 +1,194 @@
+"""Features of image files: extracted once, then kept.
+
+The cache has a folder an encoder, named by the key of its card; in it are shards with the features
+of up to 4,096 images, each beside the hash of its file's content. So a second run extracts nothing,
+a set that has grown only what is new, and a run that was killed goes on. Names do not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+from tqdm.auto import tqdm
+
+from augment.atomic import write_bytes
+from augment.metrics.encoder import Encoder
+from augment.pretrained.files import sha256_of
+
+__all__ = ["default_cache", "extract"]
+
+Place = tuple[Path, int]
+"""A shard and a row of it."""
+
+_SHARD = 4096
+_THREADS = 4  # Pillow and hashlib let go of the interpreter's lock
+
+
+def default_cache() -> Path:
+    """Where features are kept if nothing else is said: in the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "minority-augment" / "features"
+
+
+def extract(
+    paths: Sequence[Path],
+    encoder: Encoder,
+    *,
+    cache: Path | None = None,
+    batch_size: int = 64,
+    name: str = "images",
+    fabric: Fabric | None = None,
+) -> NDArray[np.float32]:
+    """Features of image files, of any sizes.
+
+    Args:
+        paths: the images; what Pillow reads, taken as RGB.
+        encoder: moved to the fabric's device.
+        cache: the folder of kept features, shared by all processes; `default_cache()` if left out.
+        batch_size: images at a time on each device.
+        name: what the progress bar calls them.
+        fabric: a launched Lightning Fabric, whose processes share the work; every one of them gets
+            the whole result.
+
+    Returns:
+        float32 (N, D), in the order of `paths`.
+
+    Raises:
+        FileNotFoundError: an image is missing.
+        ValueError: there is none, one does not decode, or a feature is not finite.
+    """
+    if not paths or batch_size < 1:
+        raise ValueError(
+            f"there are {len(paths)} {name} and batch_size is {batch_size}; "
+            "allowed is at least 1 each; give some"
+        )
+    fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    folder = (cache or default_cache()) / encoder.card.key
+    hashes = _hashes(paths)
+    known = _index(folder)
+    missing = {h: path for h, path in zip(hashes, paths, strict=True) if h not in known}
+    encoder.to(fabric.device)
+    _fill(folder, missing, encoder, batch_size, name, fabric)
+    fabric.barrier()
+    return _collect(hashes, _index(folder) if missing else known)
+
+
+def _hashes(paths: Sequence[Path]) -> list[str]:
+    if gone := [path for path in paths if not path.is_file()]:
+        raise FileNotFoundError(
+            f"{len(gone)} images are missing, the first {gone[0]}; copy them there or leave them "
+            "out"
+        )
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(sha256_of, paths))
+
+
+def _index(folder: Path) -> dict[str, Place]:
+    """Where the features of each known image are."""
+    places: dict[str, Place] = {}
+    for shard in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(shard, framework="pt") as file:
+                rows = file.get_tensor("hashes").numpy()
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{shard} is no shard of features ({error}); delete it, and they are made again"
+            ) from error
+        places.update({row.tobytes().hex(): (shard, i) for i, row in enumerate(rows)})
+    return places
+
+
+def _fill(
+    folder: Path,
+    missing: Mapping[str, Path],
+    encoder: Encoder,
+    batch_size: int,
+    name: str,
+    fabric: Fabric,
+) -> None:
+    """Extract what is missing, this process its share, and write a shard as it gets full."""
+    hashes = list(missing)
+    size = max(1, min(_SHARD, -(-len(hashes) // fabric.world_size)))
+    shards = [hashes[first : first + size] for first in range(0, len(hashes), size)]
+    mine = shards[fabric.global_rank :: fabric.world_size]
+    if mine:
+        folder.mkdir(parents=True, exist_ok=True)
+    if mine and fabric.is_global_zero:
+        card = json.dumps(asdict(encoder.card), indent=2) + "\n"
+        write_bytes(folder / "card.json", card.encode())
+    silent = not (mine and fabric.is_global_zero)
+    title = f"{encoder.card.name} features of {name}"
+    with tqdm(total=sum(map(len, mine)), desc=title, unit="image", disable=silent) as bar:
+        for shard in mine:
+            features = []
+            for batch in _batches([missing[h] for h in shard], encoder, batch_size):
+                features.append(batch)
+                bar.update(len(batch))
+            _write_shard(folder, shard, torch.cat(features))
+
+
+def _batches(paths: Sequence[Path], encoder: Encoder, batch_size: int) -> Iterator[Tensor]:
+    """Features of the images, (batch_size, D) at a time, on the CPU."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(paths), batch_size):
+            batch = paths[first : first + batch_size]
+            features = encoder(list(pool.map(_decode, batch))).cpu()
+            if bad := [p for p, row in zip(batch, features, strict=True) if not _finite(row)]:
+                raise ValueError(
+                    f"encoder {encoder.card.name} gives features that are not finite for {bad[0]}; "
+                    "take another encoder"
+                )
+            yield features
+
+
+def _finite(row: Tensor) -> bool:
+    return bool(row.isfinite().all())
+
+
+def _decode(path: Path) -> Tensor:
+    """uint8 (3, H, W)."""
+    try:
+        with Image.open(path) as image:
+            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} does not decode as an image; repair it or take it out") from error
+    return pixels
+
+
+def _write_shard(folder: Path, hashes: Sequence[str], features: Tensor) -> None:
+    content = b"".join(map(bytes.fromhex, hashes))
+    rows = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(len(hashes), -1)
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
+    write_bytes(path, save({"features": features.contiguous(), "hashes": rows}))
+
+
+def _collect(hashes: Sequence[str], places: Mapping[str, Place]) -> NDArray[np.float32]:
+    """The features in order, from one shard at a time."""
+    wanted: dict[Path, list[tuple[int, int]]] = {}
+    for target, h in enumerate(hashes):
+        shard, row = places[h]
+        wanted.setdefault(shard, []).append((target, row))
+    result = np.empty(0, dtype=np.float32)
+    for shard, pairs in wanted.items():
+        with safe_open(shard, framework="pt") as file:
+            features = file.get_tensor("features").numpy()
+        if not len(result):
+            result = np.empty((len(hashes), features.shape[1]), dtype=np.float32)
+        targets, rows = np.array(pairs).T
+        result[targets] = features[rows]
+    return result

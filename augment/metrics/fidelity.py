@@ -1,0 +1,98 @@
+"""Distances between the distributions of two sets of features: Frechet's, and the kernel one.
+
+With the features of the FID's Inception network these are FID, sFID (its spatial ones) and KID.
+Both are biased or noisy in small sets: compare sets of equal size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.image.kid import poly_mmd
+
+from augment.metrics.vectors import Vectors, check_count, mean_of, slices, vectors_alike
+
+__all__ = ["frechet_distance", "kid"]
+
+
+def frechet_distance(a: Vectors, b: Vectors) -> float:
+    """Frechet distance between the Gaussians that fit two sets (Heusel et al. 2017).
+
+    |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2)), in float64. The last trace is the
+    sum of the singular values of S_a^(1/2) S_b^(1/2), which stays exact where a set has fewer
+    images than features.
+
+    Args:
+        a: floating (N, D), N >= 2.
+        b: floating (M, D), M >= 2.
+
+    Returns:
+        At least 0, in squared units of the features.
+
+    Raises:
+        ValueError: refused features, or a set of one image.
+    """
+    a, b = vectors_alike(a=a, b=b)
+    for name, features in (("a", a), ("b", b)):
+        if len(features) < 2:
+            raise ValueError(f"{name}: got one image, which has no covariance; give 2 or more")
+    (mean_a, covariance_a), (mean_b, covariance_b) = _moments(a), _moments(b)
+    overlap = torch.linalg.svdvals(_root(covariance_a) @ _root(covariance_b)).sum()
+    distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace()
+    return max(0.0, float(distance - 2 * overlap))
+
+
+def kid(
+    a: Vectors, b: Vectors, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Kernel Inception Distance (Binkowski et al. 2018): the unbiased squared MMD between two sets.
+
+    The kernel is (x.y / D + 1)^3, computed in float64.
+
+    Args:
+        a: floating (N, D).
+        b: floating (M, D).
+        subsets: how many pairs of subsets are drawn, at least 1.
+        subset_size: images of each, without replacement; 2 to min(N, M).
+        seed: of the draws.
+
+    Returns:
+        Mean and standard deviation over the pairs; the mean may be below 0.
+
+    Raises:
+        ValueError: refused features or numbers.
+    """
+    a, b = vectors_alike(a=a, b=b)
+    if subsets < 1 or subset_size < 2:
+        raise ValueError(f"subsets, subset_size are {subsets}, {subset_size}; give 1, 2 or more")
+    size = min(len(a), len(b))
+    check_count("subset_size", subset_size, size, f"{size} images in the smaller set")
+    rng = np.random.default_rng(seed)
+    values = [
+        float(poly_mmd(_drawn(a, subset_size, rng), _drawn(b, subset_size, rng)))
+        for _ in range(subsets)
+    ]
+    return float(np.mean(values)), float(np.std(values))
+
+
+def _drawn(features: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    chosen = rng.choice(len(features), count, replace=False)
+    return features[torch.from_numpy(chosen).to(features.device)].double()
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and unbiased covariance (D, D), float64."""
+    mean = mean_of(features)
+    scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+    for rows in slices(len(features)):
+        centred = features[rows].double() - mean
+        scatter.addmm_(centred.T, centred)
+    return mean, scatter / (len(features) - 1)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """Symmetric square root of a positive semidefinite matrix."""
+    values, basis = torch.linalg.eigh(covariance)
+    root: Tensor = (basis * values.clamp(min=0).sqrt()) @ basis.T
+    return root

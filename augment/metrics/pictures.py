@@ -1,0 +1,123 @@
+"""Pictures of measured sets: how rarity is distributed, and the rarest and commonest images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from scipy.stats import gaussian_kde
+
+from augment.metrics.sets import ImageSet
+
+__all__ = ["contact_sheet", "density_plot"]
+
+_TITLES = {"avg_knn": "AvgkNN", "lof": "LOF", "rarity": "rarity score"}
+_POINTS, _KERNELS = 300, 20_000
+_COLUMNS, _ROWS, _GAP, _TITLE, _SMALLEST, _LARGEST = 12, 2, 3, 24, 64, 128
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+}
+_COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's, told apart by the colour-blind too; grey is the real images'."""
+
+
+def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:
+    """Kernel densities of AvgkNN, LOF and rarity, a line a set, as a PNG.
+
+    Args:
+        measured: of each set, by name, the real one first, the columns avg_knn, lof and, if it has
+            one, rarity; NaN is left out.
+    """
+    generated = cycle(_COLOURS[1:])
+    colours = {name: next(generated) if i else _COLOURS[0] for i, name in enumerate(measured)}
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 3.4), dpi=130, layout="constrained")
+        for axes, (column, title) in zip(figure.subplots(1, 3), _TITLES.items(), strict=True):
+            values = {n: t[column].dropna().to_numpy() for n, t in measured.items() if column in t}
+            _densities(axes, values, colours)
+            axes.set_xlabel(f"{title} (rarer to the right)")
+        figure.axes[0].set_ylabel("density of images")
+        handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+        figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False)
+        file = BytesIO()
+        figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def contact_sheet(
+    sets: Sequence[ImageSet], measured: Mapping[str, pd.DataFrame], *, rarest: bool
+) -> bytes:
+    """The images of each set with the highest or lowest AvgkNN, most extreme first, as a PNG.
+
+    Args:
+        sets: the sets.
+        measured: of each, by name, the column avg_knn, a row an image.
+        rarest: the highest; else the lowest.
+    """
+    grids = []
+    for images in sets:
+        away = measured[images.name]["avg_knn"].to_numpy() * (-1 if rarest else 1)
+        order = np.argsort(away, kind="stable")[: _COLUMNS * _ROWS]
+        grids.append(_grid([images.folder / images.file_names[i] for i in order]))
+    step = _TITLE + 2 * _GAP
+    width = max(grid.width for grid in grids) + 2 * _GAP
+    sheet = Image.new("RGB", (width, sum(grid.height + step for grid in grids)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    top = 0
+    for images, grid in zip(sets, grids, strict=True):
+        pen.text((_GAP, top + _TITLE // 2), images.name, "black", font, anchor="lm")
+        sheet.paste(grid, (_GAP, top + _TITLE))
+        top += grid.height + step
+    file = BytesIO()
+    sheet.save(file, format="PNG")
+    return file.getvalue()
+
+
+def _densities(
+    axes: Axes, values: Mapping[str, NDArray[np.float64]], colours: Mapping[str, str]
+) -> None:
+    """Kernel density of each set, up to where 99.5 % of all values lie."""
+    every = np.concatenate([np.zeros(0), *values.values()])
+    low, high = (every.min(), np.quantile(every, 0.995)) if len(every) else (0.0, 1.0)
+    grid = np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), _POINTS)
+    for name, x in values.items():
+        if len(x) < 2 or np.ptp(x) <= 1e-9 * abs(x[0]):  # one value has no density
+            for value in x[:1]:
+                axes.axvline(value, color=colours[name], linestyle="--")
+            continue
+        # So many are enough for a line, and a kernel at each of 162,770 would take long.
+        density = gaussian_kde(x[:: -(-len(x) // _KERNELS)])(grid)
+        axes.plot(grid, density, color=colours[name], linewidth=1.6)
+        axes.fill_between(grid, density, color=colours[name], alpha=0.12, linewidth=0)
+    axes.set_yticks([])
+    axes.set_ylim(bottom=0)
+
+
+def _grid(paths: Sequence[Path]) -> Image.Image:
+    """Images in rows, each a square of the first one's size, within limits."""
+    images = []
+    for path in paths:
+        with Image.open(path) as file:
+            images.append(file.convert("RGB"))
+    side = min(max(*images[0].size, _SMALLEST), _LARGEST)
+    columns, rows = min(_COLUMNS, len(images)), -(-len(images) // _COLUMNS)
+    step = side + _GAP
+    grid = Image.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
+    for i, image in enumerate(images):
+        row, column = divmod(i, _COLUMNS)
+        grid.paste(ImageOps.pad(image, (side, side), color="white"), (column * step, row * step))
+    return grid

@@ -1,0 +1,144 @@
+"""An ONNX file with a card beside it, run by onnxruntime.
+
+Beside `NAME.onnx` stands `NAME.json`, the fields of `OnnxCard`; an .onnx file says of its input
+neither the normalisation nor what its outputs mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labeling.adapters.extras import require
+from labeling.card import LabelerCard
+from labeling.card_file import read_card
+from labeling.labeler import check_images, preprocess
+
+__all__ = ["OnnxCard", "OnnxLabeler", "load_onnx"]
+
+Activation = Literal["none", "sigmoid", "softmax"]
+Layout = Literal["NCHW", "NHWC"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxCard(LabelerCard):
+    """A card that says besides how the graph is fed and read."""
+
+    activation: Activation
+    """What turns the graph's output (N, A) into probabilities: `sigmoid` for log-odds, `softmax`
+    for the scores of exclusive classes, `none` for what is probabilities already."""
+    layout: Layout = "NCHW"
+    """Order of the input's axes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, allowed in (("activation", get_args(Activation)), ("layout", get_args(Layout))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected {', '.join(allowed)}; correct "
+                    "the labeler's card"
+                )
+
+
+class OnnxLabeler:
+    """A labeler without gradients, on the best device that onnxruntime has.
+
+    Args:
+        card: its outputs and preprocessing.
+        session: an `onnxruntime.InferenceSession` of one input, float32 (N, 3, S, S) or (N, S, S,
+            3), whose first output is float (N, A).
+        sha256: of the .onnx file.
+    """
+
+    def __init__(self, card: OnnxCard, session: Any, *, sha256: str = "") -> None:
+        self.card = card
+        self.sha256 = sha256
+        self._session = session
+        self._input = session.get_inputs()[0]
+        self._batch = self._input.shape[0]  # a number if the graph was exported for that many
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Attribute names, in the order of the probabilities' columns."""
+        return tuple(self.card.attributes)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Threshold of every attribute, 0.5 where the card has none."""
+        return self.card.all_thresholds
+
+    def to(self, device: torch.device | str) -> OnnxLabeler:
+        """Itself: the device is onnxruntime's."""
+        return self
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Probabilities float32 (N, A) in [0, 1] on the CPU, of uint8 (N, 1 or 3, H, W)."""
+        check_images(images)
+        if len(images) == 0:
+            return torch.empty(0, len(self.attributes))
+        x = preprocess(images.cpu().float() / 255, self.card)
+        size = self._batch if isinstance(self._batch, int) else len(x)
+        outputs = torch.cat([self._run(part) for part in torch.split(x, size)])
+        if self.card.activation == "sigmoid":
+            return outputs.sigmoid()
+        return outputs.softmax(1) if self.card.activation == "softmax" else outputs
+
+    def _run(self, x: Tensor) -> Tensor:
+        """The graph's output float32 (N, A); a graph of a fixed batch gets it filled up."""
+        n_rows = len(x)
+        if isinstance(self._batch, int) and n_rows < self._batch:
+            x = torch.cat([x, x[-1:].expand(self._batch - n_rows, -1, -1, -1)])
+        if self.card.layout == "NHWC":
+            x = x.permute(0, 2, 3, 1)
+        array = np.ascontiguousarray(x.numpy())
+        outputs = torch.from_numpy(self._session.run(None, {self._input.name: array})[0]).float()
+        if outputs.ndim != 2 or outputs.shape[1] != len(self.attributes):
+            raise ValueError(
+                f"the ONNX graph gives {tuple(outputs.shape[1:])} an image; its card has "
+                f"{len(self.attributes)} attributes; correct the card beside the .onnx file"
+            )
+        return outputs[:n_rows]
+
+
+def load_onnx(path: str | Path) -> OnnxLabeler:
+    """Load `NAME.onnx` and the card `NAME.json` beside it.
+
+    The card needs `attributes`, `image_size`, `mean`, `std` and `activation`. A graph that takes
+    pixels from 0 to 255 has mean 0 and std 1/255.
+
+    Raises:
+        FileNotFoundError: one of the two files is missing.
+        ValueError: onnxruntime is not installed, or a file cannot be read.
+    """
+    path = Path(path)
+    card_path = path.with_suffix(".json")
+    for file in (path, card_path):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file} is missing; an ONNX labeler is {path.name} with its card "
+                f"{card_path.name} beside it (attributes, image_size, mean, std, activation); "
+                "add it"
+            )
+    runtime = require("onnxruntime", extra="onnx")
+    defaults = {
+        "architecture": "onnx",
+        "thresholds": {},
+        "source": path.name,
+        "licence": "unknown",
+        "command": "",
+    }
+    card = read_card(card_path, OnnxCard, defaults)
+    content = path.read_bytes()
+    try:
+        session = runtime.InferenceSession(str(path), providers=runtime.get_available_providers())
+    except Exception as error:  # its exceptions are its own, derived from nothing narrower
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is not an ONNX graph ({reason}); export it again") from error
+    return OnnxLabeler(card, session, sha256=hashlib.sha256(content).hexdigest())

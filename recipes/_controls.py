@@ -1,0 +1,34 @@
+"""The control arms of a run: real images alone, to tell why another arm gains."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from classify import Arm, duplicate, oversample, rand_augment, relabel, reweight
+from labeling import pseudo_label
+from recipes._prepare import Chain
+from recipes._settings import Control
+
+__all__ = ["control"]
+
+
+def control(chain: Chain, name: Control, count: int) -> pd.DataFrame | Arm:
+    """Make one.
+
+    Args:
+        chain: the run.
+        name: which; see `classify.arms`.
+        count: real images that `duplicate` and `relabel` add.
+    """
+    real = chain.table
+    if name == "duplicate":
+        return duplicate(real, count)
+    if name == "relabel":
+        train = real[real["split"] == "train"]
+        labelled = pseudo_label(train, chain.labeler, chain.attributes, fabric=chain.fabric)
+        return relabel(real, labelled, count)
+    if name == "oversample":
+        return oversample(real, chain.attributes)
+    if name == "reweight":
+        return reweight(real)
+    return rand_augment(real, chain.fit_config)

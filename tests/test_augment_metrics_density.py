@@ -1,0 +1,189 @@
+"""Density scores against PyOD, scikit-learn and naive loops; their directions and invariances."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from sklearn.neighbors import LocalOutlierFactor
+
+from augment.metrics import Scores, Vectors, avg_knn, lof, rarity, real_avg_knn, real_lof
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Whatever PyOD's own imports complain of.
+    from pyod.models.knn import KNN
+    from pyod.models.lof import LOF
+
+Array = npt.NDArray[np.float64]
+SCORES: list[Callable[..., Scores]] = [avg_knn, lof, rarity]
+
+
+def _clusters() -> Array:
+    rng = np.random.default_rng(2)
+    return np.concatenate([rng.normal(c, s, (40, 5)) for c, s in ((0, 1), (30, 0.1), (-9, 3))])
+
+
+def _duplicates() -> Array:
+    return np.repeat(np.random.default_rng(3).normal(size=(30, 4)), 3, axis=0)
+
+
+SETS = {
+    "gaussian": np.random.default_rng(1).normal(size=(150, 6)),
+    "clusters": _clusters(),
+    "duplicates": _duplicates(),
+    "one point": np.full((40, 3), 7.0),
+    "one column": np.random.default_rng(4).normal(size=(60, 1)),
+}
+
+
+def _queries(real: Array) -> Array:
+    """Some among the real ones, some copies of them, some far away."""
+    rng = np.random.default_rng(5)
+    near = real[:15] + rng.normal(size=(15, real.shape[1]))
+    return np.concatenate([near, real[::9], near[:5] + 50])
+
+
+@pytest.fixture(params=SETS.values(), ids=SETS.keys())
+def real(request: pytest.FixtureRequest) -> Array:
+    return np.asarray(request.param)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a set of some dozens is several blocks."""
+    monkeypatch.setattr("augment.metrics.vectors.BLOCK", 16)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("k", [1, 5])
+def test_avg_knn_is_pyods(real: Array, k: int) -> None:
+    theirs = KNN(n_neighbors=k, method="mean").fit(real)
+    generated = _queries(real)
+    np.testing.assert_allclose(
+        avg_knn(generated, real, k=k), theirs.decision_function(generated), rtol=1e-9, atol=1e-9
+    )
+    own = theirs.decision_scores_
+    np.testing.assert_allclose(real_avg_knn(real, k=k), own, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_lof_is_scikit_learns_and_pyods() -> None:
+    for name in ("gaussian", "clusters", "one column"):
+        real, generated = SETS[name], _queries(SETS[name])
+        theirs = LocalOutlierFactor(n_neighbors=20, novelty=True).fit(real)
+        pyod = LOF(n_neighbors=20).fit(real)
+        ours = lof(generated, real)
+        np.testing.assert_allclose(ours, -theirs.score_samples(generated), rtol=1e-9)
+        np.testing.assert_allclose(ours, pyod.decision_function(generated), rtol=1e-9)
+        np.testing.assert_allclose(real_lof(real), -theirs.negative_outlier_factor_, rtol=1e-9)
+        np.testing.assert_allclose(real_lof(real), pyod.decision_scores_, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_lof_among_duplicates_is_finite_and_one() -> None:
+    # Every third neighbour is a copy: with k = 2 the densities are 1e10 throughout.
+    real = SETS["duplicates"]
+    np.testing.assert_allclose(real_lof(real, k=2), 1)
+    np.testing.assert_allclose(lof(real[:3], real, k=2), 1)
+    assert (lof(real[:3] + 1, real, k=2) > 1e6).all()
+    np.testing.assert_allclose(real_lof(SETS["one point"], k=5), 1)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("k", [3, 5])
+def test_rarity_is_the_smallest_holding_ball_of_a_naive_loop(real: Array, k: int) -> None:
+    generated = _queries(real)
+    radii = [np.sort(np.linalg.norm(real - r, axis=1))[k] for r in real]
+    expected = []
+    for g in generated:
+        holding = [
+            radius
+            for r, radius in zip(real, radii, strict=True)
+            if np.linalg.norm(g - r) < radius * (1 - 1e-12)
+        ]
+        expected.append(min(holding, default=np.nan))
+    ours = rarity(generated, real, k=k)
+    np.testing.assert_allclose(ours, expected, rtol=1e-9)
+    assert np.isnan(ours[-1])  # 50 away
+
+
+def test_a_ball_is_open() -> None:
+    real = np.array([[0.0], [1.0], [3.0]])  # Radii of order 1: 1, 1, 2.
+    scores = rarity(np.array([[0.5], [2.0], [1.0], [5.0], [-1.0]]), real, k=1)
+    np.testing.assert_array_equal(scores, [1, 2, 1, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda s: s.__name__)
+def test_scores_do_not_see_the_coordinates(score: Callable[..., Scores]) -> None:
+    real = SETS["gaussian"]
+    generated = real[:40] + np.random.default_rng(0).normal(size=(40, 6)) / 2
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))
+    expected = score(generated, real)
+    assert np.isfinite(expected).any()
+    for move in (
+        lambda x: x @ rotation,
+        lambda x: x + 1e4,
+        lambda x: x[:, ::-1],
+    ):
+        np.testing.assert_allclose(score(move(generated), move(real)), expected, rtol=1e-7)
+    units = 1 if score is lof else 7
+    np.testing.assert_allclose(score(7 * generated, 7 * real), units * expected, rtol=1e-5)
+    order = np.random.default_rng(2).permutation(len(real))
+    np.testing.assert_allclose(score(generated, real[order]), expected, rtol=1e-12)
+
+
+def test_direction_farther_out_is_rarer() -> None:
+    real = np.random.default_rng(0).normal(size=(400, 2))
+    outward = np.linspace(0, 6, 7)[:, None] * np.array([[0.6, 0.8]])
+    assert (np.diff(avg_knn(outward, real)[2:]) > 0).all()
+    assert (np.diff(lof(outward, real)[4:]) > 0).all()
+    scores = rarity(outward, real)
+    assert scores[2] > scores[0]
+    assert np.isnan(scores[-1])
+
+
+def test_own_scores_leave_the_image_itself_out() -> None:
+    real = SETS["gaussian"]
+    assert (real_avg_knn(real, k=1) > 0).all()
+    np.testing.assert_array_equal(avg_knn(real, real, k=1), 0)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_tensors_do_as_arrays_do(kind: torch.dtype) -> None:
+    real = torch.from_numpy(SETS["gaussian"]).to(kind)
+    expected = lof(real[:9].numpy() + 1, real.numpy())
+    assert expected.dtype == np.float64
+    np.testing.assert_array_equal(lof(real[:9] + 1, real), expected)
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda s: s.__name__)
+def test_refusals_are_one_line(score: Callable[..., Scores]) -> None:
+    real = np.random.default_rng(0).normal(size=(30, 4))
+    spoilt = real.copy()
+    spoilt[17, 2] = np.nan
+    for generated, against, k, message in (
+        (real, real, 31, "k is 31, but with 30 points allowed are 1 to "),
+        (real, real, 0, "k is 0, but with 30 points allowed are 1 to "),
+        (real[:, :3], real, 3, "3 on cpu, .* 4 on cpu; give features of one encoder"),
+        (real, spoilt, 3, "real: row 17 has entries that are NaN"),
+        (real[:0], real, 3, r"shape \(0, 4\); give floating"),
+        (real, real[:0], 3, r"shape \(0, 4\); give floating"),
+        (real[0], real, 3, r"shape \(4,\); give floating"),
+        (real.astype(int), real, 3, "generated: got int64 of shape"),
+    ):
+        with pytest.raises(ValueError, match=message) as refusal:
+            score(generated, against, k=k)
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("score", [real_avg_knn, real_lof])
+def test_an_image_is_no_neighbour_of_its_own(score: Callable[[Vectors], Scores]) -> None:
+    k = 5 if score is real_avg_knn else 20
+    with pytest.raises(ValueError, match=f"k is {k}, but with {k} points allowed are 1 to {k - 1}"):
+        score(np.zeros((k, 2)))
+    with pytest.raises(ValueError, match="got 1 points, too few for any"):
+        score(np.zeros((1, 2)))

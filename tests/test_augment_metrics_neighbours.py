@@ -1,0 +1,156 @@
+"""The engine: exact neighbours and ball membership, whatever float32 products lose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+import augment.metrics.distances
+from augment.metrics import Neighbours, nearest, nearest_others
+from augment.metrics.balls import balls_of
+from augment.metrics.distances import Block, sweep, sweep_own
+
+N, D = 90, 12
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("augment.metrics.vectors.BLOCK", 16)
+
+
+def _points(kind: str) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(N, D, generator=generator, dtype=torch.float64)
+    if kind == "far away":
+        return points + 1e5
+    if kind == "tight clusters":  # Spread 1e-5 of their distance: a float32 product sees nothing.
+        return points * 1e-3 + 100 * (torch.arange(N)[:, None] % 2)
+    if kind == "one giant":
+        points[5] *= 1e6
+    return points
+
+
+KINDS = ["plain", "far away", "tight clusters", "one giant"]
+
+
+def _expected(queries: Tensor, points: Tensor, k: int) -> np.ndarray:
+    # By differences, unlike scikit-learn's brute force.
+    engine = NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(points.numpy())
+    return np.asarray(engine.kneighbors(queries.numpy())[0])
+
+
+def _check(found: Neighbours, queries: Tensor, points: Tensor, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found.distances, expected, rtol=1e-6)
+    distances = (queries[:, None].double() - points[found.indices].double()).norm(dim=2)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-12)
+    assert all(len(set(row.tolist())) == len(row) for row in found.indices)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 7])
+def test_neighbours_are_exact(kind: str, k: int) -> None:
+    points = _points(kind)
+    queries = points[:40].flip(1) if kind in ("plain", "far away") else points[:40] + 2e-4
+    _check(nearest(queries, points, k=k), queries, points, _expected(queries, points, k))
+    own = nearest_others(points, k=k)
+    _check(own, points, points, _expected(points, points, k + 1)[:, 1:])
+    assert (own.indices != torch.arange(N)[:, None]).all()
+
+
+def test_float32_features_far_from_the_origin() -> None:
+    points = (_points("plain") + 1000).float()  # Rounded to 6e-5, which is then the truth.
+    expected = _expected(points.double(), points.double(), 6)[:, 1:]
+    _check(nearest_others(points, k=5), points, points, expected)
+
+
+def test_a_product_of_coarse_type_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = set()
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    sweep(_points("plain"), _points("plain"), lambda block: kinds.add(block.squares.dtype))
+    assert kinds == {torch.float64}
+
+
+def test_the_second_search_is_what_makes_tight_clusters_exact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points = _points("tight clusters")
+    monkeypatch.setattr("augment.metrics.neighbours._TOLERANCE", torch.inf)
+    found = nearest_others(points, k=3)
+    assert (found.distances.numpy() > 1.01 * _expected(points, points, 4)[:, 1:]).any()
+
+
+def test_every_pair_is_shown_once_and_a_set_to_itself_at_half_the_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points = _points("plain")
+    made: list[Block] = []
+    make = augment.metrics.distances._block
+    monkeypatch.setattr(
+        augment.metrics.distances, "_block", lambda *a: made.append(make(*a)) or made[-1]
+    )
+    seen = torch.zeros(N, N)
+    whole = torch.full((N, N), torch.nan, dtype=torch.float64)
+
+    def visit(block: Block) -> None:
+        seen[block.rows, block.columns] += 1
+        whole[block.rows, block.columns] = block.squares.double()
+
+    sweep_own(points, visit)
+    blocks = -(-N // 16)
+    assert (seen == 1).all()
+    assert len(made) == blocks * (blocks + 1) // 2
+    assert whole.diagonal().isinf().all()
+    expected = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    off = ~torch.eye(N, dtype=torch.bool)
+    torch.testing.assert_close(whole[off], expected.square()[off], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [3, 300, 2048])
+def test_the_noise_bounds_the_products_error(width: int) -> None:
+    features = torch.randn(64, width, generator=torch.Generator().manual_seed(1)).relu()
+    features[1:20] = features[:19] + 1e-4
+
+    def visit(block: Block) -> None:
+        a, b = features[block.rows].double(), features[block.columns].double()
+        error = (block.squares.double() - (a[:, None] - b[None]).square().sum(dim=2)).abs()
+        assert (error <= block.noise).all()
+        assert error.max() > 0
+
+    sweep(features, features, visit)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_balls_hold_what_float64_says(kind: str) -> None:
+    points = _points(kind)
+    queries = points[:50] + points[10:60].roll(1, dims=1) * 1e-6
+    reach = nearest_others(points, k=4).distances[:, -1]
+    distances = (queries[:, None] - points[None]).norm(dim=2)
+    inside = distances < reach
+    found = balls_of(queries, points, reach)
+    assert torch.equal(found.count, inside.sum(dim=1))
+    assert torch.equal(found.members, inside.sum(dim=0))
+    smallest = torch.where(inside, reach, torch.inf).amin(dim=1)
+    assert torch.equal(found.smallest, smallest)
+
+
+def test_a_point_at_the_radius_is_outside_to_the_last_bit() -> None:
+    points = _points("far away")
+    found = nearest_others(points, k=4)
+    queries = points[found.indices[:, -1]]  # Each lies exactly on the sphere of one ball.
+    inside = balls_of(queries, points, found.distances[:, -1])
+    on_the_sphere = (queries[:, None] - points[None]).square().sum(dim=2).sqrt()
+    expected = on_the_sphere < found.distances[:, -1]
+    assert not expected.diagonal().any()
+    assert torch.equal(inside.count, expected.sum(dim=1))
+
+
+def test_read_only_memory_is_read(tmp_path: object) -> None:
+    file = f"{tmp_path}/features.npy"
+    np.save(file, _points("plain").float().numpy())
+    mapped = np.load(file, mmap_mode="r")
+    found = nearest(mapped, mapped, k=1)
+    assert (found.distances == 0).all()
+    assert torch.equal(found.indices[:, 0], torch.arange(N))

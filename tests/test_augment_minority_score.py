@@ -1,0 +1,188 @@
+"""The minority score against Eq. 5 in a loop, an exact mixture, and the official code's choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from augment_doubles import class_denoiser, mixture_denoiser, tiny_denoiser, tiny_unet
+from diffusers import DDPMPipeline, DDPMScheduler
+from PIL import Image
+from torch import Tensor
+
+from augment import L1, L2, Schedule, load_denoiser
+from augment.cropping import centre_crop
+from augment.minority_score import (
+    ScoreConfig,
+    minority_classes,
+    minority_score,
+    score_files,
+)
+from augment.minority_score.__main__ import main
+from augment.noise import SCORE, NoiseStream
+
+
+def _images(n: int, channels: int = 3, size: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n, channels, size, size), dtype=torch.uint8, generator=generator)
+
+
+def test_it_is_equation_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("augment.minority_score.score._seeds", lambda images, seed: range(3))
+    denoiser, images = tiny_denoiser(), _images(3)
+    config = ScoreConfig(perturb=40, samples=2)
+    found = minority_score(denoiser, images, L1(), config)
+    chain = denoiser.schedule.respaced(100)
+    signal, tau = float(chain.alpha_bar[40]), int(chain.timesteps[40])
+    noise = NoiseStream(range(3), SCORE, (3, 8, 8), torch.device("cpu"))
+    x = images.float() / 127.5 - 1
+    scores = torch.zeros(3)
+    for _ in range(2):
+        x_t = signal**0.5 * x + (1 - signal) ** 0.5 * noise.draw()
+        with torch.no_grad():
+            eps = denoiser.network(x_t, torch.full((3,), tau))[:, :3]
+        x0 = ((x_t - (1 - signal) ** 0.5 * eps) / signal**0.5).clamp(-1, 1)
+        scores += (x - x0).abs().sum(dim=(1, 2, 3)) / 2
+    torch.testing.assert_close(found, scores, rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_of_the_rare_mode_scores_higher() -> None:
+    denoiser = mixture_denoiser(means=(0.5, -0.5), weights=(0.95, 0.05))
+    grey = [torch.full((1, 4, 4), level, dtype=torch.uint8) for level in (191, 64)]
+    scores = minority_score(denoiser, torch.stack(grey), L2(), ScoreConfig(samples=20))
+    assert scores[1] > 1.5 * scores[0]
+
+
+def test_a_score_depends_on_the_image_and_the_seed_alone() -> None:
+    denoiser, images = tiny_denoiser(), _images(4)
+    together = minority_score(denoiser, images, L2())
+    backwards = minority_score(denoiser, images.flip(0), L2()).flip(0)
+    alone = torch.cat([minority_score(denoiser, image[None], L2()) for image in images])
+    torch.testing.assert_close(together, backwards)
+    torch.testing.assert_close(together, alone)
+    other = minority_score(denoiser, images, L2(), ScoreConfig(seed=1))
+    assert (other != together).all()
+
+
+def test_the_noise_left_out_is_the_papers() -> None:
+    assert ScoreConfig().index(Schedule.linear().respaced(100)) == 60
+    assert ScoreConfig().index(Schedule.cosine().respaced(100)) == 90
+    assert ScoreConfig(perturb=7).index(Schedule.linear().respaced(100)) == 7
+
+
+def test_classes_are_quantiles_open_below() -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(100.0))
+    found = minority_classes(scores, 7)
+    bounds = [np.quantile(scores, (j + 1) / 7) for j in range(7)]
+    naive = [next(j for j in range(7) if score <= bounds[j]) for score in scores]
+    assert found.tolist() == naive
+    assert found[scores.argmax()] == 6
+    assert np.ptp(np.bincount(found)) <= 1
+    assert minority_classes([-1.0, 1.0, 2.0, 99.0], 2, fitted_on=[0.0, 1, 2]).tolist() == [
+        *(0, 0),
+        *(1, 1),
+    ]
+    for count in (1, 101):
+        with pytest.raises(ValueError, match=f"^{count} classes are wanted of 100 scores; allowed"):
+            minority_classes(scores, count)
+
+
+def test_a_generator_with_classes_needs_and_takes_them() -> None:
+    denoiser, images = class_denoiser(), _images(3, channels=1)
+    with pytest.raises(ValueError, match=r"^the model is class-conditional and got no labels"):
+        minority_score(denoiser, images, L2())
+    scores = [
+        minority_score(denoiser, images, L2(), labels=torch.full((3,), label)) for label in (0, 3)
+    ]
+    assert (scores[0] != scores[1]).all()
+
+
+def test_images_of_another_format_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^images are .* \(2, 3, 9, 9\); allowed is uint8"):
+        minority_score(tiny_denoiser(), _images(2, size=9), L2())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"perturb": 100}, "score.perturb is 100; allowed is 0 to 99"),
+        ({"samples": 0}, "score.samples is 0; give at least 1"),
+        ({"seed": -1}, "score.seed is -1; allowed is 0 and up"),
+    ],
+)
+def test_other_settings_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ScoreConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 41), (12, 9), (5, 8)])
+def test_the_crop_halves_then_resizes_then_cuts(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    found = centre_crop(image, 8)
+    assert found.size == (8, 8)
+    naive = image
+    for _ in range({30: 1}.get(min(size), 0)):
+        naive = naive.resize((naive.width // 2, naive.height // 2), Image.Resampling.BOX)
+    short = min(naive.size)
+    naive = naive.resize(
+        (round(naive.width * 8 / short), round(naive.height * 8 / short)), Image.Resampling.BICUBIC
+    )
+    array = np.asarray(naive)
+    top, left = (array.shape[0] - 8) // 2, (array.shape[1] - 8) // 2
+    np.testing.assert_array_equal(np.asarray(found), array[top : top + 8, left : left + 8])
+
+
+def _folder(tmp_path: Path, **columns: object) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    names = [f"{i}.png" for i in range(6)]
+    for name, image in zip(names, _images(6, size=11), strict=True):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / name)
+    split = ["train"] * 4 + ["test"] * 2
+    table = pd.DataFrame({"file_name": names, "split": split, "Smiling": ["1", "", "0"] * 2})
+    table.assign(**columns).to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generator") / "pipeline"
+    DDPMPipeline(tiny_unet(), DDPMScheduler()).save_pretrained(folder)
+    return folder
+
+
+def test_the_command_adds_columns_to_a_copy(tmp_path: Path, generator: Path) -> None:
+    folder = _folder(tmp_path)
+    before = (folder / "metadata.csv").read_bytes()
+    out = folder / "scored.csv"
+    arguments = [str(generator), str(folder), "--distance", "l2", "--out", str(out)]
+    main([*arguments, "--classes", "2", "--score.batch_size", "4", "--accelerator", "cpu"])
+    assert (folder / "metadata.csv").read_bytes() == before
+    table = pd.read_csv(out)
+    assert list(table) == ["file_name", "split", "Smiling", "minority_score", "minority_class"]
+    assert table["Smiling"].isna().tolist() == [False, True, False] * 2
+    train = table["minority_score"][:4]
+    assert table["minority_class"].tolist() == [
+        int(s > train.median()) for s in table.minority_score
+    ]
+    paths = [folder / name for name in table["file_name"]]
+    expected = score_files(load_denoiser(generator), paths, L2())
+    np.testing.assert_allclose(table["minority_score"], expected, rtol=1e-5)
+    with pytest.raises(SystemExit, match=r"^error: .*scored.csv exists, and nothing is overwritt"):
+        main(arguments)
+
+
+def test_the_command_wants_classes_that_it_can_use(tmp_path: Path, generator: Path) -> None:
+    folder = _folder(tmp_path, kind=["0", "1", "2.0", "x", "1", "1"])
+    arguments = [str(generator), str(folder), "--distance", "l2", "--out", str(tmp_path / "new")]
+    for column, message in (
+        ("nonesuch", "the table has no column nonesuch; it has file_name, split"),
+        ("kind", "column kind holds 'x'; allowed are class numbers"),
+    ):
+        with pytest.raises(SystemExit, match=f"^error: {message}"):
+            main([*arguments, "--label_column", column])
+    assert not (tmp_path / "new").exists()
