@@ -102,10 +102,13 @@ def compare(
         p (NaN), so no evidence; so does an attribute with one value only, which no mean counts.
 
     Raises:
-        ValueError: No such baseline, nothing to compare it with, or arrays that do not fit.
+        ValueError: No such baseline, nothing to compare it with, an attribute without a share, or
+            arrays that do not fit.
     """
     check_predictions(labels, probabilities, attributes)
     others = _others(list(probabilities), baseline)
+    if shares is not None and (unknown := [name for name in attributes if name not in shares]):
+        raise ValueError(f"shares: got none for {unknown[0]}, give one for every attribute")
     weights = resample(len(labels), draws, seed)
     means = {MACRO: _Mean()}
     if shares is not None:
@@ -143,7 +146,8 @@ class _Mean:
         if isinstance(self._n, int):
             return None
         mean: Floats = np.full(self._n.shape, np.nan)
-        return np.divide(self._sum, self._n, out=mean, where=self._n > 0)
+        np.divide(self._sum, self._n, out=mean, where=self._n > 0)
+        return mean
 
 
 def _others(arms: Sequence[str], baseline: str) -> list[str]:

@@ -181,3 +181,5 @@ def test_what_cannot_be_compared_is_said(drawn: tuple[NDArray[np.float32], Array
         compare(labels, probabilities, names[:1], "real")
     with pytest.raises(ValueError, match=r"arm minority: got shape .* \(3 seeds, 300, 3\)"):
         compare(labels, {"real": real, "minority": real[:2]}, names, "real")
+    with pytest.raises(ValueError, match="shares: got none for a1"):
+        compare(labels, probabilities, names, "real", shares={"a0": 0.1})

@@ -107,7 +107,7 @@ def test_kept_predictions_give_the_scores_again(arms: Arms, tmp_path: Path) -> N
     predictions = read_predictions(tmp_path, list(arms), 2)
     test = arms["real"].query("split == 'test'")
     np.testing.assert_array_equal(predictions.labels, test[NAMES])
-    for _arm, values in predictions.probabilities.items():
+    for arm, values in predictions.probabilities.items():
         for seed in range(2):
             again = attribute_scores(
                 torch.from_numpy(values[seed]),
@@ -115,8 +115,8 @@ def test_kept_predictions_give_the_scores_again(arms: Arms, tmp_path: Path) -> N
                 NAMES,
                 split="test",
             )
-            kept = scores.query("arm == @arm and seed == @seed and split == 'test'")
-            np.testing.assert_array_equal(again["value"], kept["value"])
+            unit = (scores["arm"] == arm) & (scores["seed"] == seed) & (scores["split"] == "test")
+            np.testing.assert_array_equal(again["value"], scores.loc[unit, "value"])
 
 
 def test_another_study_is_refused_and_nothing_lost(arms: Arms, tmp_path: Path) -> None:
