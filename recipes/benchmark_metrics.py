@@ -118,7 +118,8 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [
         f"{settings['real']} real, {settings['generated']} generated, {settings['width']} features;"
         f" {there['threads']} threads",
-        f"{'':<10}{'real s':>10}{'generated s':>13}{'total s':>10}{'cpu s':>10}{'MB':>8}  largest difference",
+        f"{'':<10}{'real s':>10}{'generated s':>13}{'total s':>10}{'cpu s':>10}{'MB':>8}"
+        "  largest difference",
     ]
     for row in result["rows"]:
         search, measuring, memory = row["search_s"], row["measure_s"], row["peak_megabytes"]
