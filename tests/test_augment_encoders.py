@@ -14,11 +14,12 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
 from augment.metrics.encoders import load_encoder
 from augment.metrics.encoders.classifiers import without_head
 from labeling import load_labeler
+
+fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,7 @@ def test_inceptions_preprocessings_are_clean_fids_and_pytorch_fids(
 
 
 def test_timm_gives_pooled_features_from_weights_with_a_head(tmp_path: Path) -> None:
-    import timm
+    timm = pytest.importorskip("timm")
 
     network = timm.create_model("test_resnet.r160_in1k", num_classes=5).eval()
     save_file(network.state_dict(), tmp_path / "weights.safetensors")

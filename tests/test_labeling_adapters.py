@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import open_clip
 import pytest
 import torch
-import transformers
-from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
 from labeling import Labeler, load_labeler
 from labeling.adapters.extras import require
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+open_clip = pytest.importorskip("open_clip")
+transformers = pytest.importorskip("transformers")
+helper, TensorProto = onnx.helper, onnx.TensorProto
 
 NAMES = ["bald", "hat", "smile"]
 PREPROCESSING = {"image_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}

@@ -8,6 +8,9 @@ from torch import nn
 
 from labeling import Labeler, LabelerCard, export_onnx, load_labeler
 
+for _needed in ("onnx", "onnxruntime", "onnxscript"):
+    pytest.importorskip(_needed)
+
 
 def _labeler() -> Labeler:
     card = LabelerCard(

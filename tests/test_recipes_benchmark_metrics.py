@@ -19,6 +19,8 @@ from recipes.benchmark_metrics import (
     make_features,
 )
 
+pytest.importorskip("faiss")
+
 
 def _features(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     make_features(MetricsBenchmarkConfig(real=120, generated=50, width=40), folder)

@@ -73,7 +73,7 @@ def inception_encoder(name: str = "inception", weights: Path | None = None) -> E
         ValueError: weights of another network.
     """
     # Here and not above: only this encoder needs it.
-    from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
+    from torch_fidelity.feature_extractor_inceptionv3 import (
         URL_INCEPTION_V3,
     )
 
