@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from classify.comparison import MACRO_COMMON, MACRO_RARE
 from classify.report.fairness_view import audit_view, composition_view
 from classify.report.figures import N_COLOURS, dot_plot, forest_plot
 from classify.report.report import Report
@@ -170,7 +171,9 @@ def _forests(
     frame = report.comparisons
     assert frame is not None
     chosen = frame[
-        (frame["arm"] == report.arm) & (frame["metric"] == "f1") & (frame["attribute"] != MACRO)
+        (frame["arm"] == report.arm)
+        & (frame["metric"] == "f1")
+        & ~frame["attribute"].isin((MACRO, MACRO_RARE, MACRO_COMMON))
     ]
     forests = []
     for baseline, rows in chosen.groupby("baseline", sort=False):
