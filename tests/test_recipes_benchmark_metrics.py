@@ -67,16 +67,16 @@ def test_differences_are_seen(tmp_path: Path) -> None:
 def test_the_figures_are_written_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = main(_flags(tmp_path))
+    # One engine, for a process of its own takes seconds to start.
+    result = main(_flags(tmp_path, "--engines", "faiss"))
     assert json.loads((tmp_path / "out" / "benchmark_metrics.json").read_text()) == result
-    ours, theirs = result["rows"]
-    assert (ours["engine"], theirs["engine"]) == ("blocks", "faiss")
-    assert ours["differences"] == {}
-    assert max(theirs["differences"].values()) < 1e-5
-    assert min(ours[key] for key in ("search_s", "measure_s", "cpu_s")) > 0
+    (row,) = result["rows"]
+    assert row["engine"] == "faiss"
+    assert row["differences"] == {}
+    assert min(row[key] for key in ("search_s", "measure_s", "cpu_s")) > 0
     said = capsys.readouterr().out
     assert "60 real, 40 generated, 16 features" in said
-    assert said.count("\n") == 4
+    assert said.count("\n") == 3
 
 
 def test_memory_is_measured_beyond_the_features(tmp_path: Path) -> None:
