@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from augment.metrics import Measured, Orders
 from classify.files import write_text
-from recipes._engines import ENGINES, EngineName
+from recipes._engines import EngineName, engine
 from recipes._measured import check_out, machine, resident
 from recipes._settings import refused_in_one_line, run
 
@@ -159,11 +159,11 @@ def _rows(config: MetricsBenchmarkConfig, folder: Path) -> list[dict[str, Any]]:
 
 def _measure_here(name: EngineName, folder: Path) -> tuple[dict[str, Any], Measured]:
     real, generated = (_load(folder / f"{kind}.npy") for kind in ("real", "generated"))
-    engine = ENGINES[name](real, Orders())
+    chosen = engine(name, real, Orders())
     before, clocks = resident("VmRSS"), [_clocks()]
-    engine.search()
+    chosen.search()
     clocks.append(_clocks())
-    measured = engine.measure(generated)
+    measured = chosen.measure(generated)
     clocks.append(_clocks())
     peak = resident("VmHWM")
     (search, search_cpu), (measuring, measuring_cpu) = np.diff(clocks, axis=0).tolist()

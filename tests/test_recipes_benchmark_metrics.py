@@ -10,7 +10,8 @@ import pytest
 
 import recipes.benchmark_metrics
 from augment.metrics import Measured, Orders
-from recipes._engines import Blocks, Faiss
+from recipes._engines import Blocks
+from recipes._faiss import Faiss
 from recipes._settings import run
 from recipes.benchmark_metrics import (
     MetricsBenchmarkConfig,
