@@ -1,13 +1,13 @@
 """What measuring a generated set against a real one takes, by our engine and by faiss'.
 
-    OMP_NUM_THREADS=2 python recipes/benchmark_metrics.py         # CelebA's size: above an hour
+    OMP_NUM_THREADS=2 python recipes/benchmark_metrics.py         # CelebA's size: 40 minutes or so
     OMP_NUM_THREADS=2 python recipes/benchmark_metrics.py --real 16000 --generated 3000
 
 Scores: AvgkNN, LOF, Rarity Score, precision, recall, density and coverage, of the same made-up
 features: rectified, correlated, non-negative, as a network's pooled ones are. Each engine runs in a
 process of its own, one after the other. Its memory is what it has at most beyond its libraries and
 the features. faiss' index copies the real features, which is counted. The processors' seconds are
-for a machine that is busy with something else. faiss comes with `.[dev]`.
+for a machine that is busy with something else. faiss comes with `.[faiss]`.
 """
 
 from __future__ import annotations
