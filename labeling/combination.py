@@ -13,7 +13,7 @@ from labeling.labeler import Predictor
 __all__ = ["Combination"]
 
 
-class Combination:
+class Combination(Predictor):
     """Labelers side by side.
 
     Args:
@@ -39,27 +39,13 @@ class Combination:
             self._columns.append(columns)
             names += [part.attributes[i] for i in columns]
         self.card = _joint_card([part.card for part in parts], names, self._joint_thresholds())
+        self.sha256 = "+".join(part.sha256 for part in parts)
 
     def _joint_thresholds(self) -> dict[str, float]:
         chosen: dict[str, float] = {}
         for part in self.parts:
             chosen = {**part.thresholds, **chosen}
         return chosen
-
-    @property
-    def sha256(self) -> str:
-        """Those of the parts, joined by +."""
-        return "+".join(part.sha256 for part in self.parts)
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """Attribute names, in the order of the probabilities' columns."""
-        return tuple(self.card.attributes)
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Threshold of every attribute, of the labeler it is from."""
-        return self.card.all_thresholds
 
     def to(self, device: torch.device | str) -> Combination:
         """Move all parts; returns itself."""

@@ -22,21 +22,22 @@ __all__ = ["Labeler", "Predictor", "check_images", "preprocess"]
 class Predictor(Protocol):
     """Whatever gives probabilities for images."""
 
-    @property
-    def card(self) -> LabelerCard:
-        """Preprocessing and provenance."""
-
-    @property
-    def sha256(self) -> str:
-        """Of what the probabilities depend on, for records; empty if unknown."""
+    card: LabelerCard
+    """Preprocessing and provenance."""
+    sha256: str
+    """Of what the probabilities depend on, for records; empty if unknown."""
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """Attribute names, in the order of the probabilities' columns."""
+        return tuple(self.card.attributes)
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Threshold of every attribute: present where the probability is at least this."""
+        """Threshold of every attribute, present where the probability is at least this; 0.5 where
+        the card has none.
+        """
+        return self.card.all_thresholds
 
     def to(self, device: torch.device | str) -> Predictor:
         """Work on a device, where the predictor can choose it; returns itself."""
@@ -45,7 +46,7 @@ class Predictor(Protocol):
         """Probabilities float32 (N, A) in [0, 1] of uint8 (N, 1 or 3, H, W)."""
 
 
-class Labeler:
+class Labeler(Predictor):
     """A frozen torch network with its card.
 
     Args:
@@ -61,16 +62,6 @@ class Labeler:
         self.sha256 = sha256
         self.network = network.eval().requires_grad_(False)
         self._device = next((p.device for p in network.parameters()), torch.device("cpu"))
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """Attribute names, in the order of the probabilities' columns."""
-        return tuple(self.card.attributes)
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Threshold of every attribute, 0.5 where the card has none."""
-        return self.card.all_thresholds
 
     def to(self, device: torch.device | str) -> Labeler:
         """Move the network to a device, in place as `nn.Module.to` does; returns itself."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from labeling.adapters.extras import require
 from labeling.card import LabelerCard
 from labeling.card_file import read_card
-from labeling.labeler import check_images, preprocess
+from labeling.labeler import Predictor, check_images, preprocess
 
 __all__ = ["OnnxCard", "OnnxLabeler", "load_onnx"]
 
@@ -46,7 +46,7 @@ class OnnxCard(LabelerCard):
                 )
 
 
-class OnnxLabeler:
+class OnnxLabeler(Predictor):
     """A labeler without gradients, on the best device that onnxruntime has.
 
     Args:
@@ -56,22 +56,14 @@ class OnnxLabeler:
         sha256: of the .onnx file.
     """
 
+    card: OnnxCard
+
     def __init__(self, card: OnnxCard, session: Any, *, sha256: str = "") -> None:
         self.card = card
         self.sha256 = sha256
         self._session = session
         self._input = session.get_inputs()[0]
         self._batch = self._input.shape[0]  # a number if the graph was exported for that many
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """Attribute names, in the order of the probabilities' columns."""
-        return tuple(self.card.attributes)
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Threshold of every attribute, 0.5 where the card has none."""
-        return self.card.all_thresholds
 
     def to(self, device: torch.device | str) -> OnnxLabeler:
         """Itself: the device is onnxruntime's."""
