@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ def machine(device: str, packages: Sequence[str]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **{package: version(package) for package in packages},
     }
+
+
+def record_of(config: Any) -> dict[str, Any]:
+    """A benchmark's settings, a dataclass, as JSON gives them back; without its folder `out`."""
+    record: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    del record["out"]
+    return record
 
 
 def check_out(out: Path, file: str, settings: Mapping[str, Any]) -> None:

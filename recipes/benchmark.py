@@ -15,24 +15,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from io import BytesIO
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import jsonargparse
 from matplotlib.figure import Figure
 from tqdm.auto import trange
 
-from classify.files import write_bytes, write_text
-from recipes._measured import check_out, machine
+from classify.files import write_text
+from recipes._command import parse_settings
+from recipes._files import write_figure
+from recipes._measured import check_out, machine, record_of
 from recipes._procedures import Models, Procedure, compared, peak_memory
-from recipes._settings import DistanceName, refused_in_one_line, run
+from recipes._settings import DistanceName, run
 
-_HELP = {
-    "rates": "every how many steps the guidance acts",
-    "distances": "of the guidance: lpips, features, l1, l2",
+_LISTS = {
+    "rates": (int, "every how many steps the guidance acts"),
+    "distances": (DistanceName, "of the guidance: lpips, features, l1, l2"),
 }
 """Of the flags that take several values."""
 
@@ -82,20 +82,14 @@ class BenchmarkConfig:
         models.denoiser.schedule.respaced(self.steps)  # says which are allowed
         return models
 
-    def record(self) -> dict[str, Any]:
-        """The settings as JSON gives them back."""
-        record: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
-        del record["out"]
-        return record
-
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print the table, write JSON and chart; the content of the JSON."""
-    config = _parse(arguments)
-    check_out(config.out, "benchmark.json", config.record())
+    config = parse_settings(BenchmarkConfig, arguments, lists=_LISTS)
+    check_out(config.out, "benchmark.json", record_of(config))
     models = config.load()
     result = {
-        "settings": config.record(),
+        "settings": record_of(config),
         "machine": machine(str(models.denoiser.device), ("torch", "diffusers")),
         "rows": _rows(config, measure(config, models)),
     }
@@ -194,25 +188,10 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median(values), "low": min(values), "high": max(values)}
 
 
-def _parse(arguments: Sequence[str] | None) -> BenchmarkConfig:
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description="What an image costs.")
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
-    for flag, kind in (("rates", int), ("distances", DistanceName)):
-        default = list(getattr(BenchmarkConfig, flag))
-        parser.add_argument(f"--{flag}", nargs="+", type=kind, default=default, help=_HELP[flag])
-    parser.add_class_arguments(BenchmarkConfig, None, skip=set(_HELP))
-    with refused_in_one_line():
-        options = parser.instantiate(parser.parse_args(arguments))
-    return BenchmarkConfig(**{f.name: options[f.name] for f in fields(BenchmarkConfig)})
-
-
 def _write(folder: Path, result: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "benchmark.json", json.dumps(result, indent=2) + "\n")
-    picture = BytesIO()
-    chart(result).savefig(picture, format="png", dpi=150)
-    write_bytes(folder / "benchmark.png", picture.getvalue())
+    write_figure(folder / "benchmark.png", chart(result))
 
 
 if __name__ == "__main__":

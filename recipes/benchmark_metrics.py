@@ -17,22 +17,24 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 import numpy as np
 import numpy.typing as npt
 
 from augment.metrics import Measured, Orders
 from classify.files import write_text
+from recipes._command import parse_settings
 from recipes._engines import EngineName, engine
-from recipes._measured import check_out, machine, resident
-from recipes._settings import refused_in_one_line, run
+from recipes._measured import check_out, machine, record_of, resident
+from recipes._settings import run
 
 _FILE = "benchmark_metrics.json"
+_LISTS = {"engines": (EngineName, "in the order in which they run")}
 _ROWS = 4096
 """Features made at a time."""
 _LATENT = 64
@@ -64,24 +66,24 @@ class MetricsBenchmarkConfig:
         engines = list(self.engines)
         if not engines or len(set(engines)) < len(engines):
             raise ValueError(f"engines are {engines}; give one or more, each once")
-
-    def record(self) -> dict[str, Any]:
-        """The settings as JSON gives them back."""
-        record: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
-        del record["out"]
-        return record
+        if "faiss" in engines and not find_spec("faiss"):
+            raise ValueError(
+                "faiss is not installed; pip install 'minority-augment[faiss]', or give "
+                "--engines blocks"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print the table, write the JSON; its content."""
-    config = _parse(arguments)
-    check_out(config.out, _FILE, config.record())
+    config = parse_settings(MetricsBenchmarkConfig, arguments, lists=_LISTS)
+    check_out(config.out, _FILE, record_of(config))
     with tempfile.TemporaryDirectory() as folder:
         make_features(config, Path(folder))
         rows = _rows(config, Path(folder))
+    of_faiss = ["faiss-cpu"] if "faiss" in config.engines else []
     result = {
-        "settings": config.record(),
-        "machine": machine("cpu", ("torch", "faiss-cpu", "numpy")),
+        "settings": record_of(config),
+        "machine": machine("cpu", ["torch", *of_faiss, "numpy"]),
         "rows": rows,
     }
     config.out.mkdir(parents=True, exist_ok=True)
@@ -190,27 +192,6 @@ def _clocks() -> tuple[float, float]:
 def _load(file: Path) -> npt.NDArray[np.float32]:
     features: npt.NDArray[np.float32] = np.load(file)
     return features
-
-
-def _parse(arguments: Sequence[str] | None) -> MetricsBenchmarkConfig:
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(
-        exit_on_error=False, description="What measuring a generated set takes."
-    )
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
-    parser.add_argument(
-        "--engines",
-        nargs="+",
-        type=EngineName,
-        default=list(MetricsBenchmarkConfig.engines),
-        help="in the order in which they run",
-    )
-    parser.add_class_arguments(MetricsBenchmarkConfig, None, skip={"engines"})
-    with refused_in_one_line():
-        options = parser.instantiate(parser.parse_args(arguments))
-    return MetricsBenchmarkConfig(
-        **{f.name: options[f.name] for f in fields(MetricsBenchmarkConfig)}
-    )
 
 
 if __name__ == "__main__":

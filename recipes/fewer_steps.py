@@ -12,13 +12,11 @@ guided steps sum to the same) and once at equal w. Intervals (95 %) are from res
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from io import BytesIO
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import jsonargparse
 import numpy as np
 import pandas as pd
 from lightning.fabric import Fabric
@@ -31,10 +29,11 @@ from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
 from classify import load_table
 from classify.datasets.avatars import avatar_table
-from classify.files import write_bytes, write_text
 from labeling import Predictor, load_labeler
+from recipes._command import parse_settings
+from recipes._files import write_csv, write_figure
 from recipes._prepare import named_distance
-from recipes._settings import GuidanceConfig, check_folder, refused_in_one_line, run
+from recipes._settings import GuidanceConfig, check_folder, run
 
 _DRAWS = 2000
 """Resamplings of the seeds."""
@@ -45,7 +44,10 @@ SolverName = Literal["ancestral", "ddim", "dpm"]
 Measure = NDArray[np.float64]
 """AvgkNN of each seed's image, (N,)."""
 
-_HELP = {"steps": "numbers of steps to compare", "solvers": "update rules: ancestral, ddim, dpm"}
+_LISTS = {
+    "steps": (int, "numbers of steps to compare"),
+    "solvers": (SolverName, "update rules: ancestral, ddim, dpm"),
+}
 """Of the flags that take several values."""
 
 
@@ -114,7 +116,7 @@ class Cell:
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     """Generate, measure, print the table, write CSV and picture; the table."""
-    config = _parse(arguments)
+    config = parse_settings(FewerStepsConfig, arguments, lists=_LISTS)
     check_folder(config.out)
     denoiser, labeler = load_denoiser(config.generator), load_labeler(config.labeler)
     fabric = Fabric(devices=1)
@@ -122,10 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     tables = {cell: _generate(cell, config, denoiser, labeler, fabric) for cell in cells(config)}
     measured = _measure(config, tables)
     table = shares(config, measured)
-    write_text(config.out / "fewer_steps.csv", table.to_csv(index=False))
-    picture = BytesIO()
-    chart(table).savefig(picture, format="png", dpi=150)
-    write_bytes(config.out / "fewer_steps.png", picture.getvalue())
+    write_csv(config.out / "fewer_steps.csv", table)
+    write_figure(config.out / "fewer_steps.png", chart(table))
     print(table.to_string(index=False, float_format="{:.3f}".format))
     return table
 
@@ -220,21 +220,6 @@ def chart(table: pd.DataFrame) -> Figure:
     panels[0].set_ylabel("shift of AvgkNN,\nof that of the reference")
     panels[0].legend()
     return figure
-
-
-def _parse(arguments: Sequence[str] | None) -> FewerStepsConfig:
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(
-        exit_on_error=False, description="How rare images become with fewer steps."
-    )
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
-    for flag, kind in (("steps", int), ("solvers", SolverName)):
-        default = list(getattr(FewerStepsConfig, flag))
-        parser.add_argument(f"--{flag}", nargs="+", type=kind, default=default, help=_HELP[flag])
-    parser.add_class_arguments(FewerStepsConfig, None, skip=set(_HELP))
-    with refused_in_one_line():
-        options = parser.instantiate(parser.parse_args(arguments))
-    return FewerStepsConfig(**{f.name: options[f.name] for f in fields(FewerStepsConfig)})
 
 
 if __name__ == "__main__":

@@ -14,10 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import pandas as pd
 from lightning.fabric import Fabric
@@ -33,13 +31,15 @@ from classify import (
     run_study,
     summarise,
 )
-from classify.files import claim, write_bytes
+from classify.files import claim
 from classify.metrics import MACRO
+from recipes._command import parse_settings
+from recipes._files import write_csv, write_figure
 from recipes._finished import real_table, run_settings, synthetic_table
-from recipes._results import write_csv
-from recipes._settings import check_folder, refused_in_one_line, run
+from recipes._settings import check_folder, run
 
-_FRACTIONS = (0.125, 0.25, 0.5, 1.0)
+_GIVEN = {"run": "folder of a run whose images are generated"}
+_LISTS = {"fractions": (float, "of the arm's images, in (0, 1]")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class SweepConfig:
     """Everything is written here; the same command again continues a sweep that was stopped."""
     arm: str = "minority"
     """Whose images are added."""
-    fractions: tuple[float, ...] = _FRACTIONS
+    fractions: Sequence[float] = (0.125, 0.25, 0.5, 1.0)
     """Of the arm's images, in (0, 1]; none at all is always among them."""
     seeds: int = 3
     """Fits of each number; intervals need at least 2."""
@@ -82,7 +82,7 @@ class Inputs:
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     """Run the sweep; writes `scores.csv`, `sweep.csv` and `sweep.png`, returns the curve."""
-    config = _parse(arguments)
+    config = parse_settings(SweepConfig, arguments, lists=_LISTS, positional=_GIVEN)
     inputs = read_run(config)
     check_folder(config.out)
     record = {**asdict(config), "run": str(config.run.resolve()), "fit": asdict(inputs.fit)}
@@ -105,9 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     if fabric.is_global_zero:
         write_csv(config.out / "scores.csv", scores)
         write_csv(config.out / "sweep.csv", found)
-        picture = BytesIO()
-        chart(found, config.arm).savefig(picture, format="png", dpi=150)
-        write_bytes(config.out / "sweep.png", picture.getvalue())
+        write_figure(config.out / "sweep.png", chart(found, config.arm))
         print(f"{found.round(3).to_string(index=False)}\n{sentence(found, config.arm)}")
     return found
 
@@ -211,35 +209,11 @@ def _claim(folder: Path, record: dict[str, object]) -> None:
     """Take the folder for this sweep."""
     if not (folder / "sweep.json").exists() and (folder / "scores.csv").exists():
         raise ValueError(f"{folder} holds results but no sweep of ours; give another --out")
-    if other := claim(folder / "sweep.json", {key: _plain(value) for key, value in record.items()}):
+    if other := claim(folder / "sweep.json", record):
         name, (there, wanted) = next(iter(sorted(other.items())))
         raise ValueError(
             f"{folder} holds a sweep with {name} {there}, this one has {wanted}; give another --out"
         )
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _parse(arguments: Sequence[str] | None) -> SweepConfig:
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(
-        exit_on_error=False, description="F1 against the number of synthetic images."
-    )
-    parser.add_argument("run", type=Path, help="folder of a run whose images are generated")
-    parser.add_argument(
-        "--fractions",
-        nargs="+",
-        type=float,
-        default=list(_FRACTIONS),
-        help="of the arm's images, in (0, 1]",
-    )
-    parser.add_class_arguments(SweepConfig, None, skip={"run", "fractions"})
-    with refused_in_one_line():
-        options = parser.instantiate(parser.parse_args(arguments))
-    values = {**options.as_dict(), "fractions": tuple(options.fractions)}
-    return SweepConfig(**values)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import pandas as pd
 import torch
@@ -33,14 +31,15 @@ from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
 from augment.metrics.report import Results, claim, measure_sets, text_table
 from augment.metrics.sets import ImageSet
+from augment.metrics.tail import tail_count
 from augment.minority_score import ScoreConfig, score_files
 from classify.datasets.avatars import ATTRIBUTES, log_probability
-from classify.files import write_bytes
 from labeling import load_labeler
+from recipes._command import parse_settings
+from recipes._files import write_csv, write_figure
 from recipes._finished import real_table, run_settings, synthetic_table
 from recipes._prepare import ARMS, named_distance
-from recipes._results import write_csv
-from recipes._settings import DistanceName, RunConfig, refused_in_one_line, run
+from recipes._settings import DistanceName, RunConfig, run
 
 _RARITY = ("avg_knn", "lof", "rarity", "minority_score")
 _TITLES = {
@@ -50,6 +49,7 @@ _TITLES = {
     "minority_score": "minority score",
     "log_probability": "- log-probability",
 }
+_GIVEN = {"run": "folder of a run whose images are generated"}
 _DRAWS = 1000
 """Resamplings of the images."""
 
@@ -74,7 +74,8 @@ class QualityConfig:
 
 def main(arguments: Sequence[str] | None = None) -> Results:
     """Measure, print the table and the correlations, write everything."""
-    config = _parse(arguments)
+    config = parse_settings(QualityConfig, arguments, positional=_GIVEN)
+    count = tail_count(config.reference)
     run_config = run_settings(config.run)
     tables = _tables(config.run, run_config)
     encoder = load_encoder(config.encoder, weights=config.weights)
@@ -96,16 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> Results:
         for s in sets.values()
     ]
     real, *others = sets.values()
-    results = measure_sets(real, others, features, tail_count=_tail(config.reference))
+    results = measure_sets(real, others, features, tail_count=count)
     results.write(config.out)
     print(text_table(results.table))
     scored = _scored(config, run_config, tables, sets, results, fabric)
     found = agreement(scored)
     write_csv(config.out / "agreement.csv", found)
     if len(found):
-        picture = BytesIO()
-        chart(found).savefig(picture, format="png", dpi=150)
-        write_bytes(config.out / "agreement.png", picture.getvalue())
+        write_figure(config.out / "agreement.png", chart(found))
         print("\nSpearman's rank correlation, 95 % interval over images")
         print(found.to_string(index=False, float_format="{:+.2f}".format))
     return results
@@ -129,10 +128,10 @@ def agreement(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             for measure in _RARITY:
                 if measure == against or not {measure, against} <= set(table):
                     continue
-                pair = table[[measure, against]].dropna().to_numpy()
+                sign = -1 if against == "log_probability" else 1
+                pair = table[[measure, against]].dropna().to_numpy() * (1, sign)
                 if len(pair) < 3 or (np.ptp(pair, axis=0) == 0).any():
                     continue
-                pair[:, 1] *= -1 if against == "log_probability" else 1
                 rows.append((name, measure, against, *_spearman(pair), len(pair)))
     columns = ["set", "measure", "against", "correlation", "low", "high", "images"]
     return pd.DataFrame(rows, columns=columns)
@@ -215,30 +214,6 @@ def _tables(run: Path, settings: RunConfig) -> dict[str, pd.DataFrame]:
 
 def _image_set(name: str, table: pd.DataFrame) -> ImageSet:
     return ImageSet(name=name, folder=Path("/"), file_names=[str(path) for path in table["path"]])
-
-
-def _tail(reference: str) -> int | None:
-    """N of tail:N; None for all.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    kind, _, count = reference.partition(":")
-    if reference != "all" and (kind != "tail" or not count.isdecimal() or int(count) < 1):
-        raise ValueError(f"reference is {reference!r}; give all, or tail:N with a number of images")
-    return int(count) if count else None
-
-
-def _parse(arguments: Sequence[str] | None) -> QualityConfig:
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(
-        exit_on_error=False, description="How rare and how faithful a run's images are."
-    )
-    parser.add_argument("run", type=Path, help="folder of a run whose images are generated")
-    parser.add_class_arguments(QualityConfig, None, skip={"run"})
-    with refused_in_one_line():
-        options = parser.instantiate(parser.parse_args(arguments))
-    return QualityConfig(**options.as_dict())
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ import pytest
 
 import recipes.benchmark_metrics
 from augment.metrics import Measured, Orders
-from recipes._engines import Blocks
-from recipes._faiss import Faiss
+from recipes._engines import EngineName, engine
 from recipes._settings import run
 from recipes.benchmark_metrics import (
     MetricsBenchmarkConfig,
@@ -38,10 +37,11 @@ def test_both_engines_measure_the_same(tmp_path: Path) -> None:
     generated[3] += 9  # In no ball.
     orders = Orders(lof=11)
     found: list[Measured] = []
-    for kind in (Blocks, Faiss):
-        engine = kind(real, orders)
-        assert engine.search().distances.shape == (120, 11)
-        found.append(engine.measure(generated))
+    names: tuple[EngineName, ...] = ("blocks", "faiss")
+    for name in names:
+        one = engine(name, real, orders)
+        assert one.search().distances.shape == (120, 11)
+        found.append(one.measure(generated))
     assert max(differences(*found).values()) < 1e-5
     ours, theirs = found
     assert ours.inside.any()
@@ -53,9 +53,9 @@ def test_both_engines_measure_the_same(tmp_path: Path) -> None:
 
 def test_differences_are_seen(tmp_path: Path) -> None:
     real, generated = _features(tmp_path)
-    engine = Blocks(real, Orders())
-    engine.search()
-    one, other = engine.measure(generated), engine.measure(generated)
+    blocks = engine("blocks", real, Orders())
+    blocks.search()
+    one, other = blocks.measure(generated), blocks.measure(generated)
     assert set(differences(one, other).values()) == {0}
     other.lof[7] *= 1.5
     other.inside[:5] ^= True

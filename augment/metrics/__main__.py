@@ -29,6 +29,7 @@ from augment.metrics.fidelity import frechet_distance
 from augment.metrics.reference import Orders
 from augment.metrics.report import Results, claim, measure_sets, text_table
 from augment.metrics.sets import ImageSet, generated_sets, real_set
+from augment.metrics.tail import tail_count
 
 __all__ = ["command", "main"]
 
@@ -82,7 +83,7 @@ def command(
     Returns:
         The folder of the results.
     """
-    count = _tail_count(reference)
+    count = tail_count(reference)
     sets = _sets(real, generated, split)
     loaded = load_encoder(encoder, weights=weights)
     beside = _beside(encoder, weights)
@@ -129,18 +130,6 @@ def _features(
         for s in sets
     )
     return [torch.from_numpy(features).to(device) for features in kept]
-
-
-def _tail_count(reference: str) -> int | None:
-    kind, _, count = reference.partition(":")
-    if reference == "all":
-        return None
-    if kind != "tail" or not count.isdigit() or int(count) < 1:
-        raise ValueError(
-            f"reference is {reference!r}; allowed are all and tail:N, N real images of the highest "
-            "AvgkNN; the paper's for CelebA is tail:10000"
-        )
-    return int(count)
 
 
 def _beside(encoder: str, weights: Path | None) -> dict[str, Encoder]:

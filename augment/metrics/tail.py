@@ -16,7 +16,7 @@ from augment.atomic import write_bytes
 from augment.metrics.density import real_avg_knn
 from augment.metrics.vectors import Vectors, check_count, vectors
 
-__all__ = ["rarest", "read_tail", "save_tail", "tail"]
+__all__ = ["rarest", "read_tail", "save_tail", "tail", "tail_count"]
 
 SCORE = "avg_knn"
 """The column that the tail's table adds."""
@@ -56,6 +56,23 @@ def rarest(scores: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:
     """
     order: npt.NDArray[np.intp] = np.argsort(-np.asarray(scores), kind="stable")
     return order[:count]
+
+
+def tail_count(reference: str) -> int | None:
+    """N of the words `tail:N`; None for `all`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    kind, _, count = reference.partition(":")
+    if reference == "all":
+        return None
+    if kind != "tail" or not count.isdigit() or int(count) < 1:
+        raise ValueError(
+            f"reference is {reference!r}; allowed are all and tail:N, N real images of the highest "
+            "AvgkNN; the paper's for CelebA is tail:10000"
+        )
+    return int(count)
 
 
 def save_tail(path: Path, rows: pd.DataFrame) -> None:

@@ -1,0 +1,79 @@
+"""Sample quality: correlations are scipy's, and the recipe measures a run end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from recipe_doubles import save_folder, save_generator, tiny_flags
+from scipy import stats
+
+import augment.minority_score.score
+import recipes.celeba_augment
+from recipes.sample_quality import agreement, chart, main
+
+
+def _images(n: int = 60) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=n)
+    return pd.DataFrame(
+        {
+            "avg_knn": np.exp(-truth),
+            "lof": rng.normal(size=n),
+            "rarity": np.where(np.arange(n) < 10, np.nan, -truth + rng.normal(size=n)),
+            "minority_score": rng.normal(size=n) - truth,
+            "log_probability": truth,
+        }
+    )
+
+
+def test_correlations_are_spearmans_and_higher_means_rarer() -> None:
+    table = _images()
+    found = agreement({"real": table}).set_index(["measure", "against"])
+    for measure in ("lof", "rarity", "minority_score"):
+        there = table.dropna()
+        there = there if measure == "rarity" else table
+        wanted = stats.spearmanr(there[measure], -there["log_probability"]).statistic
+        row = found.loc[(measure, "log_probability")]
+        assert row["correlation"] == pytest.approx(wanted)
+        assert row["low"] < wanted < row["high"]
+        assert row["images"] == len(there)
+    assert found.loc[("avg_knn", "log_probability"), "correlation"] == pytest.approx(1)
+    assert ("minority_score", "minority_score") not in found.index
+
+
+def test_what_is_lacking_or_does_not_vary_has_no_correlation() -> None:
+    table = _images().drop(columns="log_probability").assign(lof=1.0)
+    found = agreement({"plain": table, "none": table[:2]})
+    assert set(found["against"]) == {"minority_score"}
+    assert set(found["measure"]) == {"avg_knn", "rarity"}
+
+
+def test_the_chart_has_a_panel_for_each_thing_compared_with() -> None:
+    panels = chart(agreement({"real": _images(), "plain": _images()})).axes
+    titles = [axes.get_title() for axes in panels]
+    assert titles == ["with the minority score", "with minus the log-probability"]
+
+
+def test_a_run_is_measured_against_its_real_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(augment.minority_score.score, "_CHAIN", 50)  # as long as the generator's
+    save_generator(tmp_path / "generator")
+    splits = ("train",) * 30 + ("val",) * 6 + ("test",) * 8
+    save_folder(tmp_path / "data", splits=splits)
+    run = tmp_path / "run"
+    flags = [*tiny_flags(tmp_path / "data", tmp_path / "generator", run), "--study.seeds=1"]
+    recipes.celeba_augment.main(flags)
+    out = tmp_path / "out"
+    results = main([str(run), f"--out={out}", "--reference=tail:20"])
+    assert results.table["set"].tolist() == ["real train", "real test", "plain", "minority"]
+    found = pd.read_csv(out / "agreement.csv")
+    assert set(found["against"]) <= {"minority_score"}  # no known distribution here
+    assert {"metrics.csv", "density.png", "rarest.png"} <= {p.name for p in out.iterdir()}
+    with pytest.raises(ValueError, match=r"holds other results .*; give another --out"):
+        main([str(run), f"--out={out}"])
+    with pytest.raises(ValueError, match=r"^reference is 'tail:none'; allowed are all and tail:N"):
+        main([str(run), f"--out={tmp_path / 'other'}", "--reference=tail:none"])
