@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances_chunked
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from augment.metrics import precision_mask
 from augment.near_copies import Calibration, nearest
 
 __all__ = [
@@ -189,12 +188,8 @@ def in_manifold(
         )
     if not 1 <= k < len(real):
         raise ValueError(f"k is {k} with {len(real)} real images; give 1 to {len(real) - 1}")
-    radii = NearestNeighbors(n_neighbors=k).fit(real).kneighbors()[0][:, -1]
     inside = np.zeros(len(features), dtype=bool)
-    finite = np.flatnonzero(np.isfinite(features).all(axis=1))
-    if len(finite):
-        blocks = pairwise_distances_chunked(
-            features[finite], real, reduce_func=lambda block, _: (block < radii).any(axis=1)
-        )
-        inside[finite] = np.concatenate(list(blocks))
+    finite = np.isfinite(features).all(axis=1)
+    if finite.any():
+        inside[finite] = precision_mask(features[finite], real, k=k)
     return inside

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from augment.schedule import Schedule
+from augment.state_hash import state_sha256
 
 __all__ = ["Denoiser", "ImageFormat", "Prediction", "PredictionType", "VarianceType"]
 
@@ -130,7 +131,7 @@ class Denoiser(nn.Module):
     def record(self) -> dict[str, Any]:
         """What of an image's origin is the denoiser's: hashes of weights and process, its shape."""
         return {
-            "weights": self.card.get("sha256") or self._state_sha256(),
+            "weights": self.card.get("sha256") or state_sha256(self.network.state_dict()),
             "process": self._process_sha256(),
             "image": list(self.image.shape),
         }
@@ -140,13 +141,6 @@ class Denoiser(nn.Module):
         digest = hashlib.sha256(self.schedule.alpha_bar.tobytes())
         digest.update(self.schedule.timesteps.tobytes())
         digest.update(repr((self.prediction, self.variance, self.clip, self.classes)).encode())
-        return digest.hexdigest()
-
-    def _state_sha256(self) -> str:
-        """Hash of the weights as they are in memory, for a network that came from no file."""
-        digest = hashlib.sha256()
-        for name, value in self.network.state_dict().items():
-            digest.update(name.encode() + value.cpu().float().numpy().tobytes())
         return digest.hexdigest()
 
     def check_labels(self, labels: Tensor | None) -> None:

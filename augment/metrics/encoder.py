@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Encoder", "EncoderCard", "Preprocessing", "state_sha256"]
+from augment.state_hash import state_sha256
+
+__all__ = ["Encoder", "EncoderCard", "Preprocessing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,14 +165,6 @@ class Encoder:
                 "(N, 1 or 3, H, W); convert them first"
             )
         return self.card.preprocessing(images.to(self._device))
-
-
-def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """Hash of tensors by name, as they are in memory."""
-    digest = hashlib.sha256()
-    for name, value in state.items():
-        digest.update(name.encode() + value.detach().cpu().double().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _groups(images: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.image.kid import poly_mmd
 
 from augment.metrics.vectors import Vectors, check_count, mean_of, slices, vectors_alike
 
@@ -63,6 +62,8 @@ def kid(
     Raises:
         ValueError: refused features or numbers.
     """
+    from torchmetrics.image.kid import poly_mmd  # takes seconds, and only this needs it
+
     a, b = vectors_alike(a=a, b=b)
     if subsets < 1 or subset_size < 2:
         raise ValueError(f"subsets, subset_size are {subsets}, {subset_size}; give 1, 2 or more")
