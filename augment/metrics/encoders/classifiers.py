@@ -14,8 +14,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from augment.metrics.encoder import Encoder, EncoderCard, Preprocessing, state_sha256
+from augment.metrics.encoder import Encoder, EncoderCard, Preprocessing
+from augment.metrics.encoders.extras import require
 from augment.metrics.encoders.weights import fetch, fill, read_state
+from augment.state_hash import state_sha256
 
 __all__ = [
     "build",
@@ -154,14 +156,7 @@ def without_head(network: nn.Module, name: str) -> nn.Module:
 
 def _timm(name: str) -> Any:
     """The package, if it is there and has a model of that name."""
-    try:
-        import timm
-        import timm.data
-    except ImportError as error:
-        raise ValueError(
-            "timm is not installed; encoders timm:NAME need it; "
-            "pip install 'minority-augment[timm]'"
-        ) from error
+    timm = require("timm", needed_by="encoders timm:NAME", extra="timm")
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name}; see timm.list_models(); give one of those")
     return timm

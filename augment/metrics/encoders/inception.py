@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from augment.metrics.encoder import Encoder, EncoderCard, Preprocessing
+from augment.metrics.encoders.extras import require
 from augment.metrics.encoders.weights import fetch, read_state
 
 __all__ = ["VARIANTS", "inception_encoder"]
@@ -70,15 +71,11 @@ def inception_encoder(name: str = "inception", weights: Path | None = None) -> E
 
     Raises:
         FileNotFoundError: there are no weights; the message says which and where to put them.
-        ValueError: weights of another network.
+        ValueError: torch-fidelity is not installed, or weights of another network.
     """
-    # Here and not above: only this encoder needs it.
-    from torch_fidelity.feature_extractor_inceptionv3 import (
-        URL_INCEPTION_V3,
-    )
-
+    url = _library().URL_INCEPTION_V3
     preprocessing, layer = VARIANTS[name]
-    path = fetch(f"encoder {name}", URL_INCEPTION_V3, weights)
+    path = fetch(f"encoder {name}", url, weights)
     state, sha256 = read_state(path)
     card = EncoderCard(
         name=name,
@@ -86,21 +83,28 @@ def inception_encoder(name: str = "inception", weights: Path | None = None) -> E
         layer=_LAYERS[layer],
         preprocessing=preprocessing,
         sha256=sha256,
-        source=URL_INCEPTION_V3 if weights is None else str(weights),
+        source=url if weights is None else str(weights),
     )
     return Encoder(_up_to(layer, _network(state, path)), card)
 
 
+def _library() -> Any:
+    """torch-fidelity's file of the network, which only this encoder needs."""
+    return require(
+        "torch_fidelity.feature_extractor_inceptionv3",
+        needed_by="encoders inception",
+        extra="inception",
+    )
+
+
 def _network(state: Mapping[str, Tensor], path: Path) -> nn.Module:
     """torch-fidelity's module, from tensors that were read without executing anything."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
     # It unpickles whatever file it is given; so it is given one of our own making.
     ours = BytesIO()
     torch.save(dict(state), ours)
     ours.seek(0)
     try:
-        network: nn.Module = FeatureExtractorInceptionV3(
+        network: nn.Module = _library().FeatureExtractorInceptionV3(
             "inception", ["2048"], feature_extractor_weights_path=ours
         )
     except RuntimeError as error:
