@@ -15,6 +15,8 @@ from fairlearn.metrics import (
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import f1_score
 
+from classify.groups import value_text
+
 __all__ = ["aequitas_frame", "fairlearn_frame", "metric_frame"]
 
 _Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
@@ -63,7 +65,9 @@ def aequitas_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """
     groups = frame.drop(columns=["y_true", "y_pred", "score"])
     text = {
-        f"sens_attr_{name}": values.map(_text, na_action="ignore").astype(object).fillna("unknown")
+        f"sens_attr_{name}": values.map(value_text, na_action="ignore")
+        .astype(object)
+        .fillna("unknown")
         for name, values in groups.items()
     }
     return pd.DataFrame({"label": frame["y_true"], "score": frame["y_pred"], **text})
@@ -101,7 +105,3 @@ def _resting_on(metric: _Metric, labels: tuple[int, ...], min_count: int) -> _Me
         return metric(y_true, y_pred)
 
     return guarded
-
-
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["GROUPS", "Cells", "Grouping", "composition", "divide"]
+__all__ = ["GROUPS", "Cells", "Grouping", "composition", "divide", "value_text"]
 
 GROUPS = ("Male", "Young")
 """CelebA's columns that people are usually audited by."""
@@ -101,10 +101,11 @@ def _grouping(keys: pd.DataFrame, columns: tuple[str, ...]) -> Grouping:
     members = {}
     for combination in itertools.product(*values):
         pairs = list(zip(columns, combination, strict=True))
-        group = ", ".join(f"{column}={_text(value)}" for column, value in pairs)
+        group = ", ".join(f"{column}={value_text(value)}" for column, value in pairs)
         members[group] = np.all([keys[column] == value for column, value in pairs], axis=0)
     return Grouping(name=" x ".join(columns), columns=columns, members=members)
 
 
-def _text(value: object) -> str:
+def value_text(value: object) -> str:
+    """A group's value as it is shown: 1.0 as 1."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)

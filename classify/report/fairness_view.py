@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from classify.fairness import BETWEEN
+from classify.intervals import LEVEL
 from classify.report.text import NOTHING, interval, number, percent
 
 __all__ = ["audit_view", "composition_view"]
@@ -16,7 +17,6 @@ _NAMES = {
     "equalized_odds_difference": "Equalised odds difference",
     "worst_group_f1": "F1 of the worst group",
 }
-_LEVEL = 0.05
 _SHOWN = 8
 
 
@@ -32,7 +32,7 @@ def audit_view(audit: pd.DataFrame, arm: str) -> dict[str, Any]:
     between = audit[audit["metric"].isin(BETWEEN)]
     changed = between[(between["arm"] == arm) & between["baseline"].ne("")]
     changed = changed.dropna(subset="value")
-    certain = changed[changed["p_holm"] < _LEVEL]
+    certain = changed[changed["p_holm"] < LEVEL]
     largest = changed.reindex(changed["value"].abs().sort_values(ascending=False).index)
     shown = (certain if len(certain) else largest).head(_SHOWN)
     return {

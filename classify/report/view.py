@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from classify.comparison import MACRO_COMMON, MACRO_RARE
+from classify.intervals import LEVEL
 from classify.report.fairness_view import audit_view, composition_view
 from classify.report.figures import N_COLOURS, dot_plot, forest_plot
 from classify.report.report import Report
@@ -189,7 +190,7 @@ def _forests(
                     table, colours.get(report.arm, 0), label=label, shares=shares
                 ),
                 "n": len(table),
-                "after_holm": None if "p_holm" not in rows else int((rows["p_holm"] < 0.05).sum()),
+                "after_holm": None if "p_holm" not in rows else int((rows["p_holm"] < LEVEL).sum()),
                 "above": int((table["low"] > 0).sum()),
                 "below": int((table["high"] < 0).sum()),
                 "rows": [
