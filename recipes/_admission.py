@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from augment import Calibration, RealImages, admit, calibrate, in_manifold, refuse_leaks
 from augment.admission import Split
-from classify import decode
+from classify import Images, decode
 
 __all__ = ["Judge"]
 
@@ -26,32 +25,31 @@ class Judge:
     """Calibrated once on the real images, called on each table of generated ones.
 
     Args:
-        real: real rows of all splits, with `path`; images that do not decode are passed over.
-        size: side in pixels at which all images are compared.
+        real: real rows of all splits, with `path`; those without image are passed over.
+        images: the real images, decoded at the size at which all are compared.
         features: of a network; left out, images are not judged by the real manifold.
         k: neighbours of the manifold's balls.
         allow_leak: go on, without them, where images copy real val or test images.
-        cache: folder for the decoded real images, as `classify.decode` takes it.
     """
 
     def __init__(
         self,
         real: pd.DataFrame,
+        images: Images,
         *,
-        size: int,
         features: Features | None = None,
         k: int = 5,
         allow_leak: bool = False,
-        cache: Path | None = None,
     ) -> None:
-        self.size, self.features, self.k, self.allow_leak = size, features, k, allow_leak
-        pixels, readable = decode(list(real["path"]), size, skip_bad=True, cache=cache)
+        self.size, self.features = images.pixels.shape[-1], features
+        self.k, self.allow_leak = k, allow_leak
+        usable = images.usable(real)
         self.real: dict[Split, RealImages] = {}
         for split in _SPLITS:
-            rows = np.flatnonzero((real["split"] == split).to_numpy() & readable)
+            rows = usable[usable["split"] == split]
             if len(rows):
-                names = real["file_name"].iloc[rows]
-                self.real[split] = RealImages(pixels=pixels[rows], names=names)
+                pixels = images.pixels[images.rows(rows)]
+                self.real[split] = RealImages(pixels=pixels, names=rows["file_name"])
         train = self.real["train"].pixels
         self.calibration: Calibration = calibrate(train)
         self._manifold = None if features is None else features(train)

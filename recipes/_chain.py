@@ -14,12 +14,12 @@ import pandas as pd
 from augment import generate, merge, refuse_leaks
 from classify import Arm, run_study
 from labeling import pseudo_label
-from recipes._admission import Judge
 from recipes._controls import control
+from recipes._files import write_csv
 from recipes._fill import Filled, fill
 from recipes._prepare import ARMS, Chain, launch, prepare
 from recipes._preview import preview
-from recipes._results import tell, write_csv
+from recipes._results import tell
 
 __all__ = ["launch", "prepare", "run_chain"]
 
@@ -40,14 +40,13 @@ def run_chain(chain: Chain, title: str, *, reference: bool = False) -> pd.DataFr
         preview(chain)
         return None
     with chain.stage("Generating, labelling and judging"):
-        judge = Judge(chain.table, size=chain.denoiser.image.size, allow_leak=True)
-        filled = {arm: _fill(chain, arm, judge) for arm in ARMS}
+        filled = {arm: _fill(chain, arm) for arm in ARMS}
     with chain.stage("Training the classifiers"):
         scores = _train(chain, {arm: found.selection.table for arm, found in filled.items()})
     return tell(chain, title, filled, scores, reference=reference)
 
 
-def _fill(chain: Chain, arm: str, judge: Judge) -> Filled:
+def _fill(chain: Chain, arm: str) -> Filled:
     """Generate, label and judge one synthetic arm until its quota is met.
 
     Leaves `synthetic/<arm>/<seed>.png` and their `metadata.csv`, rejected images included.
@@ -57,7 +56,7 @@ def _fill(chain: Chain, arm: str, judge: Judge) -> Filled:
     filled = fill(
         lambda seeds: _generate(chain, arm, seeds, folder),
         lambda table: pseudo_label(table, chain.labeler, chain.attributes, fabric=chain.fabric),
-        judge,
+        chain.judge,
         config.quota,
         n_real=int((chain.table["split"] == "train").sum()),
         limit=config.limit or config.num_synthetic,

@@ -26,6 +26,7 @@ from classify import (
     labelled_attributes,
 )
 from labeling import Labeler, Predictor, load_labeler
+from recipes._admission import Judge
 from recipes._labeler import train_labeler
 from recipes._settings import DistanceName, RunConfig, check_claim, claim
 
@@ -50,6 +51,8 @@ class Chain:
     """What is learned: those with a label somewhere."""
     denoiser: Denoiser
     labeler: Predictor
+    judge: Judge
+    """Of generated images; it has seen the real ones, and leaves it to the run to stop at leaks."""
     log_probability: LogProbability | None = None
     notes: list[str] = field(default_factory=list)
     """What the report should say besides the figures; a sentence each."""
@@ -140,6 +143,7 @@ def prepare(
         _check_table(table, attributes, labeler)
         if not config.preview:
             claim(config)
+    judge = Judge(table, images, allow_leak=True)
     if labeler is None:
         size = config.image_size or denoiser.image.size
         labeler = _train_labeler(config, table, attributes, fabric, size=size, source=source)
@@ -150,6 +154,7 @@ def prepare(
         attributes=attributes,
         denoiser=denoiser,
         labeler=labeler,
+        judge=judge,
         log_probability=log_probability,
     )
     if unknown := [name for name in attributes if name not in labeler.attributes]:

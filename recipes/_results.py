@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,13 @@ from classify import (
     read_predictions,
     summarise,
 )
-from classify.files import write_text
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
 from labeling import label_probabilities, label_quality
+from recipes._files import write_csv
 from recipes._fill import Filled
 from recipes._prepare import ARMS, Chain
 
-__all__ = ["format_summary", "tell", "write_csv"]
+__all__ = ["format_summary", "tell"]
 
 _PACKAGES = ("torch", "torchvision", "lightning", "diffusers", "torchmetrics", "lpips")
 _SHOWN = 64
@@ -45,7 +44,7 @@ def tell(
     *,
     reference: bool = False,
 ) -> pd.DataFrame:
-    """Write `scores.csv`, `summary.csv`, `comparison.csv` and `report.html`; print the table.
+    """Write the CSV files and `report.html`; print the table.
 
     Args:
         chain: the run.
@@ -61,26 +60,55 @@ def tell(
     predictions = read_predictions(
         chain.config.out, list(summary["arm"].unique()), chain.config.study.seeds
     )
-    comparisons = _comparisons(chain, predictions)
-    audited = _audit(chain, predictions)
+    tables = {
+        "scores": scores,
+        "summary": summary,
+        "comparison": _comparisons(chain, predictions),
+        "admission": keep_rates({arm: found.table for arm, found in filled.items()}),
+    }
+    if (audited := _audit(chain, predictions)) is not None:
+        tables["audit"] = audited
+    report = _report(chain, title, filled, tables, reference=reference)
+    if chain.fabric.is_global_zero:
+        for name, table in tables.items():
+            write_csv(chain.config.out / f"{name}.csv", table)
+        write_report(chain.config.out / "report.html", report)
+    chain.say(format_summary(summary, report.n_scored, report.n_attributes))
+    for verdict in verdicts(tables["comparison"], "minority"):
+        interval = f"[{verdict.low:+.3f}, {verdict.high:+.3f}]"
+        if np.isnan(verdict.low):
+            interval = "(one seed, so no interval)"
+        difference = f"F1 {verdict.difference:+.3f} {interval}"
+        chain.say(f"minority - {verdict.baseline}: {difference}, {verdict.word}")
+    chain.say(f"Report: {chain.config.out / 'report.html'}")
+    return summary
+
+
+def _report(
+    chain: Chain,
+    title: str,
+    filled: Mapping[str, Filled],
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    reference: bool,
+) -> Report:
     synthetic = {arm: found.selection.table for arm, found in filled.items()}
-    admission = keep_rates({arm: found.table for arm, found in filled.items()})
     quality, labelled_test = _label_quality(chain)
-    report = Report(
+    return Report(
         title=title,
-        summary=summary,
-        scores=scores,
-        n_scored=count_scored(scores),
+        summary=tables["summary"],
+        scores=tables["scores"],
+        n_scored=count_scored(tables["scores"]),
         n_attributes=len(chain.attributes),
-        comparisons=comparisons,
+        comparisons=tables["comparison"],
         reference=PAPER_REFERENCE if reference else None,
         samples={arm: list(table["path"].head(_SHOWN)) for arm, table in synthetic.items()},
         prevalence=_prevalence(chain, synthetic),
         rarity=_rarity(chain, synthetic, labelled_test),
         label_quality=quality,
-        audit=audited,
-        composition=None if audited is None else _composition(chain, synthetic),
-        admission=admission,
+        audit=tables.get("audit"),
+        composition=_composition(chain, synthetic) if "audit" in tables else None,
+        admission=tables["admission"],
         rejected=_rejected(filled),
         quotas=pd.concat([found.selection.report.assign(arm=arm) for arm, found in filled.items()]),
         settings=chain.config.record(),
@@ -91,29 +119,6 @@ def tell(
         versions={"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         notes=chain.notes,
     )
-    if chain.fabric.is_global_zero:
-        out = chain.config.out
-        write_csv(out / "scores.csv", scores)
-        write_csv(out / "summary.csv", summary)
-        write_csv(out / "comparison.csv", comparisons)
-        write_csv(out / "admission.csv", admission)
-        if audited is not None:
-            write_csv(out / "audit.csv", audited)
-        write_report(out / "report.html", report)
-    chain.say(format_summary(summary, report.n_scored, report.n_attributes))
-    for verdict in verdicts(comparisons, "minority"):
-        interval = f"[{verdict.low:+.3f}, {verdict.high:+.3f}]"
-        if np.isnan(verdict.low):
-            interval = "(one seed, so no interval)"
-        difference = f"F1 {verdict.difference:+.3f} {interval}"
-        chain.say(f"minority - {verdict.baseline}: {difference}, {verdict.word}")
-    chain.say(f"Report: {chain.config.out / 'report.html'}")
-    return summary
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table in one piece: whoever reads it never sees half of it."""
-    write_text(path, table.to_csv(index=False))
 
 
 def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:

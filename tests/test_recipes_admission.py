@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from classify import load_table
+from classify import decode_tables, load_table
 from classify.datasets.avatars import avatar_table, draw, sample
 from recipes._admission import Judge
 
@@ -44,7 +44,7 @@ def generated(tmp_path: Path, real: pd.DataFrame) -> pd.DataFrame:
 def test_bad_images_are_told_from_new_faces_and_stay_on_disk(
     real: pd.DataFrame, generated: pd.DataFrame
 ) -> None:
-    judge = Judge(real, size=32, allow_leak=True)
+    judge = Judge(real, decode_tables([real], 32), allow_leak=True)
     judged = judge(generated)
     assert judged["admission"].tolist() == [
         *("kept", "kept", "copy of train", "copy of test", "blank", "unreadable")
@@ -57,7 +57,7 @@ def test_bad_images_are_told_from_new_faces_and_stay_on_disk(
 
 def test_a_leak_stops_the_run_unless_allowed(real: pd.DataFrame, generated: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"^1 generated images copy .* first 3\.png \(copy of te"):
-        Judge(real, size=32)(generated)
+        Judge(real, decode_tables([real], 32))(generated)
 
 
 def test_features_judge_by_the_real_manifold(real: pd.DataFrame, generated: pd.DataFrame) -> None:
@@ -68,5 +68,5 @@ def test_features_judge_by_the_real_manifold(real: pd.DataFrame, generated: pd.D
     noise = np.random.default_rng(0).integers(235, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(noise).save(white)
     new = generated.iloc[[0, 1]].assign(path=[generated["path"].iloc[0], white])
-    judged = Judge(real, size=32, features=brightness)(new)
+    judged = Judge(real, decode_tables([real], 32), features=brightness)(new)
     assert judged["admission"].tolist() == ["kept", "off manifold"]
