@@ -30,10 +30,11 @@ def _points(kind: str) -> Tensor:
         return points * 1e-3 + 100 * (torch.arange(N)[:, None] % 2)
     if kind == "one giant":
         points[5] *= 1e6
-    return points
+    return points * SCALES.get(kind, 1)
 
 
-KINDS = ["plain", "far away", "tight clusters", "one giant"]
+SCALES = {"huge": 1e20, "tiny": 1e-25}  # Whose squares float32 cannot hold.
+KINDS = ["plain", "far away", "tight clusters", "one giant", *SCALES]
 
 
 def _expected(queries: Tensor, points: Tensor, k: int) -> np.ndarray:
@@ -54,7 +55,8 @@ def _check(found: Neighbours, queries: Tensor, points: Tensor, expected: np.ndar
 @pytest.mark.parametrize("k", [1, 7])
 def test_neighbours_are_exact(kind: str, k: int) -> None:
     points = _points(kind)
-    queries = points[:40].flip(1) if kind in ("plain", "far away") else points[:40] + 2e-4
+    apart = kind not in ("tight clusters", "one giant")
+    queries = points[:40].flip(1) if apart else points[:40] + 2e-4
     _check(nearest(queries, points, k=k), queries, points, _expected(queries, points, k))
     own = nearest_others(points, k=k)
     _check(own, points, points, _expected(points, points, k + 1)[:, 1:])
@@ -65,6 +67,27 @@ def test_float32_features_far_from_the_origin() -> None:
     points = (_points("plain") + 1000).float()  # Rounded to 6e-5, which is then the truth.
     expected = _expected(points.double(), points.double(), 6)[:, 1:]
     _check(nearest_others(points, k=5), points, points, expected)
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e-25])
+def test_float32_features_whose_squares_float32_cannot_hold(factor: float) -> None:
+    points = (_points("plain") * factor).float()
+    expected = _expected(points.double(), points.double(), 6)[:, 1:]
+    _check(nearest_others(points, k=5), points, points, expected)
+
+
+def test_an_outlier_does_not_blur_the_others() -> None:
+    points = _points("plain").float()
+    points[5] = 1e9  # Which moves the mean far from all others.
+    expected = _expected(points.double(), points.double(), 6)[:, 1:]
+    _check(nearest_others(points, k=5), points, points, expected)
+
+
+def test_features_beyond_what_sums_of_squares_hold_are_refused() -> None:
+    points = _points("plain")
+    points[7] *= 1e110
+    with pytest.raises(ValueError, match=r"row 7 has entries that are NaN, infinite or beyond"):
+        nearest_others(points, k=1)
 
 
 def test_a_product_of_coarse_type_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """All distances between two sets, a block at a time: the engine of every neighbour metric.
 
 The full matrix never exists. A block of squared distances is one matrix product, in float32 about
-the mean of the points, so that it is off by `_NOISE` of |a|^2 + |b|^2 at most and not by more for
+the middle of the points, so that it is off by `_NOISE` of |a|^2 + |b|^2 at most and not by more for
 features far from the origin. Where that is not enough to decide, the pair is computed anew by
-`exact_squares`: no result rests on the product.
+`exact_squares`: no result rests on the product. Features so large that their squares overflow
+float32 are multiplied in float64.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from augment.metrics.vectors import mean_of, slices
+from augment.metrics.vectors import BLOCK, largest, slices
 
 __all__ = ["Block", "exact_squares", "noise", "sweep", "sweep_own"]
 
 _NOISE = 16
 """In machine epsilons. The largest error seen is 4.5 of them (3 to 4096 Gaussian, rectified and
 low-rank features)."""
+
+_UNDERFLOW = 1 << 16
+"""In smallest normal numbers: what sums of squares may lose besides, by underflow."""
+
+_LARGEST = 1e15
+"""Of a feature in a float32 product; the squares of thousands of such add up to less than 3e38."""
 
 _PAIRS = 1 << 17
 """Differences that `exact_squares` holds at a time: 1 MB, which stays in a processor's cache."""
@@ -60,8 +67,12 @@ Visitor = Callable[[Block], None]
 
 
 def noise(squares: Tensor) -> Tensor:
-    """The most that a product of this type is off, by |a|^2 + |b|^2 of its pair; linear in them."""
-    return squares * (_NOISE * torch.finfo(squares.dtype).eps)
+    """The most that a product of this type is off, by |a|^2 + |b|^2 of its pair.
+
+    Two halves of that sum may be given one after the other and what they give be added.
+    """
+    kind = torch.finfo(squares.dtype)
+    return squares * (_NOISE * kind.eps) + _UNDERFLOW * kind.tiny
 
 
 def sweep(a: Tensor, b: Tensor, *visitors: Visitor, dtype: torch.dtype | None = None) -> None:
@@ -69,12 +80,12 @@ def sweep(a: Tensor, b: Tensor, *visitors: Visitor, dtype: torch.dtype | None = 
 
     Args:
         a: any floating type.
-        b: the same width and device; its mean is the centre.
+        b: the same width and device; its middle is the centre.
         visitors: each sees each pair once.
-        dtype: of the product, float32 if left out (float64 if PyTorch is set to round float32
-            products more coarsely).
+        dtype: of the product, float32 if left out (float64 for very large features, or if PyTorch
+            is set to round float32 products more coarsely).
     """
-    centre, kind = mean_of(b), dtype or _product_type()
+    centre, kind = _centre(b), dtype or _product_type(a, b)
     for rows in _progress(list(slices(len(a)))):
         left = _centred(a[rows], centre, kind)
         for columns in slices(len(b)):
@@ -87,7 +98,7 @@ def sweep_own(a: Tensor, *visitors: Visitor) -> None:
 
     The distance of a row to itself is infinite.
     """
-    centre, kind = mean_of(a), _product_type()
+    centre, kind = _centre(a), _product_type(a)
     for rows in _progress(list(slices(len(a)))):
         left = _centred(a[rows], centre, kind)
         for columns in slices(len(a)):
@@ -139,9 +150,15 @@ def _block(rows: slice, columns: slice, a: Tensor, b: Tensor) -> Block:
     )
 
 
+def _centre(points: Tensor) -> Tensor:
+    """(D,): the median of some rows, which a few outliers do not move as they would the mean."""
+    middle: Tensor = points[:: -(-len(points) // BLOCK)].double().median(dim=0).values
+    return middle
+
+
 def _centred(features: Tensor, centre: Tensor, kind: torch.dtype) -> Tensor:
-    """The rows about the centre; subtracted before anything is rounded."""
-    wide = _wide(features)
+    """The rows about the centre; subtracted before anything is rounded to the product's type."""
+    wide = features.to(torch.promote_types(features.dtype, kind))
     return (wide - centre.to(wide.dtype)).to(kind)
 
 
@@ -149,9 +166,11 @@ def _wide(features: Tensor) -> Tensor:
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
-def _product_type() -> torch.dtype:
-    """TF32 and bfloat16 products would break the bound on the noise."""
-    return torch.float32 if torch.get_float32_matmul_precision() == "highest" else torch.float64
+def _product_type(*sets: Tensor) -> torch.dtype:
+    """TF32 and bfloat16 products would break the bound on the noise, overflow all of it."""
+    exact = torch.get_float32_matmul_precision() == "highest"
+    fits = all(largest(features) <= _LARGEST for features in sets)
+    return torch.float32 if exact and fits else torch.float64
 
 
 def _show(block: Block, visitors: tuple[Visitor, ...]) -> None:

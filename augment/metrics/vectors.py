@@ -13,12 +13,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Vectors", "check_count", "mean_of", "slices", "vectors", "vectors_alike"]
+__all__ = [
+    "BLOCK",
+    "Vectors",
+    "check_count",
+    "largest",
+    "mean_of",
+    "slices",
+    "vectors",
+    "vectors_alike",
+]
 
 Vectors = Tensor | npt.NDArray[np.floating]
 """(N, D) of any floating type, one row an image; a tensor's device is where the work is done."""
 
 _ARRAYS = (np.float16, np.float32, np.float64)
+
+_ALLOWED = 1e100
+"""Largest magnitude of a feature: sums of the squares of float64 ones stay finite."""
 
 BLOCK = 4096
 """Rows at a time: a block of distances is 64 MB in float32, and costs little to set up."""
@@ -28,7 +40,8 @@ def vectors(name: str, features: Vectors) -> Tensor:
     """The features as a tensor, which shares their memory unless PyTorch cannot read it.
 
     Raises:
-        ValueError: not (N, D) with N, D >= 1, not floating, or not all finite.
+        ValueError: not (N, D) with N, D >= 1, not floating, or an entry that is not finite or
+            beyond 1e100.
     """
     if isinstance(features, np.ndarray) and features.dtype in _ARRAYS:
         features = _from_numpy(features)
@@ -40,11 +53,12 @@ def vectors(name: str, features: Vectors) -> Tensor:
         )
     tensor = torch.as_tensor(features)
     for rows in slices(len(tensor)):
-        finite = torch.isfinite(tensor[rows]).all(dim=1)
-        if not finite.all():
-            row = rows.start + int(finite.int().argmin())
+        usable = (tensor[rows].abs() <= _ALLOWED).all(dim=1)
+        if not usable.all():
+            row = rows.start + int(usable.int().argmin())
             raise ValueError(
-                f"{name}: row {row} has entries that are NaN or infinite; leave that image out"
+                f"{name}: row {row} has entries that are NaN, infinite or beyond {_ALLOWED:g}; "
+                "leave that image out"
             )
     return tensor
 
@@ -83,6 +97,11 @@ def mean_of(features: Tensor) -> Tensor:
     for rows in slices(len(features)):
         total += features[rows].double().sum(dim=0)
     return total / len(features)
+
+
+def largest(features: Tensor) -> float:
+    """Largest magnitude of an entry."""
+    return max(float(features[rows].abs().amax()) for rows in slices(len(features)))
 
 
 def slices(count: int) -> Iterator[slice]:
