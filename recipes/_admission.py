@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from augment import Calibration, RealImages, admit, calibrate, in_manifold, refuse_leaks
 from augment.admission import Split
+from augment.metrics.encoder import Encoder
 from classify import Images, decode
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "batched"]
 
 Features = Callable[[Tensor], NDArray[np.floating]]
 """Float (N, D) of uint8 (N, 3, S, S) images."""
@@ -68,3 +70,12 @@ class Judge:
         if not self.allow_leak:
             refuse_leaks(judged)
         return judged
+
+
+def batched(encoder: Encoder, size: int = 64) -> Features:
+    """The encoder for any number of images, some at a time."""
+
+    def features(images: Tensor) -> NDArray[np.floating]:
+        return torch.cat([encoder(part).cpu() for part in torch.split(images, size)]).numpy()
+
+    return features

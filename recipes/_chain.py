@@ -13,10 +13,10 @@ import pandas as pd
 
 from augment import generate, merge, refuse_leaks
 from classify import Arm, run_study
-from labeling import pseudo_label
 from recipes._controls import control
 from recipes._files import write_csv
 from recipes._fill import Filled, fill
+from recipes._labels import softened
 from recipes._prepare import ARMS, Chain, launch, prepare
 from recipes._preview import preview
 from recipes._results import tell
@@ -55,7 +55,7 @@ def _fill(chain: Chain, arm: str) -> Filled:
     folder = config.out / "synthetic" / arm
     filled = fill(
         lambda seeds: _generate(chain, arm, seeds, folder),
-        lambda table: pseudo_label(table, chain.labeler, chain.attributes, fabric=chain.fabric),
+        chain.label,
         chain.judge,
         config.quota,
         n_real=int((chain.table["split"] == "train").sum()),
@@ -101,6 +101,8 @@ def _add_labels(path: Path, table: pd.DataFrame) -> None:
 
 def _train(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Fit each arm with each seed: real, it merged with each synthetic set, and the controls."""
+    if chain.config.labels.soft:
+        synthetic = {arm: softened(t, chain.attributes) for arm, t in synthetic.items()}
     arms: dict[str, pd.DataFrame | Arm] = {"real": chain.table}
     arms |= {arm: merge(chain.table, table) for arm, table in synthetic.items()}
     count = len(synthetic["minority"])

@@ -1,19 +1,85 @@
-"""The command line of a recipe whose settings are one dataclass."""
+"""The command lines of the recipes: flags from dataclasses, refusals in one line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jsonargparse
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from recipes._settings import refused_in_one_line
+from classify import FitConfig
+from recipes._settings import CONTROLS, OF_THE_RUN, Control, RunConfig
 
-__all__ = ["parse_settings"]
+__all__ = ["parse", "parse_settings", "refused_in_one_line", "run"]
+
+_SWITCHES = {
+    "skip_bad": "leave out images that do not decode instead of stopping at the first",
+    "allow_leak": "go on without the generated images that copy real val or test images",
+    "preview": "show 16 images an arm, estimate time, memory and disk of the whole run, and stop",
+}
+_LISTS = {
+    "attributes": (str, "columns to learn; left out, all attributes"),
+    "controls": (
+        Control | Literal["all"],
+        "further arms of real images alone, to tell why an arm gains: all, or some of "
+        + ", ".join(CONTROLS),
+    ),
+}
 
 Settings = TypeVar("Settings")
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def parse(
+    config: type[Config], presets: Mapping[str, Mapping[str, Any]], arguments: Sequence[str] | None
+) -> Config:
+    """Read the command line, on top of `--config FILE.yaml`, on top of the preset's settings.
+
+    Args:
+        config: the dataclass whose fields are the flags.
+        presets: preset -> dotted setting -> value, where it differs from the dataclass's default.
+        arguments: the command line; None for the process's own.
+
+    Raises:
+        ValueError: an unknown flag or a refused value, in one line.
+    """
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=config.__doc__)
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
+    for flag, (kind, what) in _LISTS.items():
+        parser.add_argument(f"--{flag}", nargs="+", type=kind, default=None, help=what)
+    for flag, what in _SWITCHES.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=what)
+    parser.add_class_arguments(config, None, skip={"train", *_LISTS, *_SWITCHES})
+    parser.add_class_arguments(FitConfig, "train", skip=set(OF_THE_RUN))
+    with refused_in_one_line():
+        preset = parser.parse_args(_without_print(arguments)).preset
+        parser.set_defaults(dict(presets[preset]))
+        options = parser.instantiate(parser.parse_args(arguments))
+    values = {f.name: options[f.name] for f in fields(config) if f.name in options}
+    chosen = values["controls"] or []
+    values["controls"] = list(CONTROLS) if "all" in chosen else chosen
+    return config(**values)
+
+
+@contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    """Make the parser's refusal of a command line a ValueError of one line."""
+    try:
+        yield
+    except jsonargparse.ArgumentError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _without_print(arguments: Sequence[str] | None) -> list[str]:
+    """The arguments without those that end the process at the first look."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return [a for a in given if a not in ("-h", "--help") and not a.startswith("--print_config")]
 
 
 def parse_settings(
@@ -47,3 +113,11 @@ def parse_settings(
     with refused_in_one_line():
         options = parser.instantiate(parser.parse_args(arguments))
     return kind(**{f.name: options[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+
+
+def run(main: Callable[[], object]) -> None:
+    """Call a recipe's main; bad input ends it with one line instead of a traceback."""
+    try:
+        main()
+    except (ValueError, OSError, MisconfigurationException) as error:
+        raise SystemExit(f"error: {' '.join(str(error).split())}") from None

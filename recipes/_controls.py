@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from classify import Arm, duplicate, oversample, rand_augment, relabel, reweight
-from labeling import pseudo_label
+from recipes._labels import softened
 from recipes._prepare import Chain
 from recipes._settings import Control
 
@@ -25,7 +25,9 @@ def control(chain: Chain, name: Control, count: int) -> pd.DataFrame | Arm:
         return duplicate(real, count)
     if name == "relabel":
         train = real[real["split"] == "train"]
-        labelled = pseudo_label(train, chain.labeler, chain.attributes, fabric=chain.fabric)
+        labelled = chain.label(train)
+        if chain.config.labels.soft:
+            labelled = softened(labelled, chain.attributes)
         return relabel(real, labelled, count)
     if name == "oversample":
         return oversample(real, chain.attributes)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from classify import load_table
-from recipes._settings import RunConfig, parse
+from recipes._command import parse
+from recipes._settings import RunConfig
 
 __all__ = ["real_table", "run_settings", "synthetic_table"]
 

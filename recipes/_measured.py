@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from recipes._settings import check_folder
+from recipes._claim import check_folder
 
 
 def resident(field: str) -> float | None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -18,17 +16,28 @@ from PIL import Image
 
 from augment import LPIPS, Denoiser, FeatureDistance, SelfGuidance, load_denoiser
 from augment.distance import NAMED, Distance
+from augment.metrics.encoder import Encoder
+from augment.metrics.encoders import load_encoder
 from classify import (
     FitConfig,
+    Images,
     attribute_columns,
     check_learnable,
     decode_tables,
     labelled_attributes,
 )
-from labeling import Labeler, Predictor, load_labeler
-from recipes._admission import Judge
-from recipes._labeler import train_labeler
-from recipes._settings import DistanceName, RunConfig, check_claim, claim
+from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
+from recipes._admission import Judge, batched
+from recipes._claim import check_claim, claim
+from recipes._labels import (
+    TRAIN,
+    joined,
+    label_policy,
+    labeler_source,
+    load_labelers,
+    train_in_run,
+)
+from recipes._settings import DistanceName, RunConfig
 
 __all__ = ["ARMS", "Chain", "LogProbability", "launch", "named_distance", "prepare"]
 
@@ -51,6 +60,8 @@ class Chain:
     """What is learned: those with a label somewhere."""
     denoiser: Denoiser
     labeler: Predictor
+    policy: LabelPolicy | None
+    """Makes the labeler's probabilities labels; None for the thresholds on its card."""
     judge: Judge
     """Of generated images; it has seen the real ones, and leaves it to the run to stop at leaks."""
     log_probability: LogProbability | None = None
@@ -76,6 +87,12 @@ class Chain:
         started = time.perf_counter()
         yield
         self.notes.append(f"{name}: {time.perf_counter() - started:.0f} s in this session.")
+
+    def label(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the labeler's labels and probabilities in place of its own."""
+        return pseudo_label(
+            table, self.labeler, self.attributes, policy=self.policy, fabric=self.fabric
+        )
 
     def note(self, text: str) -> None:
         """Print it and put it into the report."""
@@ -130,23 +147,24 @@ def prepare(
         denoiser.schedule.respaced(config.sampler.steps)  # says what is allowed
     if config.sampler.label is not None:
         denoiser.check_labels(torch.tensor([config.sampler.label]))
-    labeler = None if config.labeler == "train" else load_labeler(config.labeler)
+    labelers = load_labelers(config)
+    encoder = None if config.admission.encoder is None else load_encoder(config.admission.encoder)
     if config.guidance.distance == "lpips":
         LPIPS()
     table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
-    _check_table(table, attributes, labeler)
+    _check_table(table, attributes, labelers)
     _check_fit(table, denoiser, config.generator)
     with fabric.rank_zero_first():
         images = decode_tables([table], denoiser.image.size, skip_bad=config.skip_bad)
         table = images.usable(table)
-        _check_table(table, attributes, labeler)
+        _check_table(table, attributes, labelers)
         if not config.preview:
             claim(config)
-    judge = Judge(table, images, allow_leak=True)
-    if labeler is None:
+    if TRAIN in config.labelers:
         size = config.image_size or denoiser.image.size
-        labeler = _train_labeler(config, table, attributes, fabric, size=size, source=source)
+        labelers[TRAIN] = train_in_run(config, table, attributes, fabric, size=size, source=source)
+    labeler = joined(config, labelers)
     chain = Chain(
         config=config,
         fabric=fabric,
@@ -154,7 +172,8 @@ def prepare(
         attributes=attributes,
         denoiser=denoiser,
         labeler=labeler,
-        judge=judge,
+        policy=label_policy(config, table, attributes, labeler, fabric),
+        judge=_judge(config, table, images, encoder, fabric),
         log_probability=log_probability,
     )
     if unknown := [name for name in attributes if name not in labeler.attributes]:
@@ -164,35 +183,15 @@ def prepare(
     return chain
 
 
-def _train_labeler(
-    config: RunConfig,
-    table: pd.DataFrame,
-    attributes: Sequence[str],
-    fabric: Fabric,
-    *,
-    size: int,
-    source: str,
-) -> Predictor:
-    """Train the run's labeler in `out`; a preview's briefly, in a folder that does not stay."""
-    settings = replace(config.train, architecture="resnet34", image_size=size)
-    if config.preview:
-        settings = replace(settings, epochs=1, rounds=1)
-    if fabric.is_global_zero:
-        print("Training the labeler ...", flush=True)
-    with TemporaryDirectory() as scratch:
-        folder = Path(fabric.broadcast(scratch)) if config.preview else config.out / "labeler"
-        labeler = train_labeler(
-            table,
-            attributes,
-            folder,
-            config=settings,
-            source=f"the real train split of {source}",
-            licence="as the data's",
-            command="--labeler train",
-            fabric=fabric,
-        )
-        fabric.barrier()  # all have read it
-    return labeler
+def _judge(
+    config: RunConfig, table: pd.DataFrame, images: Images, encoder: Encoder | None, fabric: Fabric
+) -> Judge:
+    """Of generated images, by the manifold of the real ones too if that was asked for."""
+    k = config.admission.manifold
+    if k is None or config.preview:  # a preview judges nothing
+        return Judge(table, images, allow_leak=True)
+    encoder = encoder or load_encoder(labeler_source(config))
+    return Judge(table, images, features=batched(encoder.to(fabric.device)), k=k, allow_leak=True)
 
 
 def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
@@ -211,7 +210,9 @@ def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
     return NAMED[name]()
 
 
-def _check_table(table: pd.DataFrame, attributes: Sequence[str], labeler: Predictor | None) -> None:
+def _check_table(
+    table: pd.DataFrame, attributes: Sequence[str], labelers: Mapping[str, Predictor]
+) -> None:
     """Refuse what the study would refuse after hours of generation."""
     if (synthetic := table["source"] != "real").any():
         raise ValueError(
@@ -225,7 +226,8 @@ def _check_table(table: pd.DataFrame, attributes: Sequence[str], labeler: Predic
     if not attributes:
         raise ValueError("the data have no attribute with a label; add a column of 1 and 0")
     check_learnable(table, attributes)
-    if labeler and not set(attributes) & set(labeler.attributes):
+    known = {name for labeler in labelers.values() for name in labeler.attributes}
+    if labelers and not known & set(attributes):
         raise ValueError(
             f"the labeler knows none of the data's attributes ({', '.join(attributes)}); "
             "rename the columns, or give --labeler train"

@@ -24,10 +24,10 @@ from classify import (
     summarise,
 )
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
-from labeling import label_probabilities, label_quality
 from recipes._files import write_csv
 from recipes._fill import Filled
 from recipes._prepare import ARMS, Chain
+from recipes._quality import label_quality, label_rarity
 
 __all__ = ["format_summary", "tell"]
 
@@ -65,6 +65,7 @@ def tell(
         "summary": summary,
         "comparison": _comparisons(chain, predictions),
         "admission": keep_rates({arm: found.table for arm, found in filled.items()}),
+        "label_quality": label_quality(chain),
     }
     if (audited := _audit(chain, predictions)) is not None:
         tables["audit"] = audited
@@ -93,7 +94,6 @@ def _report(
     reference: bool,
 ) -> Report:
     synthetic = {arm: found.selection.table for arm, found in filled.items()}
-    quality, labelled_test = _label_quality(chain)
     return Report(
         title=title,
         summary=tables["summary"],
@@ -103,9 +103,11 @@ def _report(
         comparisons=tables["comparison"],
         reference=PAPER_REFERENCE if reference else None,
         samples={arm: list(table["path"].head(_SHOWN)) for arm, table in synthetic.items()},
+        rarest={arm: _rarest(chain, table) for arm, table in synthetic.items()},
         prevalence=_prevalence(chain, synthetic),
-        rarity=_rarity(chain, synthetic, labelled_test),
-        label_quality=quality,
+        rarity=_rarity(chain, synthetic),
+        label_quality=tables["label_quality"],
+        policy=None if chain.policy is None else chain.policy.summary(),
         audit=tables.get("audit"),
         composition=_composition(chain, synthetic) if "audit" in tables else None,
         admission=tables["admission"],
@@ -191,15 +193,11 @@ def _rejected(filled: Mapping[str, Filled]) -> list[tuple[str, str]]:
     ]
 
 
-def _label_quality(chain: Chain) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The labeler's own scores on real test rows, and those rows with its labels."""
-    test = chain.table[chain.table["split"] == "test"]
-    probabilities = label_probabilities(test, chain.labeler, fabric=chain.fabric)
-    p = pd.DataFrame(probabilities, index=test.index, columns=list(chain.labeler.attributes))
-    known = [name for name in chain.attributes if name in p.columns]
-    thresholds = {name: chain.labeler.thresholds[name] for name in known}
-    quality = label_quality(test[known].to_numpy(float), p[known].to_numpy(), thresholds)
-    return quality, test.assign(**(p[known] >= pd.Series(thresholds)).astype(float))
+def _rarest(chain: Chain, table: pd.DataFrame) -> list[str]:
+    """Files of the images whose labels are the least likely, by the real train images' shares."""
+    shares = chain.table.loc[chain.table["split"] == "train", list(chain.attributes)].mean()
+    rarity = label_rarity(table, shares.dropna())
+    return list(table.loc[rarity.nlargest(_SHOWN // 2).index, "path"])
 
 
 def _prevalence(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -210,9 +208,7 @@ def _prevalence(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataF
     return pd.DataFrame(shares).rename_axis("attribute")
 
 
-def _rarity(
-    chain: Chain, synthetic: Mapping[str, pd.DataFrame], labelled_test: pd.DataFrame
-) -> pd.DataFrame | None:
+def _rarity(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
     """Mean log-probability of each set's attributes under the known distribution.
 
     None where it is not known, or where an attribute is without label in one of the sets.
@@ -220,7 +216,7 @@ def _rarity(
     if chain.log_probability is None:
         return None
     test = chain.table[chain.table["split"] == "test"]
-    sets = {"real test, true labels": test, "real test, the labeler's labels": labelled_test}
+    sets = {"real test, true labels": test, "real test, the labeler's labels": chain.label(test)}
     sets |= {f"{arm}, the labeler's labels": synthetic[arm] for arm in ARMS}
     if any(table[list(chain.attributes)].isna().any(axis=None) for table in sets.values()):
         return None

@@ -1,39 +1,32 @@
-"""Settings of a run: a dataclass, its command line and its YAML file.
+"""Settings of a run.
 
 The configuration of each part is the part's own dataclass; here they only meet.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
-
-import jsonargparse
-import yaml
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from typing import Any, Literal, cast, get_args
 
 from augment import Quota, SamplerConfig, SelfGuidanceConfig
 from classify import FitConfig
 from classify.config import Precision
-from classify.files import write_text
+from labeling import PolicyConfig
 
 __all__ = [
     "CONTROLS",
+    "OF_THE_RUN",
+    "AdmissionConfig",
+    "Control",
+    "DistanceName",
     "GuidanceConfig",
+    "LabelsConfig",
     "RunConfig",
     "StudyConfig",
-    "check_claim",
-    "check_folder",
-    "claim",
     "fit_settings",
-    "parse",
-    "refused_in_one_line",
-    "run",
 ]
 
 DistanceName = Literal["lpips", "l1", "l2", "features"]
@@ -41,24 +34,7 @@ Preset = Literal["demo", "paper"]
 Control = Literal["duplicate", "relabel", "reweight", "oversample", "rand_augment"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
-_CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview"})
-"""Settings that do not change the results: another value continues the same run."""
-_RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
-"""Files that a run writes last, over those of its own earlier session."""
-_SWITCHES = {
-    "skip_bad": "leave out images that do not decode instead of stopping at the first",
-    "allow_leak": "go on without the generated images that copy real val or test images",
-    "preview": "show 16 images an arm, estimate time, memory and disk of the whole run, and stop",
-}
-_LISTS = {
-    "attributes": (str, "columns to learn; left out, all attributes"),
-    "controls": (
-        Control | Literal["all"],
-        "further arms of real images alone, to tell why an arm gains: all, or some of "
-        + ", ".join(CONTROLS),
-    ),
-}
-_OF_THE_RUN = ("image_size", "precision")
+OF_THE_RUN = ("image_size", "precision")
 """Settings of a fit that are the whole run's."""
 
 
@@ -68,6 +44,50 @@ class GuidanceConfig(SelfGuidanceConfig):
 
     distance: DistanceName = "features"
     """lpips (the paper's, needs AlexNet's weights), features (the labeler's own), l1 or l2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsConfig:
+    """How the labeler's probabilities become labels of the synthetic images."""
+
+    policy: str = "card"
+    """card: the thresholds on the labeler's card; fit: thresholds, temperatures and abstention are
+    fitted first on the run's real val rows; else the file of a policy (`python -m labeling fit`).
+    """
+    wanted: PolicyConfig = field(default_factory=PolicyConfig)
+    """What a policy is fitted for."""
+    soft: bool = False
+    """Synthetic images train on their probabilities in place of 1 and 0."""
+
+    def __post_init__(self) -> None:
+        if self.policy != "fit" and self.wanted != PolicyConfig():
+            raise ValueError(
+                f"labels.wanted is given with labels.policy {self.policy}; it is what a policy is "
+                "fitted for: give labels.policy fit, or leave it out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionConfig:
+    """What generated images are refused for besides blanks, broken files and copies."""
+
+    manifold: int | None = None
+    """Neighbours k: an image is off the manifold if it lies in no ball that reaches from a real
+    training image to its k-th nearest other; left out, this is not judged."""
+    encoder: str | None = None
+    """Whose features the balls are in (`python -m augment.metrics --help` has the names); left out,
+    the labeler's own."""
+
+    def __post_init__(self) -> None:
+        if self.manifold is not None and self.manifold < 1:
+            raise ValueError(
+                f"admission.manifold is {self.manifold}; give 1 or more, the paper's 3"
+            )
+        if self.encoder is not None and self.manifold is None:
+            raise ValueError(
+                f"admission.encoder is {self.encoder}, but nothing is judged by it; give "
+                "admission.manifold too"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +114,18 @@ class RunConfig:
     """Where all other settings start from: demo takes minutes, paper is the published study."""
     generator: str = "avatars-32"
     """Embedded name, diffusers folder or hub id (UNet2DModel), or guided-diffusion's .pt file."""
-    labeler: str = "avatars"
-    """Embedded name or folder of a labeler; `train` trains a ResNet-34 on the real train split
-    first, with the classifier's settings."""
+    labeler: list[str] | str = "avatars"
+    """Embedded name, folder, .onnx file, hub id or file of CLIP's prompts; `train` trains a
+    ResNet-34 on the real train split first, with the classifier's settings. Of several,
+    '[A, B]', each attribute is the first's that knows it."""
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    """From its probabilities to labels."""
     attributes: list[str] | None = None
     """Columns to learn; left out, all that are not the table's own."""
     num_synthetic: int = 400
     """Images in each synthetic arm, or in each round of one while its quota is not met."""
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    """What is refused."""
     quota: Quota = field(default_factory=Quota)
     """Which of an arm's images train; by default all that are admitted."""
     limit: int | None = None
@@ -141,140 +166,31 @@ class RunConfig:
             )
         if self.image_size is not None and self.image_size < 8:
             raise ValueError(f"image_size is {self.image_size}; give at least 8 pixels")
-        for name in _LISTS:
+        for name in ("attributes", "controls"):
             if twice := [n for n, k in Counter(getattr(self, name) or ()).items() if k > 1]:
                 raise ValueError(f"{name} name {twice[0]} twice; name each once")
+
+    @property
+    def labelers(self) -> Sequence[str]:
+        """Where labels come from, in order."""
+        return [self.labeler] if isinstance(self.labeler, str) else self.labeler
 
     def record(self) -> dict[str, Any]:
         """The settings as plain values, for YAML; `--config` reads them back."""
         record = cast(dict[str, Any], _plain(asdict(self)))
-        for name in _OF_THE_RUN:
+        for name in OF_THE_RUN:
             del record["train"][name]
         return record
 
 
-Config = TypeVar("Config", bound=RunConfig)
-
-
-def parse(
-    config: type[Config], presets: Mapping[str, Mapping[str, Any]], arguments: Sequence[str] | None
-) -> Config:
-    """Read the command line, on top of `--config FILE.yaml`, on top of the preset's settings.
-
-    Args:
-        config: the dataclass whose fields are the flags.
-        presets: preset -> dotted setting -> value, where it differs from the dataclass's default.
-        arguments: the command line; None for the process's own.
-
-    Raises:
-        ValueError: an unknown flag or a refused value, in one line.
-    """
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=config.__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
-    for flag, (kind, what) in _LISTS.items():
-        parser.add_argument(f"--{flag}", nargs="+", type=kind, default=None, help=what)
-    for flag, what in _SWITCHES.items():
-        parser.add_argument(f"--{flag}", action="store_true", help=what)
-    parser.add_class_arguments(config, None, skip={"train", *_LISTS, *_SWITCHES})
-    parser.add_class_arguments(FitConfig, "train", skip=set(_OF_THE_RUN))
-    with refused_in_one_line():
-        preset = parser.parse_args(_without_print(arguments)).preset
-        parser.set_defaults(dict(presets[preset]))
-        options = parser.instantiate(parser.parse_args(arguments))
-    values = {f.name: options[f.name] for f in fields(config) if f.name in options}
-    chosen = values["controls"] or []
-    values["controls"] = list(CONTROLS) if "all" in chosen else chosen
-    return config(**values)
-
-
-@contextmanager
-def refused_in_one_line() -> Iterator[None]:
-    """Make the parser's refusal of a command line a ValueError of one line."""
-    try:
-        yield
-    except jsonargparse.ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-
-
-def _without_print(arguments: Sequence[str] | None) -> list[str]:
-    """The arguments without those that end the process at the first look."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return [a for a in given if a not in ("-h", "--help") and not a.startswith("--print_config")]
-
-
 def fit_settings(config: FitConfig) -> dict[str, Any]:
     """A fit's settings as a preset's dotted ones."""
-    values = {name: value for name, value in asdict(config).items() if name not in _OF_THE_RUN}
+    values = {name: value for name, value in asdict(config).items() if name not in OF_THE_RUN}
     nested = values.pop("augmentation")
     return {
         **{f"train.{name}": value for name, value in values.items()},
         **{f"train.augmentation.{name}": value for name, value in nested.items()},
     }
-
-
-def run(main: Callable[[], object]) -> None:
-    """Call a recipe's main; bad input ends it with one line instead of a traceback."""
-    try:
-        main()
-    except (ValueError, OSError, MisconfigurationException) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-
-
-def claim(config: RunConfig) -> None:
-    """Write `config.yaml` into the run's folder, unless the same run stands there.
-
-    Raises:
-        ValueError: see `check_claim`.
-    """
-    check_claim(config)
-    path = config.out / "config.yaml"
-    if not path.is_file():
-        config.out.mkdir(parents=True, exist_ok=True)
-        write_text(path, yaml.safe_dump(config.record(), sort_keys=False))
-
-
-def check_claim(config: RunConfig) -> None:
-    """Check that the run's folder is free or holds a run with the same settings; write nothing.
-
-    Raises:
-        ValueError: another run stands there, and the first setting that differs is named; or
-            something that is no run of ours.
-    """
-    check_folder(config.out)
-    path, record = config.out / "config.yaml", config.record()
-    if not path.is_file():
-        if results := [name for name in _RESULTS if (config.out / name).exists()]:
-            raise ValueError(
-                f"{config.out} holds {results[0]} but no config.yaml, so no run of ours; "
-                "give another --out"
-            )
-        return
-    try:
-        found = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} holds no settings of a run; give another --out") from error
-    for name in sorted(record.keys() - _CIRCUMSTANCES):
-        if found.get(name) != record[name]:
-            old, new = _difference(name, found.get(name), record[name])
-            raise ValueError(
-                f"{config.out} holds a run with {old}, this one has {new}; "
-                "give another --out, or the settings in its config.yaml"
-            )
-
-
-def check_folder(out: Path) -> None:
-    """Refuse a path at or above which a file stands."""
-    if blocking := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
-        raise ValueError(f"out is {out}, but {blocking[0]} is a file; give a folder")
-
-
-def _difference(name: str, old: Any, new: Any) -> tuple[str, str]:
-    """The first differing setting inside a group, by its dotted name."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        key = next(key for key in new if old.get(key) != new[key])
-        return _difference(f"{name}.{key}", old.get(key), new[key])
-    return f"{name} {old}", f"{name} {new}"
 
 
 def _plain(value: Any) -> Any:

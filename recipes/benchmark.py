@@ -24,11 +24,11 @@ from matplotlib.figure import Figure
 from tqdm.auto import trange
 
 from classify.files import write_text
-from recipes._command import parse_settings
+from recipes._command import parse_settings, run
 from recipes._files import write_figure
 from recipes._measured import check_out, machine, record_of
 from recipes._procedures import Models, Procedure, compared, peak_memory
-from recipes._settings import DistanceName, run
+from recipes._settings import DistanceName
 
 _LISTS = {
     "rates": (int, "every how many steps the guidance acts"),

@@ -28,10 +28,9 @@ import numpy.typing as npt
 
 from augment.metrics import Measured, Orders
 from classify.files import write_text
-from recipes._command import parse_settings
+from recipes._command import parse_settings, run
 from recipes._engines import EngineName, engine
 from recipes._measured import check_out, machine, record_of, resident
-from recipes._settings import run
 
 _FILE = "benchmark_metrics.json"
 _LISTS = {"engines": (EngineName, "in the order in which they run")}

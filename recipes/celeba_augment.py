@@ -23,7 +23,8 @@ from augment import embedded_generators
 from classify import FitConfig, load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
 from recipes._chain import launch, prepare, run_chain
-from recipes._settings import RunConfig, fit_settings, parse, run
+from recipes._command import parse, run
+from recipes._settings import RunConfig, fit_settings
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {

@@ -21,7 +21,8 @@ from lightning.fabric import Fabric
 from classify import load_table
 from classify.datasets.fashion import CLASSES, fashion_longtail_table
 from recipes._chain import launch, prepare, run_chain
-from recipes._settings import RunConfig, parse, run
+from recipes._command import parse, run
+from recipes._settings import RunConfig
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {

@@ -30,10 +30,11 @@ from augment.metrics.features import extract
 from classify import load_table
 from classify.datasets.avatars import avatar_table
 from labeling import Predictor, load_labeler
-from recipes._command import parse_settings
+from recipes._claim import check_folder
+from recipes._command import parse_settings, run
 from recipes._files import write_csv, write_figure
 from recipes._prepare import named_distance
-from recipes._settings import GuidanceConfig, check_folder, run
+from recipes._settings import GuidanceConfig
 
 _DRAWS = 2000
 """Resamplings of the seeds."""

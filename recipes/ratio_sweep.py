@@ -33,10 +33,10 @@ from classify import (
 )
 from classify.files import claim
 from classify.metrics import MACRO
-from recipes._command import parse_settings
+from recipes._claim import check_folder
+from recipes._command import parse_settings, run
 from recipes._files import write_csv, write_figure
 from recipes._finished import real_table, run_settings, synthetic_table
-from recipes._settings import check_folder, run
 
 _GIVEN = {"run": "folder of a run whose images are generated"}
 _LISTS = {"fractions": (float, "of the arm's images, in (0, 1]")}

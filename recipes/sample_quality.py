@@ -35,11 +35,12 @@ from augment.metrics.tail import tail_count
 from augment.minority_score import ScoreConfig, score_files
 from classify.datasets.avatars import ATTRIBUTES, log_probability
 from labeling import load_labeler
-from recipes._command import parse_settings
+from recipes._command import parse_settings, run
 from recipes._files import write_csv, write_figure
 from recipes._finished import real_table, run_settings, synthetic_table
+from recipes._labels import labeler_source
 from recipes._prepare import ARMS, named_distance
-from recipes._settings import DistanceName, RunConfig, run
+from recipes._settings import DistanceName, RunConfig
 
 _RARITY = ("avg_knn", "lof", "rarity", "minority_score")
 _TITLES = {
@@ -199,10 +200,7 @@ def _scored(
 
 def _distance(config: QualityConfig, run_config: RunConfig) -> Distance:
     """Of the minority score, by the run's labeler."""
-    own = run_config.labeler == "train"
-    return named_distance(
-        config.distance, load_labeler(config.run / "labeler" if own else run_config.labeler)
-    )
+    return named_distance(config.distance, load_labeler(labeler_source(run_config, config.run)))
 
 
 def _tables(run: Path, settings: RunConfig) -> dict[str, pd.DataFrame]:

@@ -19,8 +19,8 @@ from lightning.fabric import Fabric
 
 from classify import FitConfig, attribute_columns, labelled_attributes, load_table
 from labeling import Predictor
+from recipes._command import refused_in_one_line, run
 from recipes._labeler import train_labeler
-from recipes._settings import refused_in_one_line, run
 
 
 def main(arguments: Sequence[str] | None = None) -> Predictor:

@@ -75,15 +75,34 @@ def _full(tmp_path: Path) -> Report:
             {"mean_log_probability": [-14.0, -16.25], "n": [3000, 3000]},
             index=["plain", "minority"],
         ),
-        label_quality=pd.DataFrame(
-            {"f1": [0.8, 0.9, NAN], "precision": [0.8, 0.9, NAN], "recall": [0.8, 0.9, NAN]},
-            index=index,
+        rarest={"minority": images[1:]},
+        label_quality=_quality(),
+        policy=pd.DataFrame(
+            {
+                **{"present": [0.7, None], "absent": [0.4, 0.5], "temperature": [1.5, 1.0]},
+                **{"ece_before": [0.061, NAN], "ece_after": [0.012, NAN], "kept": [0.875, 0.5]},
+            },
+            index=index[:2],
         ),
         settings={"guidance": {"scale": 0.4}, "betas": [0.9, 0.999], "data": None},
         cards={"generator": {"licence": "MIT", "steps": 1000}},
         versions={"torch": "2.14"},
         notes=["Took 9 min."],
     )
+
+
+def _quality() -> pd.DataFrame:
+    """Of all rows and two groups, in one of which the second attribute cannot be judged."""
+    rows = [
+        *(("all", name, f1, f1, f1, error, 0.9) for name, f1, error in zip(
+            ATTRIBUTES, (0.8, 0.9, NAN), (0.031, 0.02, NAN), strict=True)),
+        *(("Male=0", name, f1, f1, f1, 0.05, 1.0) for name, f1 in zip(
+            ATTRIBUTES, (0.75, NAN, NAN), strict=True)),
+        *(("Male=1", name, f1, f1, f1, 0.01, 1.0) for name, f1 in zip(
+            ATTRIBUTES, (0.85, 0.123, NAN), strict=True)),
+    ]  # fmt: skip
+    columns = ["group", "attribute", "f1", "precision", "recall", "error", "kept"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _page(tmp_path: Path, report: Report) -> str:
@@ -196,8 +215,39 @@ def test_every_part_is_there_and_well_formed(tmp_path: Path) -> None:
     places = [spaced.index(part) for part in order]
     assert places == sorted(places)
     assert "2 of 3 attributes" in text
-    assert page.count("<img") == page.count('alt="Grid of') == 2
+    assert page.count("<img") == page.count('alt="Grid of') == 3
     assert page.count("<svg") == page.count('role="img" aria-label="')
+
+
+def test_labels_are_judged_by_attribute_and_over_the_same_attributes_by_group(
+    tmp_path: Path,
+) -> None:
+    page = _page(tmp_path, _full(tmp_path))
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert "2.6 % of labels wrong, 90.0 % kept" in text
+    assert "Means over the 1 attributes" in text
+    assert "Male=0 0.750" in text
+    assert "0.123" not in text  # an attribute that one group cannot judge is in no group's mean
+    assert "0.700 0.400 1.500 0.061 0.012 87.5 %" in text
+    assert "– 0.500 1.000 – – 50.0 %" in text
+
+
+def test_the_labels_error_stands_beside_the_gain(tmp_path: Path) -> None:
+    row = re.search(
+        r'<th scope="row">Bald</th><td>[+−][\d.]+</td><td>[^<]*</td><td>([^<]*)',
+        _page(tmp_path, _full(tmp_path)),
+    )
+    assert row is not None
+    assert row[1] == "3.1 %"
+
+
+def test_rare_and_common_attributes_are_told_apart(tmp_path: Path) -> None:
+    comparisons = _comparisons()
+    rare = comparisons[comparisons["attribute"] == "macro"].assign(
+        attribute="macro, rare", difference=0.043
+    )
+    page = _page(tmp_path, _report(comparisons=pd.concat([comparisons, rare])))
+    assert re.search(r"real</th><td>rare, below 5.0 %</td><td>\+0.043</td>", page)
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import recipes._procedures
 import recipes.benchmark
 from augment import L2, Denoiser, ImageFormat, Schedule, SelfGuidance, sample
 from augment.denoiser import VarianceType
+from recipes._command import run
 from recipes._procedures import Models, Procedure, compared, official_images, peak_memory
-from recipes._settings import run
 from recipes.benchmark import main, table
 
 GREEDY_MEGABYTES = 200

@@ -10,8 +10,8 @@ import pytest
 
 import recipes.benchmark_metrics
 from augment.metrics import Measured, Orders
+from recipes._command import run
 from recipes._engines import EngineName, engine
-from recipes._settings import run
 from recipes.benchmark_metrics import (
     MetricsBenchmarkConfig,
     differences,

@@ -23,7 +23,8 @@ from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 import recipes.celeba_augment
 from classify import load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
-from recipes._settings import RunConfig, parse
+from recipes._command import parse
+from recipes._settings import RunConfig
 from recipes.celeba_augment import PRESETS, main
 
 REPOSITORY = Path(__file__).parents[1]

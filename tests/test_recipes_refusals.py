@@ -14,7 +14,7 @@ import pytest
 import yaml
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
-from recipes._settings import run
+from recipes._command import run
 from recipes.celeba_augment import main
 
 REPOSITORY = Path(__file__).parents[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pandas as pd
@@ -58,7 +59,13 @@ def _means(between: pd.DataFrame, changed: pd.DataFrame, arm: str) -> list[list[
     keys = ["grouping", "metric"]
     own = between[between["baseline"] == ""]
     rows = []
-    for (grouping, metric), cell in changed.groupby(keys, sort=False):
+    # An attribute is not audited by itself, so the first ones may lack a grouping.
+    there = dict(iter(changed.groupby(keys)))
+    groupings = sorted(changed["grouping"].unique(), key=lambda name: (name.count(" x "), name))
+    for grouping, metric in itertools.product(groupings, BETWEEN):
+        if (grouping, metric) not in there:
+            continue
+        cell = there[grouping, metric]
         named = own[(own["grouping"] == grouping) & (own["metric"] == metric)]
         named = named[named["attribute"].isin(cell["attribute"])]
         after = named.loc[named["arm"] == arm, "value"].mean()

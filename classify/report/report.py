@@ -33,7 +33,7 @@ _COLUMNS = {
     ),
     "prevalence": ("real",),
     "rarity": ("mean_log_probability", "n"),
-    "label_quality": ("f1", "precision", "recall"),
+    "label_quality": ("group", "attribute", "f1", "precision", "recall", "error", "kept"),
     "audit": ("arm", "baseline", "attribute", "grouping", "group", "metric", "value", "p_holm"),
     "composition": ("set", "grouping", "group", "n", "share"),
     "admission": ("arm", "admission", "images", "share"),
@@ -64,6 +64,8 @@ class Report:
     `PAPER_REFERENCE`."""
     samples: Mapping[str, Sequence[str | Path]] | None = None
     """Arm -> image files for the grid of that arm; the first 64 are shown."""
+    rarest: Mapping[str, Sequence[str | Path]] | None = None
+    """Arm -> image files of its rarest images, rarest first."""
     prevalence: pd.DataFrame | None = None
     """Share of positives in [0, 1]: index attribute, one column a set, `real` (the real train
     split) among them; a column `true` holds the known distribution's. Attributes are ordered by
@@ -72,8 +74,12 @@ class Report:
     """Mean log-probability (nats) under the known distribution: index set, columns
     `mean_log_probability, n`."""
     label_quality: pd.DataFrame | None = None
-    """The labeler's own scores on real test rows: index attribute, columns `f1, precision,
-    recall`."""
+    """The labeler's own scores on real validation rows: `group` (`all` first, then such as
+    `Male=0, Young=1`), `attribute, f1, precision, recall`, `error` (share of wrong labels), `kept`
+    (share of cells that got a label)."""
+    policy: pd.DataFrame | None = None
+    """What made the labeler's probabilities labels: index attribute, among the columns `present,
+    absent, temperature, kept, ece_before, ece_after`; None for the labeler's own thresholds."""
     audit: pd.DataFrame | None = None
     """Figures by group and their change from the baseline; see `classify.fairness.audit`."""
     composition: pd.DataFrame | None = None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["NOTHING", "interval", "number", "percent"]
+__all__ = ["METRICS", "NOTHING", "interval", "number", "percent"]
+
+METRICS = {"f1": "F1", "precision": "Precision", "recall": "Recall"}
+"""What the page calls the scores."""
 
 NOTHING = "–"
 """What stands where there is no value; never a 0."""

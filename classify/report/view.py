@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classify.comparison import MACRO_COMMON, MACRO_RARE
-from classify.intervals import LEVEL
+from classify.comparison import RARE
+from classify.report.difference_view import apart_view, forest_views
 from classify.report.fairness_view import audit_view, composition_view
-from classify.report.figures import N_COLOURS, dot_plot, forest_plot
+from classify.report.figures import N_COLOURS, dot_plot
+from classify.report.order import ordered
+from classify.report.quality_view import policy_view, quality_view
 from classify.report.report import Report
 from classify.report.sheet import contact_sheet
-from classify.report.text import NOTHING, interval, number, percent
+from classify.report.text import METRICS, NOTHING, interval, number, percent
 from classify.report.verdict import MACRO, Verdict, verdicts
 
-__all__ = ["RARE", "view"]
+__all__ = ["view"]
 
-RARE = 0.1
-"""An attribute is rare where its share of positives in the real train split is below this."""
-
-_METRICS = {"f1": "F1", "precision": "Precision", "recall": "Recall"}
 _PHRASES = {
     "gain": "a gain over {}",
     "loss": "a loss against {}",
@@ -46,7 +44,7 @@ def view(report: Report) -> dict[str, Any]:
         "n_colours": N_COLOURS,
         "arms": arms,
         "colours": colours,
-        "metrics": _METRICS,
+        "metrics": METRICS,
         "verdicts": [_verdict(pair) for pair in pairs],
         "headline": _headline(report.arm, pairs),
         "table": _summary(report.summary, arms),
@@ -55,12 +53,17 @@ def view(report: Report) -> dict[str, Any]:
         "sheets": {
             name: contact_sheet(paths) for name, paths in (report.samples or {}).items() if paths
         },
+        "rarest": {
+            name: contact_sheet(paths) for name, paths in (report.rarest or {}).items() if paths
+        },
         "attributes": _attribute_section(by_attribute, colours, shares),
-        "forests": [] if report.comparisons is None else _forests(report, colours, shares),
+        "apart": apart_view(report),
+        "forests": forest_views(report, colours, shares),
         "share_of": _KNOWN if _is_known(report.prevalence) else "real train split",
         "rare": None if report.prevalence is None else _rare(report.prevalence, colours),
         "rarity": None if report.rarity is None else _rarity(report.rarity),
-        "quality": None if report.label_quality is None else _quality(report.label_quality, shares),
+        "quality": quality_view(report.label_quality, shares),
+        "policy": policy_view(report.policy),
         "audit": None if report.audit is None else audit_view(report.audit, report.arm),
         "composition": None if report.composition is None else composition_view(report.composition),
         "admission": [] if report.admission is None else _admission(report.admission),
@@ -97,7 +100,7 @@ def _summary(summary: pd.DataFrame, arms: Sequence[str]) -> list[dict[str, Any]]
             "arm": arm,
             "cells": [
                 (number(row["mean"]), interval(row["low"], row["high"])) if row else (NOTHING, "")
-                for row in (rows.get((arm, metric)) for metric in _METRICS)
+                for row in (rows.get((arm, metric)) for metric in METRICS)
             ],
             "n_seeds": max(int(row["n_seeds"]) for (a, _), row in rows.items() if a == arm),
         }
@@ -107,7 +110,7 @@ def _summary(summary: pd.DataFrame, arms: Sequence[str]) -> list[dict[str, Any]]
 
 def _reference(reference: Mapping[str, Mapping[str, float]] | None) -> list[dict[str, Any]]:
     return [
-        {"arm": arm, "cells": [number(scores.get(metric, math.nan)) for metric in _METRICS]}
+        {"arm": arm, "cells": [number(scores.get(metric, math.nan)) for metric in METRICS]}
         for arm, scores in (reference or {}).items()
     ]
 
@@ -126,13 +129,6 @@ def _is_known(prevalence: pd.DataFrame | None) -> bool:
     return prevalence is not None and "true" in prevalence.columns
 
 
-def _ordered(frame: pd.DataFrame, shares: pd.Series[float] | None) -> pd.DataFrame:
-    if shares is None:
-        return frame
-    known = [name for name in shares.index if name in frame.index]
-    return frame.loc[known + [name for name in frame.index if name not in shares.index]]
-
-
 def _by_attribute(
     scores: pd.DataFrame, arms: Sequence[str], shares: pd.Series[float] | None
 ) -> pd.DataFrame:
@@ -142,7 +138,7 @@ def _by_attribute(
     ]
     names = list(dict.fromkeys(rows["attribute"]))
     table = rows.pivot_table(index="attribute", columns="arm", values="value", dropna=False)
-    return _ordered(table.reindex(index=names, columns=list(arms)), shares)
+    return ordered(table.reindex(index=names, columns=list(arms)), shares)
 
 
 def _attribute_section(
@@ -166,46 +162,10 @@ def _attribute_section(
     }
 
 
-def _forests(
-    report: Report, colours: Mapping[str, int], shares: pd.Series[float] | None
-) -> list[dict[str, Any]]:
-    frame = report.comparisons
-    assert frame is not None
-    chosen = frame[
-        (frame["arm"] == report.arm)
-        & (frame["metric"] == "f1")
-        & ~frame["attribute"].isin((MACRO, MACRO_RARE, MACRO_COMMON))
-    ]
-    forests = []
-    for baseline, rows in chosen.groupby("baseline", sort=False):
-        table = _ordered(rows.set_index("attribute")[["difference", "low", "high"]], shares)
-        table = table.dropna(subset="difference")
-        if table.empty:
-            continue
-        label = f"F1 of {report.arm} minus F1 of {baseline}"
-        forests.append(
-            {
-                "baseline": baseline,
-                "figure": forest_plot(
-                    table, colours.get(report.arm, 0), label=label, shares=shares
-                ),
-                "n": len(table),
-                "after_holm": None if "p_holm" not in rows else int((rows["p_holm"] < LEVEL).sum()),
-                "above": int((table["low"] > 0).sum()),
-                "below": int((table["high"] < 0).sum()),
-                "rows": [
-                    (str(name), number(row[0], signed=True), interval(row[1], row[2], signed=True))
-                    for name, row in zip(table.index, table.to_numpy(float), strict=True)
-                ],
-            }
-        )
-    return forests
-
-
 def _rare(prevalence: pd.DataFrame, colours: Mapping[str, int]) -> dict[str, Any] | None:
     shares = _shares(prevalence)
     assert shares is not None
-    table = _ordered(prevalence[prevalence["real"] < RARE], shares)
+    table = ordered(prevalence[prevalence["real"] < RARE], shares)
     table = table.rename(columns={"true": _KNOWN})
     if table.empty:
         return None
@@ -223,23 +183,6 @@ def _rarity(rarity: pd.DataFrame) -> list[tuple[str, str, str]]:
     return [
         (str(name), number(row["mean_log_probability"], 2), f"{int(row['n']):,}")
         for name, row in zip(rarity.index, rarity.to_dict("records"), strict=True)
-    ]
-
-
-def _quality(quality: pd.DataFrame, shares: pd.Series[float] | None) -> dict[str, Any]:
-    columns = list(_METRICS)
-    return {
-        "means": [number(value) for value in quality[columns].mean()],
-        "n": int(quality["f1"].notna().sum()),
-        "worst": _quality_rows(quality[columns].nsmallest(8, "f1")),
-        "rows": _quality_rows(_ordered(quality[columns], shares)),
-    }
-
-
-def _quality_rows(quality: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    return [
-        (str(name), [number(value) for value in row])
-        for name, row in zip(quality.index, quality.to_numpy(float), strict=True)
     ]
 
 
