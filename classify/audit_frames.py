@@ -60,14 +60,16 @@ def aequitas_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `label` and `score`, 1 or 0 (the decision, so that Aequitas needs no threshold of
-        its own), and `sens_attr_<column>` of the groups, text as Aequitas wants it; "unknown" where
-        a value is lacking.
+        its own), and `sens_attr_<column>` of the groups, text as Aequitas wants it ("Male=1", which
+        stays text in a CSV file, where a bare 1 is read back as a number and refused); "unknown"
+        where a value is lacking.
     """
     groups = frame.drop(columns=["y_true", "y_pred", "score"])
     text = {
-        f"sens_attr_{name}": values.map(value_text, na_action="ignore")
-        .astype(object)
-        .fillna("unknown")
+        f"sens_attr_{name}": [
+            "unknown" if lacking else f"{name}={value_text(value)}"
+            for value, lacking in zip(values, values.isna(), strict=True)
+        ]
         for name, values in groups.items()
     }
     return pd.DataFrame({"label": frame["y_true"], "score": frame["y_pred"], **text})

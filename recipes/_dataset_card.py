@@ -65,7 +65,7 @@ def dataset_card(chain: Chain, arm: str, filled: Filled) -> str:
     """
     kind = "Minority" if arm == "minority" else "Ordinary"
     generator = chain.denoiser.card
-    named = generator.get("name") or generator.get("known") or chain.config.generator
+    named = generator.get("name") or generator.get("known") or _named(chain.config.generator)
     name = f"{kind} samples of {_line(named)}"
     labels = _label_lines(chain.labeler, chain.attributes, admitted(filled.table))
     sections = {
@@ -160,6 +160,11 @@ def _origin(
     ]
 
 
+def _named(source: str) -> str:
+    """A hub id as it stands, a local path by its last part."""
+    return Path(source).name if Path(source).exists() else source
+
+
 def _provenance(card: Mapping[str, Any]) -> str:
     """Source, licence and hash of a model, in words."""
     source = card.get("url") or card.get("source") or "not stated"
@@ -181,15 +186,13 @@ def _label_lines(
         "- A label is 1 where the probability reaches the threshold, else 0, and empty where the "
         "labeler does not know the attribute."
     )
-    yield "- F1 is the labeler's own, on real validation images as its card has it."
+    yield "- F1 is what the labeler's card says of its own validation images."
     yield ""
     rows = []
     for name in attributes:
         f1 = ((card.scores or {}).get(name) or {}).get("f1")
         share = kept[name].mean()
-        rows.append(
-            (name, _number(labeler.thresholds.get(name)), _number(share), _number(f1))
-        )
+        rows.append((name, _number(labeler.thresholds.get(name)), _number(share), _number(f1)))
     yield from _table(("attribute", "threshold", "share of 1 among the kept", "F1"), rows)
 
 
@@ -231,11 +234,11 @@ def _licence_lines(generator: Mapping[str, Any], labeler: Predictor) -> list[str
 
 def _warnings(config: RunConfig, arm: str) -> list[str]:
     lines = [
-        "- Validation or test: a score on these images tells agreement with the labeler, not truth.",
+        "- Validation or test: a score on these images is agreement with the labeler, not truth.",
         "- Statistics: what is frequent here says how the generator was sampled, not how the world "
         "is.",
-        "- Statements about persons: whoever seems to be shown does not exist, and a label is a "
-        "fact about nobody.",
+        "- Statements about persons: the pictures are of nobody, except where the generator "
+        "repeats an image it was trained on, and a label is a fact about nobody.",
         "- Training without a look at the gain: whether these images helped the run's own "
         "classifiers is in its `report.html`.",
     ]
