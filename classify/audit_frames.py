@@ -65,14 +65,14 @@ def aequitas_frame(frame: pd.DataFrame) -> pd.DataFrame:
         where a value is lacking.
     """
     groups = frame.drop(columns=["y_true", "y_pred", "score"])
-    text = {
-        f"sens_attr_{name}": [
-            "unknown" if lacking else f"{name}={value_text(value)}"
-            for value, lacking in zip(values, values.isna(), strict=True)
-        ]
-        for name, values in groups.items()
-    }
+    text = {f"sens_attr_{name}": _as_text(values) for name, values in groups.items()}
     return pd.DataFrame({"label": frame["y_true"], "score": frame["y_pred"], **text})
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    # By distinct value, as there are few; as objects, for a column may hold none at all.
+    names = {value: f"{values.name}={value_text(value)}" for value in values.dropna().unique()}
+    return values.astype(object).map(names).astype(object).fillna("unknown")
 
 
 def metric_frame(frame: pd.DataFrame, columns: list[str], *, min_count: int = 30) -> MetricFrame:
