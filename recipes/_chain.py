@@ -14,6 +14,7 @@ import pandas as pd
 from augment import generate, merge, refuse_leaks
 from classify import Arm, run_study
 from recipes._controls import control
+from recipes._dataset_card import dataset_card, write_card
 from recipes._files import write_csv
 from recipes._fill import Filled, fill
 from recipes._labels import softened
@@ -49,7 +50,8 @@ def run_chain(chain: Chain, title: str, *, reference: bool = False) -> pd.DataFr
 def _fill(chain: Chain, arm: str) -> Filled:
     """Generate, label and judge one synthetic arm until its quota is met.
 
-    Leaves `synthetic/<arm>/<seed>.png` and their `metadata.csv`, rejected images included.
+    Leaves `synthetic/<arm>/<seed>.png`, their `metadata.csv` and the card of both, `README.md`;
+    rejected images included.
     """
     config = chain.config
     folder = config.out / "synthetic" / arm
@@ -64,6 +66,7 @@ def _fill(chain: Chain, arm: str) -> Filled:
     )
     if chain.fabric.is_global_zero:
         _add_labels(folder / "metadata.csv", filled.table.drop(columns="path"))
+        write_card(folder, dataset_card(chain, arm, filled))
     if not config.allow_leak:
         refuse_leaks(filled.table)
     if filled.selection.table.empty:

@@ -13,17 +13,9 @@ import pandas as pd
 
 from augment import keep_rates
 from augment.admission import ADMISSION, KEPT, UNREADABLE
-from classify import (
-    GROUPS,
-    Predictions,
-    audit,
-    compare,
-    composition,
-    count_scored,
-    read_predictions,
-    summarise,
-)
+from classify import Predictions, compare, count_scored, read_predictions, summarise
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
+from recipes._audit import audit_arms, audit_groups, compose, export
 from recipes._files import write_csv
 from recipes._fill import Filled
 from recipes._prepare import ARMS, Chain
@@ -44,7 +36,7 @@ def tell(
     *,
     reference: bool = False,
 ) -> pd.DataFrame:
-    """Write the CSV files and `report.html`; print the table.
+    """Write the CSV files, what other auditing tools take, and `report.html`; print the table.
 
     Args:
         chain: the run.
@@ -67,12 +59,15 @@ def tell(
         "admission": keep_rates({arm: found.table for arm, found in filled.items()}),
         "label_quality": label_quality(chain),
     }
-    if (audited := _audit(chain, predictions)) is not None:
-        tables["audit"] = audited
+    groups = audit_groups(chain.table, predictions.files)
+    if groups is not None:
+        tables["audit"] = audit_arms(predictions, groups)
     report = _report(chain, title, filled, tables, reference=reference)
     if chain.fabric.is_global_zero:
         for name, table in tables.items():
             write_csv(chain.config.out / f"{name}.csv", table)
+        if groups is not None:
+            export(chain.config.out / "audit", predictions, groups)
         write_report(chain.config.out / "report.html", report)
     chain.say(format_summary(summary, report.n_scored, report.n_attributes))
     for verdict in verdicts(tables["comparison"], "minority"):
@@ -109,7 +104,7 @@ def _report(
         label_quality=tables["label_quality"],
         policy=None if chain.policy is None else chain.policy.summary(),
         audit=tables.get("audit"),
-        composition=_composition(chain, synthetic) if "audit" in tables else None,
+        composition=compose(chain.table, synthetic) if "audit" in tables else None,
         admission=tables["admission"],
         rejected=_rejected(filled),
         quotas=pd.concat([found.selection.report.assign(arm=arm) for arm, found in filled.items()]),
@@ -158,28 +153,6 @@ def _comparisons(chain: Chain, predictions: Predictions) -> pd.DataFrame:
         )
         for baseline in ("real", "plain", *chain.config.controls)
     )
-
-
-def _audit(chain: Chain, predictions: Predictions) -> pd.DataFrame | None:
-    """Figures by group of real and minority, and their change; None without groups to audit by."""
-    test = chain.table[chain.table["split"] == "test"].set_index("file_name")
-    columns = [name for name in GROUPS if name in test and test[name].nunique() > 1]
-    if not columns:
-        return None
-    return audit(
-        predictions.labels,
-        {arm: predictions.probabilities[arm] for arm in ("real", "minority")},
-        test.loc[predictions.files, columns],
-        predictions.attributes,
-        baseline="real",
-    )
-
-
-def _composition(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """How many images of each group the sets have; synthetic ones by the labeler's labels."""
-    train = chain.table[chain.table["split"] == "train"]
-    columns = [name for name in GROUPS if name in train]
-    return composition({"real train": train, **synthetic}, columns)
 
 
 def _rejected(filled: Mapping[str, Filled]) -> list[tuple[str, str]]:

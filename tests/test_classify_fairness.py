@@ -241,7 +241,7 @@ def test_frames_for_other_tools() -> None:
     assert parity.by_group.tolist() == [0, 1, 1]
     other = aequitas_frame(frame)
     assert list(other.columns) == ["label", "score", "sens_attr_Male"]
-    assert other["sens_attr_Male"].tolist() == ["1", "0", "unknown"]
+    assert other["sens_attr_Male"].tolist() == ["Male=1", "Male=0", "unknown"]
     assert other["score"].tolist() == [1, 1, 0]
 
 

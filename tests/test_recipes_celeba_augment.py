@@ -103,6 +103,33 @@ def test_arms_share_their_seeds_but_not_their_images(root: Path) -> None:
     assert all(plain[name] != minority[name] for name in plain)
 
 
+@pytest.mark.parametrize("arm", ["plain", "minority"])
+def test_each_arm_has_a_dataset_card_that_fits_its_files(root: Path, arm: str) -> None:
+    folder = root / "out" / "synthetic" / arm
+    _, front, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert fields["license"] == "unknown"  # the generator's card states none
+    assert ("minority" in fields["tags"]) == (arm == "minority")
+    [config] = fields["configs"]
+    [data] = config["data_files"]
+    matched = {path.name for pattern in data["path"] for path in folder.glob(pattern)}
+    table = pd.read_csv(folder / "metadata.csv")
+    assert table.columns[0] == "file_name"
+    assert matched == {*table["file_name"], "metadata.csv"}
+    explained = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert explained == {c for c in table if not re.fullmatch("(p_)?(Male|Smiling)", c)}
+
+
+def test_other_tools_get_the_predictions_by_group(root: Path) -> None:
+    folder = root / "out" / "audit"
+    assert sorted(digests(folder)) == [
+        f"{tool}-{arm}.csv.gz" for tool in ("aequitas", "fairlearn") for arm in ("minority", "real")
+    ]
+    frame = pd.read_csv(folder / "fairlearn-real.csv.gz")
+    assert list(frame) == ["attribute", "seed", "y_true", "y_pred", "score", "Male"]
+    assert len(frame) == 2 * 2 * 8  # attributes, seeds, test images
+
+
 def test_report_needs_nothing_from_outside(root: Path) -> None:
     page = (root / "out" / "report.html").read_text(encoding="utf-8")
     for link in re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page):

@@ -1,0 +1,113 @@
+"""What a run hands to other auditing tools: the audit's figures follow from its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.api.types import is_numeric_dtype
+from recipe_doubles import digests
+
+from classify import Predictions, metric_frame
+from recipes._audit import audit_arms, audit_groups, export
+
+ATTRIBUTES = ("Bald", "Male")
+METRICS = ("selection_rate", "true_positive_rate", "false_positive_rate", "f1")
+N, SEEDS = 600, 2
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Test rows with two groupings that have gaps, and a train row."""
+    rng = np.random.default_rng(0)
+    groups = {name: rng.choice([0.0, 1.0, np.nan], N, p=[0.5, 0.4, 0.1]) for name in ("Male",)}
+    groups["Young"] = rng.choice([0.0, 1.0], N)
+    files = [f"{i}.png" for i in range(N)]
+    test = pd.DataFrame({"file_name": files, "split": "test", **groups})
+    return pd.concat([test, test[:1].assign(file_name="train.png", split="train")])
+
+
+@pytest.fixture
+def predictions(table: pd.DataFrame) -> Predictions:
+    """Of three arms, in another order than the table's, with unlabelled cells."""
+    rng = np.random.default_rng(1)
+    test = table[table["split"] == "test"].sample(frac=1, random_state=0)
+    bald = rng.choice([0.0, 1.0, np.nan], N, p=[0.6, 0.3, 0.1])
+    labels = np.stack([bald, test["Male"].to_numpy()], axis=1).astype(np.float32)
+    arms = ("real", "plain", "minority")
+    probabilities = {arm: rng.random((SEEDS, N, 2)).astype(np.float32) for arm in arms}
+    return Predictions(
+        files=pd.Index(test["file_name"]),
+        attributes=ATTRIBUTES,
+        labels=labels,
+        probabilities=probabilities,
+    )
+
+
+@pytest.mark.parametrize("columns", [["Male"], ["Young"], ["Male", "Young"]])
+@pytest.mark.parametrize("arm", ["real", "minority"])
+def test_fairlearn_finds_the_audits_figures_in_the_file(
+    tmp_path: Path,
+    table: pd.DataFrame,
+    predictions: Predictions,
+    arm: str,
+    columns: list[str],
+) -> None:
+    groups = audit_groups(table, predictions.files)
+    assert groups is not None
+    export(tmp_path, predictions, groups)
+    frame = pd.read_csv(tmp_path / f"fairlearn-{arm}.csv.gz")
+    assert set(frame["seed"]) == set(range(SEEDS))
+    told = audit_arms(predictions, groups).query("arm == @arm and baseline == ''")
+    told = told[told["grouping"] == " x ".join(columns)]
+    audited = [name for name in ATTRIBUTES if name not in columns]
+    assert set(told["attribute"]) == set(audited)
+    for attribute in audited:
+        rows = frame[frame["attribute"] == attribute]
+        fits = [metric_frame(rows[rows["seed"] == seed], columns) for seed in range(SEEDS)]
+        figures = told[told["attribute"] == attribute].set_index(["group", "metric"])["value"]
+        for key, row in (sum(fit.by_group for fit in fits) / SEEDS).iterrows():
+            values = key if isinstance(key, tuple) else (key,)
+            pairs = zip(columns, values, strict=True)
+            group = ", ".join(f"{name}={value:g}" for name, value in pairs)
+            for metric in METRICS:
+                assert figures[group, metric] == pytest.approx(row[metric], nan_ok=True)
+
+
+def test_aequitas_reads_groups_as_text_and_decisions(
+    tmp_path: Path, table: pd.DataFrame, predictions: Predictions
+) -> None:
+    groups = audit_groups(table, predictions.files)
+    assert groups is not None
+    export(tmp_path, predictions, groups)
+    frame = pd.read_csv(tmp_path / "aequitas-real.csv.gz")
+    other = pd.read_csv(tmp_path / "fairlearn-real.csv.gz")
+    names = ["sens_attr_Male", "sens_attr_Young"]
+    assert list(frame) == ["attribute", "seed", "label", "score", *names]
+    assert not any(is_numeric_dtype(frame[name]) for name in names)
+    assert set(frame["sens_attr_Male"]) == {"Male=0", "Male=1", "unknown"}
+    assert frame["score"].tolist() == other["y_pred"].tolist()
+    assert frame["label"].tolist() == other["y_true"].tolist()
+    own = frame[frame["attribute"] == "Male"]
+    assert set(own["sens_attr_Male"]) == {"unknown"}
+    assert set(own["sens_attr_Young"]) == {"Young=0", "Young=1"}
+
+
+def test_equal_predictions_give_equal_bytes(
+    tmp_path: Path, table: pd.DataFrame, predictions: Predictions
+) -> None:
+    groups = audit_groups(table, predictions.files)
+    assert groups is not None
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        export(folder, predictions, groups)
+    assert digests(tmp_path / "once") == digests(tmp_path / "again")
+
+
+def test_columns_that_divide_nothing_are_no_groups(table: pd.DataFrame) -> None:
+    files = pd.Index(table["file_name"][:N])
+    groups = audit_groups(table.assign(Male=1.0), files)
+    assert groups is not None
+    assert list(groups) == ["Young"]
+    assert audit_groups(table.drop(columns=["Male", "Young"]), files) is None
