@@ -32,7 +32,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "sampler.steps": 50,
         "guidance.scale": 1.0,  # at 0.4 the embedded generator's images are hardly rarer
         "guidance.distance": "features",
-        "train.epochs": 3,
     },
     "paper": {
         "num_synthetic": 50_000,

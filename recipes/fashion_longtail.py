@@ -30,7 +30,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "sampler.steps": 50,
         "guidance.distance": "features",
         "train.epochs": 2,
-        "train.batch_size": 64,
     },
     "paper": {
         "num_synthetic": 10_000,

@@ -6,7 +6,8 @@
 The first images of the run's arm, so many as each fraction says, are added to its real training
 images; every number gets the same optimiser steps, seeds and real test images. The image shows the
 mean over seeds with its 95 % interval. Enough is the smallest number, none included, whose F1,
-paired by seed, cannot be told from that of the best number: the interval of the difference holds 0.
+paired by seed and test image, cannot be told from that of the best number: the interval of the
+difference (`classify.compare`) holds 0.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import pandas as pd
 from lightning.fabric import Fabric
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy import stats
 
 from augment import admitted, merge
 from classify import (
     FitConfig,
     attribute_columns,
+    compare,
     labelled_attributes,
+    read_predictions,
     run_study,
     summarise,
 )
@@ -101,7 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
         cache=config.out / "cache",
         skip_bad=inputs.skip_bad,
     )
-    found = curve(scores)
+    summary = summarise(scores)
+    best = best_arm(summary)
+    predictions = read_predictions(config.out, list(map(str, numbers)), config.seeds)
+    compared = compare(predictions.labels, predictions.probabilities, predictions.attributes, best)
+    found = curve(summary, compared)
     if fabric.is_global_zero:
         write_csv(config.out / "scores.csv", scores)
         write_csv(config.out / "sweep.csv", found)
@@ -137,28 +143,32 @@ def read_run(config: SweepConfig) -> Inputs:
     )
 
 
-def curve(scores: pd.DataFrame) -> pd.DataFrame:
+def best_arm(summary: pd.DataFrame) -> str:
+    """The arm of the highest mean F1, of a summary by `classify.summarise`."""
+    of_f1 = summary[summary["metric"] == "f1"].set_index("arm")["mean"]
+    return str(of_f1.idxmax())
+
+
+def curve(summary: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     """Macro F1 on test by number of synthetic images, and how far each is from the best.
 
     Args:
-        scores: of `run_study`, with the numbers as the arms' names.
+        summary: of `summarise`, with the numbers as the arms' names.
+        compared: of `compare`, with the best number as baseline.
 
     Returns:
         Columns `images, f1, low, high` (95 % interval over seeds), `behind, behind_low,
-        behind_high` (F1 less the best number's, paired by seed; 0 for the best) and `enough`, True
-        in one row: the smallest number whose interval of `behind` reaches 0. With one seed there
-        are no intervals, and the best is the one.
+        behind_high` (F1 less the best number's, paired by seed and test image; 0 for the best) and
+        `enough`, True in one row: the smallest number whose interval of `behind` reaches 0. With
+        one seed there are no intervals, and the best is the one.
     """
-    by_arm = summarise(scores).query("metric == 'f1'").set_index("arm")
-    best = str(by_arm["mean"].idxmax())
-    rows = by_arm[["mean", "low", "high"]].rename(columns={"mean": "f1"})
-    of_f1 = scores.query("split == 'test' and metric == 'f1'")
-    by_seed = of_f1[of_f1["attribute"] == MACRO].pivot(index="seed", columns="arm", values="value")
-    behind = by_seed.sub(by_seed[best], axis=0)
-    half = behind.sem() * stats.t.ppf(0.975, len(behind) - 1)
-    half[best] = 0.0  # less itself, with one seed too
-    rows["behind"] = behind.mean()
-    rows["behind_low"], rows["behind_high"] = rows["behind"] - half, rows["behind"] + half
+    rows = summary[summary["metric"] == "f1"].set_index("arm")[["mean", "low", "high"]]
+    rows = rows.rename(columns={"mean": "f1"})
+    macro = compared[(compared["attribute"] == MACRO) & (compared["metric"] == "f1")]
+    behind = macro.set_index("arm")[["difference", "low", "high"]]
+    columns = ["behind", "behind_low", "behind_high"]
+    rows[columns] = behind.reindex(rows.index).to_numpy()
+    rows.loc[best_arm(summary), columns] = 0.0  # less itself, with one seed too
     rows.index = pd.Index([int(str(arm)) for arm in rows.index], name="images")
     rows = rows.sort_index().reset_index()
     within = (rows["behind_high"] >= 0) & (rows["behind_low"] <= 0)

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from augment import Selection
-from labeling import LabelerCard
+from labeling import LabelerCard, LabelPolicy, Rule
 from recipes._dataset_card import MARK, dataset_card, hub_licence, size_category, write_card
 from recipes._fill import Filled
 from recipes._settings import GuidanceConfig, RunConfig
 
 
-def _card(arm: str = "minority", **guidance: object) -> str:
+def _card(arm: str = "minority", policy: LabelPolicy | None = None, **guidance: object) -> str:
     """Of four images: two kept, of which one is Bald and one trains, a copy and a blank one."""
     labeler_card = LabelerCard(
         architecture="resnet34",
@@ -49,6 +49,7 @@ def _card(arm: str = "minority", **guidance: object) -> str:
         denoiser=SimpleNamespace(card={"name": "faces", "source": "drawn", "licence": "CC0-1.0"}),
         labeler=SimpleNamespace(card=labeler_card, thresholds={"Bald": 0.3}, sha256="abc"),
         attributes=["Bald", "Smiling"],
+        policy=policy,
     )
     filled = Filled(
         table=table,
@@ -74,6 +75,17 @@ def test_labels_stand_with_threshold_share_and_the_labelers_own_score() -> None:
     assert "| Bald | 0.300 | 0.500 | 0.875 |" in text  # the kept alone
     assert "| Smiling |  |  |  |" in text
     assert "Labeler: resnet34. Source: photographs of mine. Licence: MIT. SHA-256: abc." in text
+
+
+def test_a_policys_thresholds_stand_in_place_of_the_cards() -> None:
+    rule = Rule(present=0.8, absent=0.45)
+    text = _card(
+        policy=LabelPolicy(rules={"Bald": rule, "Smiling": Rule(present=None, absent=0.2)})
+    )
+    assert "| Bald | 0.800, 0.450 |" in text
+    assert "| Smiling | none, 0.200 |" in text
+    assert "were fitted on real validation images" in text
+    assert "were fitted on real validation images" not in _card()
 
 
 def test_front_matter_has_the_terms_of_both_models() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -15,52 +14,60 @@ import recipes.celeba_augment
 from recipes.ratio_sweep import chart, curve, main, sentence
 
 
-def _scores(by_number: dict[int, list[float]]) -> pd.DataFrame:
-    """Tidy scores with the macro F1 of each number and seed."""
+def _summary(by_number: dict[int, tuple[float, float, float]]) -> pd.DataFrame:
+    """Macro scores of each number: mean and interval."""
     rows = [
-        (str(number), seed, "test", "macro", metric, value)
+        (str(number), metric, *values, 3)
         for number, values in by_number.items()
-        for seed, value in enumerate(values)
         for metric in ("f1", "recall")
     ]
-    return pd.DataFrame(rows, columns=["arm", "seed", "split", "attribute", "metric", "value"])
+    return pd.DataFrame(rows, columns=["arm", "metric", "mean", "low", "high", "n_seeds"])
 
 
-NOISE = np.array([0.00, 0.05, -0.05])
-"""A seed's luck, common to all numbers: pairing takes it away."""
+def _compared(by_number: dict[int, tuple[float, float, float]]) -> pd.DataFrame:
+    """Paired differences of each number from the best, and intervals; of an attribute too."""
+    rows = [
+        (str(number), name, metric, *values)
+        for number, values in by_number.items()
+        for name in ("Bald", "macro")
+        for metric in ("precision", "f1")
+    ]
+    columns = ["arm", "attribute", "metric", "difference", "low", "high"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.loc[table["attribute"] == "Bald", "high"] = 1.0
+    return table
 
 
 def test_the_smallest_number_that_cannot_be_told_from_the_best_is_enough() -> None:
-    jitter = np.array([0.001, -0.001, 0.0])
-    scores = _scores(
-        {
-            400: list(0.70 + NOISE),
-            0: list(0.60 + NOISE + jitter),
-            100: list(0.65 + NOISE - jitter),
-            200: list(0.6998 + NOISE + jitter),
-        }
+    summary = _summary(
+        {400: (0.70, 0.6, 0.8), 0: (0.60, 0.5, 0.7), 100: (0.65, 0.5, 0.8), 200: (0.69, 0.5, 0.9)}
     )
-    found = curve(scores)
+    behind = {
+        **{0: (-0.1, -0.2, -0.05), 100: (-0.05, -0.06, -0.001)},
+        200: (-0.01, -0.03, 0.002),
+    }
+    found = curve(summary, _compared(behind))
     assert found["images"].tolist() == [0, 100, 200, 400]
     assert found["enough"].tolist() == [False, False, True, False]
-    assert found["behind"].tolist() == pytest.approx([-0.1, -0.05, -0.0002, 0])
-    # Student's t of two degrees: 4.303 standard errors.
-    half = 4.3027 * 0.001 / 3**0.5
-    assert found["behind_low"].iloc[2] == pytest.approx(-0.0002 - half, abs=1e-6)
-    assert found["high"].iloc[0] - found["f1"].iloc[0] > 0.1  # the unpaired interval is wide
+    assert found["behind"].tolist() == [-0.1, -0.05, -0.01, 0]
+    assert found["behind_low"].tolist() == [-0.2, -0.06, -0.03, 0]
+    assert found["high"].tolist() == [0.7, 0.8, 0.9, 0.8]
     assert sentence(found, "plain").startswith(
         "No evidence of gain after 200 images: the best mean"
     )
 
 
 def test_where_none_at_all_does_as_well_there_is_no_evidence() -> None:
-    found = curve(_scores({0: [0.6, 0.7, 0.65], 50: [0.7, 0.6, 0.66]}))
+    summary = _summary({0: (0.65, 0.6, 0.7), 50: (0.66, 0.6, 0.7)})
+    found = curve(summary, _compared({0: (-0.01, -0.04, 0.01)}))
     assert found["enough"].tolist() == [True, False]
     assert sentence(found, "plain").startswith("No evidence of gain: ")
 
 
 def test_one_seed_has_no_interval_and_says_so() -> None:
-    found = curve(_scores({0: [0.6], 50: [0.7], 100: [0.65]}))
+    nan = float("nan")
+    summary = _summary({0: (0.6, nan, nan), 50: (0.7, nan, nan), 100: (0.65, nan, nan)})
+    found = curve(summary, _compared({0: (-0.1, nan, nan), 100: (-0.05, nan, nan)}))
     assert found["enough"].tolist() == [False, True, False]
     assert sentence(found, "plain").startswith("One seed, so no intervals")
     chart(found, "plain")
