@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from study_doubles import SimulatedStudy
 
 from classify.intervals import holm, mean_interval
@@ -134,8 +133,18 @@ def test_what_cannot_be_estimated_is_nan_and_undefined_draws_are_left_out() -> N
 
 @pytest.mark.parametrize("n", [1, 2, 40])
 def test_holm_is_statsmodels(n: int) -> None:
+    multipletests = pytest.importorskip("statsmodels.stats.multitest").multipletests
     p_values = np.random.default_rng(n).random(n) ** 3
     np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1])
+
+
+def test_holm_is_its_definition() -> None:
+    p_values = np.random.default_rng(5).random(30) ** 3
+    expected, highest = {}, 0.0
+    for passed, p in enumerate(sorted(p_values)):
+        highest = max(highest, min(1.0, p * (len(p_values) - passed)))
+        expected[p] = highest
+    np.testing.assert_allclose(holm(p_values), [expected[p] for p in p_values])
 
 
 def test_holm_does_not_count_what_is_not_tested() -> None:
