@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from classify import Arm, duplicate, oversample, rand_augment, relabel, reweight
@@ -9,7 +11,16 @@ from recipes._labels import softened
 from recipes._prepare import Chain
 from recipes._settings import Control
 
-__all__ = ["control"]
+__all__ = ["MEANINGS", "control"]
+
+MEANINGS: Mapping[Control, str] = {
+    "duplicate": "as many real images again: does more of anything help?",
+    "relabel": "the same images again, with the labeler's labels: does its knowledge help?",
+    "reweight": "rare values count more in the loss",
+    "oversample": "images with rare attributes come up more often",
+    "rand_augment": "stronger augmentation",
+}
+"""What each control is, for a reader."""
 
 
 def control(chain: Chain, name: Control, count: int) -> pd.DataFrame | Arm:

@@ -52,7 +52,7 @@ def preview(chain: Chain) -> None:
             )
         seconds[arm] = (time.perf_counter() - started) / _IMAGES * config.num_synthetic
         grids[arm] = images
-    fits = 3 * config.study.seeds
+    fits = (1 + len(ARMS) + len(config.controls)) * config.study.seeds
     training = _seconds_a_fit(chain) * fits
     config.out.mkdir(parents=True, exist_ok=True)
     _picture(grids).save(config.out / "preview.png")

@@ -16,6 +16,7 @@ from augment.admission import ADMISSION, KEPT, UNREADABLE
 from classify import Predictions, compare, count_scored, read_predictions, summarise
 from classify.report import PAPER_REFERENCE, Report, verdicts, write_report
 from recipes._audit import audit_arms, audit_groups, compose, export
+from recipes._controls import MEANINGS
 from recipes._files import write_csv
 from recipes._fill import Filled
 from recipes._prepare import ARMS, Chain
@@ -95,6 +96,7 @@ def _report(
         scores=tables["scores"],
         n_scored=count_scored(tables["scores"]),
         n_attributes=len(chain.attributes),
+        controls={name: MEANINGS[name] for name in chain.config.controls},
         comparisons=tables["comparison"],
         reference=PAPER_REFERENCE if reference else None,
         samples={arm: list(table["path"].head(_SHOWN)) for arm, table in synthetic.items()},

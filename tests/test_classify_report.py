@@ -250,6 +250,16 @@ def test_rare_and_common_attributes_are_told_apart(tmp_path: Path) -> None:
     assert re.search(r"real</th><td>rare, below 5.0 %</td><td>\+0.043</td>", page)
 
 
+def test_controls_are_explained_and_left_out_of_verdict_and_figure(tmp_path: Path) -> None:
+    report = _report(comparisons=_comparisons(), controls={"real": "nothing but real images"})
+    page = _page(tmp_path, report)
+    assert "minority shows a gain over plain." in _text(page)
+    assert re.search(
+        r"</span>real</th><td>\+0.020</td><td>[^<]*</td><td>gain</td><td>nothing", page
+    )
+    assert 'aria-label="Dot plot of F1 by attribute for plain, minority;' in page
+
+
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     page = _page(tmp_path, _report())
     headings = re.findall(r"<h[23]>([^<]*)</h[23]>", page)

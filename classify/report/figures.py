@@ -24,8 +24,8 @@ from classify.report.text import percent
 
 __all__ = ["N_COLOURS", "dot_plot", "forest_plot"]
 
-N_COLOURS = 6  # as many as the style sheet defines (--arm-0 ...)
-_MARKERS = "oDs^vP"
+N_COLOURS = 8  # as many as the style sheet defines (--arm-0 ...)
+_MARKERS = "oDs^vPX*"
 _INK, _PAPER = "#010203", "#010204"
 _ARMS = [f"#0a0b{i:02x}" for i in range(N_COLOURS)]
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _BOTTOM = 424, 124, 48, 16, 28, 40  # page pixels at scale 1

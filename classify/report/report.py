@@ -57,6 +57,8 @@ class Report:
     """Number of attributes of the study."""
     arm: str = "minority"
     """The arm the verdict is about."""
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """Arms that only tell why another gains -> what they are, in words; left out of the figures."""
     comparisons: pd.DataFrame | None = None
     """Paired differences: `arm, baseline, attribute, metric, difference, low, high, n_seeds`."""
     reference: Mapping[str, Mapping[str, float]] | None = None

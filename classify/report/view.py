@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,14 +39,15 @@ def view(report: Report) -> dict[str, Any]:
     colours = {arm: i % N_COLOURS for i, arm in enumerate(arms)}
     by_attribute = _by_attribute(report.scores, arms, shares)
     pairs = [] if report.comparisons is None else verdicts(report.comparisons, report.arm)
+    main = [pair for pair in pairs if pair.baseline not in report.controls]
     return {
         "report": report,
         "n_colours": N_COLOURS,
         "arms": arms,
         "colours": colours,
         "metrics": METRICS,
-        "verdicts": [_verdict(pair) for pair in pairs],
-        "headline": _headline(report.arm, pairs),
+        "verdicts": [_verdict(pair) for pair in main],
+        "headline": _headline(report.arm, main),
         "table": _summary(report.summary, arms),
         "reference": _reference(report.reference),
         "seeds": int(report.summary["n_seeds"].max()),
@@ -56,7 +57,8 @@ def view(report: Report) -> dict[str, Any]:
         "rarest": {
             name: contact_sheet(paths) for name, paths in (report.rarest or {}).items() if paths
         },
-        "attributes": _attribute_section(by_attribute, colours, shares),
+        "controls": _controls(report, pairs),
+        "attributes": _attribute_section(by_attribute, report.controls, colours, shares),
         "apart": apart_view(report),
         "forests": forest_views(report, colours, shares),
         "share_of": _KNOWN if _is_known(report.prevalence) else "real train split",
@@ -141,14 +143,34 @@ def _by_attribute(
     return ordered(table.reindex(index=names, columns=list(arms)), shares)
 
 
+def _controls(report: Report, pairs: Sequence[Verdict]) -> list[tuple[str, str, str, str, str]]:
+    """Arm, what it is, and the difference to it, its interval and the word."""
+    return [
+        (
+            pair.baseline,
+            report.controls[pair.baseline],
+            number(pair.difference, signed=True),
+            interval(pair.low, pair.high, signed=True),
+            pair.word,
+        )
+        for pair in pairs
+        if pair.baseline in report.controls
+    ]
+
+
 def _attribute_section(
-    table: pd.DataFrame, colours: Mapping[str, int], shares: pd.Series[float] | None
+    table: pd.DataFrame,
+    controls: Collection[str],
+    colours: Mapping[str, int],
+    shares: pd.Series[float] | None,
 ) -> dict[str, Any] | None:
     scored = table.dropna(how="all")
     if scored.empty:
         return None
+    drawn = scored.drop(columns=list(controls), errors="ignore")
     return {
-        "figure": dot_plot(scored, colours, label="F1 on the real test split", shares=shares),
+        "arms": list(drawn),
+        "figure": dot_plot(drawn, colours, label="F1 on the real test split", shares=shares),
         "missing": [name for name in table.index if name not in scored.index],
         "rows": [
             [
