@@ -122,6 +122,17 @@ def test_options_settle_schedule_and_variance(tmp_path: Path, schedule: str, var
     assert denoiser.variance == variance
 
 
+def test_one_file_read_in_two_ways_gives_two_records(tmp_path: Path) -> None:
+    """They make different images, which must not be taken for one run."""
+    _, path = _checkpoint(tmp_path, Adm())
+    record = load_denoiser(path, options=ASKED).record()
+    assert load_denoiser(path, options=ASKED).record() == record
+    for changes in ({"attention_order": "legacy"}, {"head_channels": 32}):
+        assert load_denoiser(path, options=replace(ASKED, **changes)).record() != record
+    half = load_denoiser(path, options=ASKED, dtype=torch.bfloat16).record()
+    assert half == record | {"dtype": "torch.bfloat16"}
+
+
 def test_half_precision_checkpoints_are_loaded_in_single(tmp_path: Path) -> None:
     state = {name: tensor.half() for name, tensor in AdmUnet(Adm()).state_dict().items()}
     denoiser = load_denoiser(_saved(tmp_path, state), options=ASKED)
