@@ -178,9 +178,16 @@ def sample(
     Returns:
         uint8 (N, C, H, W) on the CPU, in the order of `seeds`.
 
+    Raises:
+        ValueError: more steps than the model has, classes it has not, or no batch.
+
     Warns:
         UserWarning: the guidance had no usable gradient somewhere, and moved nothing there.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1 image at a time")
+    if labels is not None:
+        class_labels(denoiser, seeds, labels)  # Of the whole run, before the first batch.
     images, unguided = [torch.empty(0, *denoiser.image.shape, dtype=torch.uint8)], 0
     for first in range(0, len(seeds), batch_size):
         rows = slice(first, first + batch_size)

@@ -284,12 +284,28 @@ def test_a_class_left_out_is_uniform_and_the_images_own() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([4, 0], "4 .* 0 to 3"), ([-1, 0], "-1 .* 0 to 3"), ([1], "1 labels are given for 2 seeds")],
+    [
+        ([4, 0], "4 .* 0 to 3"),
+        ([0, -1], "-1 .* 0 to 3"),
+        ([1], "1 labels are given for 2 seeds"),
+        ([1, 0, 2], "3 labels are given for 2 seeds"),
+    ],
 )
-def test_a_class_the_model_does_not_have_is_refused(labels: list[int], message: str) -> None:
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_class_the_model_does_not_have_is_refused_before_the_first_step(
+    labels: list[int], message: str, batch_size: int
+) -> None:
+    denoiser = class_denoiser()
     with pytest.raises(ValueError, match=message) as refusal:
-        sample(class_denoiser(), range(2), steps=4, labels=labels)
+        sample(denoiser, range(2), steps=4, labels=labels, batch_size=batch_size)
     assert "\n" not in str(refusal.value)
+    assert not denoiser.network.seen
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_of_nothing_are_refused(batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"^batch_size is {batch_size}; give at least 1"):
+        sample(tiny_denoiser(), range(2), steps=4, batch_size=batch_size)
 
 
 def test_a_class_for_a_model_without_classes_is_refused() -> None:
