@@ -21,7 +21,7 @@ from torch import Tensor
 
 from augment.denoiser import Denoiser
 from augment.edit import Edit
-from augment.guidance.contract import Guidance
+from augment.guidance.contract import Guidance, check
 from augment.noise import PERTURBATION, REVERSE, NoiseStream, uniform_labels
 from augment.reverse_step import Reverse
 from augment.solvers import Ancestral, Solver
@@ -77,8 +77,10 @@ def reverse_process(
         start_index: the first step to take; N - 1 if left out.
 
     Raises:
-        ValueError: more steps than the model has, a start outside them, or classes it has not.
+        ValueError: more steps than the model has, a start outside them, classes it has not, or a
+            guidance that does not suit it.
     """
+    check(guidance, denoiser)
     schedule = denoiser.schedule.respaced(steps)
     first = steps - 1 if start_index is None else start_index
     if not 0 <= first < steps:
