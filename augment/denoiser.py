@@ -134,7 +134,9 @@ class Denoiser(nn.Module):
 
         A file's hash does not tell as what it was read: options and half precision are added.
         """
-        read_as = {name: self.card[name] for name in ("settings", "dtype") if name in self.card}
+        read_as: dict[str, Any] = {
+            name: self.card[name] for name in ("settings", "dtype") if name in self.card
+        }
         return {
             "weights": self.card.get("sha256") or state_sha256(self.network.state_dict()),
             "process": self._process_sha256(),

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from adm_doubles import Adm, AdmClassifier, AdmUnet, randomised
+from adm_doubles import Adm, AdmClassifier, AdmUnet, Encoder, randomised
 from torch import Tensor
 
 from augment import Schedule, load_denoiser
 from augment.denoiser import ImageFormat
-from augment.pretrained import CheckpointOptions, load_upsampler
+from augment.pretrained import CheckpointOptions, load_noised_classifier, load_upsampler
 from augment.pretrained import recognise as recognising
 from augment.pretrained.cards import KNOWN, KnownCheckpoint
 from augment.pretrained.files import sha256_of
@@ -283,6 +283,22 @@ def test_unknown_tensors_and_other_shapes_are_refused(tmp_path: Path) -> None:
     state["time_embed.0.weight"] = torch.zeros(128, 64)
     message = _refusal(_saved(tmp_path, state))
     assert "the time embedding is not as wide as the first level" in message
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+@pytest.mark.parametrize(
+    ("kind", "adm", "load"),
+    [
+        (AdmUnet, Adm(classes=3), load_any),
+        (AdmClassifier, Adm(out_channels=5), load_noised_classifier),
+    ],
+)
+def test_a_tensor_of_any_shape_but_its_own_is_an_error_in_one_line(
+    tmp_path: Path, kind: type[Encoder], adm: Adm, load: Callable, shape: tuple[int, ...]
+) -> None:
+    state = kind(adm).state_dict()
+    for name in state:
+        _refusal(_saved(tmp_path, state | {name: torch.zeros(shape)}), ASKED, load)
 
 
 def test_channels_that_are_no_image_are_refused(tmp_path: Path) -> None:
