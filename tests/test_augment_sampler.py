@@ -171,6 +171,18 @@ def test_sample_returns_uint8_in_the_order_of_the_seeds_and_nothing_for_no_seed(
     assert sample(denoiser, [], steps=3).shape == (0, 1, 8, 8)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("denoiser", [tiny_denoiser(), class_denoiser()])
+def test_guidance_works_where_the_caller_has_switched_gradients_off(
+    mode: type[torch.no_grad] | type[torch.inference_mode], denoiser: Denoiser
+) -> None:
+    options = {"steps": 6, "guidance": SelfGuidance(every=2), "solver": DPMSolver2M()}
+    expected = sample(denoiser, range(2), **options)  # type: ignore[arg-type]
+    with mode():
+        found = sample(denoiser, range(2), **options)  # type: ignore[arg-type]
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_a_number_of_steps_the_schedule_does_not_have_is_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"^steps is {steps}.*give 1 to 1000 steps$"):
