@@ -40,7 +40,8 @@ class State:
     x0: Tensor
     """Estimate of the images at x_i, clipped to [-1, 1] unless the model's is not."""
     unguided: Tensor | None = None
-    """On a guided step: the images whose gradient was zero or not finite, bool (B,)."""
+    """On a guided step: the images that the guidance, with all parts of a sum, could not move
+    (gradient zero or not finite), bool (B,)."""
 
 
 class Batch(NamedTuple):
