@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from augment.fitting import Fitting, FittingConfig
+from augment.network import check_shape
 from augment.pretrained.architecture import Architecture
 from augment.pretrained.noised_classifier import NoisedClassifier
 from augment.pretrained.options import ScheduleName, Settings
@@ -37,20 +38,14 @@ class ClassifierNetworkConfig:
     """How images are noised; the generator's schedule, cosine or linear, of 1,000 steps."""
 
     def __post_init__(self) -> None:
-        divisor = 2 ** (len(self.widths) - 1)
-        if self.size < divisor or self.size % divisor:
-            raise ValueError(
-                f"network.size is {self.size}; {len(self.widths)} widths halve it to a fraction; "
-                f"give a multiple of {divisor}"
-            )
-        if self.channels not in (1, 3):
-            raise ValueError(
-                f"network.channels is {self.channels}; allowed are 1 (grey) and 3 (RGB)"
-            )
-        if not self.widths or any(width < 1 or width % 32 for width in self.widths):
-            raise ValueError(
-                f"network.widths are {self.widths}; group normalisation needs multiples of 32"
-            )
+        check_shape(
+            self.size,
+            channels=self.channels,
+            widths=self.widths,
+            attention_levels=self.attention_levels,
+            blocks=self.blocks,
+            group=32,
+        )
         if self.schedule not in ("cosine", "linear"):
             raise ValueError(
                 f"network.schedule is {self.schedule!r}; allowed are cosine and linear; "

@@ -91,7 +91,8 @@ class Denoiser(nn.Module):
             variance: where the reverse step's variance comes from.
             classes: how many classes a class-conditional network knows; None if it knows none.
             clip: whether the sampler clips its estimate of the images to [-1, 1].
-            card: where the weights came from, for reports and resume checks; `sha256` is theirs.
+            card: where the weights came from, for reports and resume checks; `sha256` is theirs,
+                `settings` and `dtype` are what they were read as.
         """
         super().__init__()
         self.network = network.eval().requires_grad_(False)
@@ -129,11 +130,18 @@ class Denoiser(nn.Module):
         return twin
 
     def record(self) -> dict[str, Any]:
-        """What of an image's origin is the denoiser's: hashes of weights and process, its shape."""
+        """What of an image's origin is the denoiser's: hashes of weights and process, its shape.
+
+        A file's hash does not tell as what it was read: options and half precision are added.
+        """
+        read_as: dict[str, Any] = {
+            name: self.card[name] for name in ("settings", "dtype") if name in self.card
+        }
         return {
             "weights": self.card.get("sha256") or state_sha256(self.network.state_dict()),
             "process": self._process_sha256(),
             "image": list(self.image.shape),
+            **read_as,
         }
 
     def _process_sha256(self) -> str:

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from augment.state_hash import state_sha256
+
 __all__ = ["L1", "L2", "LPIPS", "NAMED", "Distance", "FeatureDistance"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -91,7 +93,9 @@ class FeatureDistance:
         self._layers = [modules[name] for name in layers] if layers else list(network.children())
 
     def __repr__(self) -> str:
-        return f"FeatureDistance({type(self.network).__name__}, layers={self._names})"
+        # It names a folder's run: other weights guide to other images.
+        weights = state_sha256(self.network.state_dict())[:16]
+        return f"FeatureDistance({type(self.network).__name__}, {weights!r}, layers={self._names})"
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         self.network.to(a.device)

@@ -8,7 +8,7 @@ from typing import Any
 import diffusers
 from torch import nn
 
-__all__ = ["NetworkConfig"]
+__all__ = ["NetworkConfig", "check_shape"]
 
 _diffusers: Any = diffusers
 """Its classes are hardly typed."""
@@ -30,20 +30,14 @@ class NetworkConfig:
     """Residual blocks a level."""
 
     def __post_init__(self) -> None:
-        divisor = 2 ** (len(self.widths) - 1)
-        if self.size % divisor:
-            raise ValueError(
-                f"network.size is {self.size}; {len(self.widths)} widths halve it to a fraction; "
-                f"give a multiple of {divisor}"
-            )
-        if self.channels not in (1, 3):
-            raise ValueError(
-                f"network.channels is {self.channels}; allowed are 1 (grey) and 3 (RGB)"
-            )
-        if any(width % 8 for width in self.widths):
-            raise ValueError(
-                f"network.widths are {self.widths}; group normalisation needs multiples of 8"
-            )
+        check_shape(
+            self.size,
+            channels=self.channels,
+            widths=self.widths,
+            attention_levels=self.attention_levels,
+            blocks=self.blocks,
+            group=8,
+        )
 
     def build(self) -> nn.Module:
         """The network with random weights, a UNet2DModel.
@@ -68,3 +62,38 @@ class NetworkConfig:
             resnet_time_scale_shift="scale_shift",
         )
         return network
+
+
+def check_shape(
+    size: int,
+    *,
+    channels: int,
+    widths: tuple[int, ...],
+    attention_levels: tuple[int, ...],
+    blocks: int,
+    group: int,
+) -> None:
+    """Check the settings of a U-Net, or of the encoder half of one.
+
+    Raises:
+        ValueError: no such network can be built, or an attention level does not exist.
+    """
+    if not widths or any(width < 1 or width % group for width in widths):
+        raise ValueError(
+            f"network.widths are {widths}; group normalisation needs multiples of {group}"
+        )
+    divisor = 2 ** (len(widths) - 1)
+    if size < divisor or size % divisor:
+        raise ValueError(
+            f"network.size is {size}; {len(widths)} widths halve it to a fraction; "
+            f"give a multiple of {divisor}"
+        )
+    if channels not in (1, 3):
+        raise ValueError(f"network.channels is {channels}; allowed are 1 (grey) and 3 (RGB)")
+    if outside := [level for level in attention_levels if not 0 <= level < len(widths)]:
+        raise ValueError(
+            f"network.attention_levels has {outside[0]}; allowed are 0 to {len(widths) - 1}, one "
+            "level a width; give some of these, or [] for none"
+        )
+    if blocks < 1:
+        raise ValueError(f"network.blocks is {blocks}; give at least 1")

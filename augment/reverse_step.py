@@ -82,7 +82,8 @@ class Reverse:
     ) -> Moved:
         noise = self.perturbation.rows(rows)
         labels = None if self.labels is None else self.labels[rows]
-        with noise.undone_on_error(), torch.enable_grad():
+        # Whatever mode the caller is in, a graph is needed here.
+        with noise.undone_on_error(), torch.inference_mode(False), torch.enable_grad():
             x_i = x[rows].clone().requires_grad_(True)
             moved, estimate, x0 = self._plain(
                 i, x_i, None if previous is None else previous[rows], labels

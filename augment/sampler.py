@@ -21,7 +21,7 @@ from torch import Tensor
 
 from augment.denoiser import Denoiser
 from augment.edit import Edit
-from augment.guidance.contract import Guidance
+from augment.guidance.contract import Guidance, check
 from augment.noise import PERTURBATION, REVERSE, NoiseStream, uniform_labels
 from augment.reverse_step import Reverse
 from augment.solvers import Ancestral, Solver
@@ -40,7 +40,8 @@ class State:
     x0: Tensor
     """Estimate of the images at x_i, clipped to [-1, 1] unless the model's is not."""
     unguided: Tensor | None = None
-    """On a guided step: the images whose gradient was zero or not finite, bool (B,)."""
+    """On a guided step: the images that the guidance, with all parts of a sum, could not move
+    (gradient zero or not finite), bool (B,)."""
 
 
 class Batch(NamedTuple):
@@ -77,8 +78,10 @@ def reverse_process(
         start_index: the first step to take; N - 1 if left out.
 
     Raises:
-        ValueError: more steps than the model has, a start outside them, or classes it has not.
+        ValueError: more steps than the model has, a start outside them, classes it has not, or a
+            guidance that does not suit it.
     """
+    check(guidance, denoiser)
     schedule = denoiser.schedule.respaced(steps)
     first = steps - 1 if start_index is None else start_index
     if not 0 <= first < steps:
@@ -178,9 +181,16 @@ def sample(
     Returns:
         uint8 (N, C, H, W) on the CPU, in the order of `seeds`.
 
+    Raises:
+        ValueError: more steps than the model has, classes it has not, or no batch.
+
     Warns:
         UserWarning: the guidance had no usable gradient somewhere, and moved nothing there.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1 image at a time")
+    if labels is not None:
+        class_labels(denoiser, seeds, labels)  # Of the whole run, before the first batch.
     images, unguided = [torch.empty(0, *denoiser.image.shape, dtype=torch.uint8)], 0
     for first in range(0, len(seeds), batch_size):
         rows = slice(first, first + batch_size)

@@ -46,6 +46,7 @@ class Schedule:
         alpha_bar = np.asarray(self.alpha_bar, dtype=np.float64)
         if (
             alpha_bar.ndim != 1
+            or not alpha_bar.size
             or not ((alpha_bar > 0) & (alpha_bar < 1)).all()
             or (np.diff(alpha_bar) >= 0).any()
         ):

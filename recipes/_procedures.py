@@ -215,7 +215,7 @@ def _direction(
     denoiser: Denoiser, schedule: Schedule, x: Tensor, i: int, e: Tensor, guidance: SelfGuidance
 ) -> Tensor:
     """The gradient of Eq. 7 over its largest entry, from a graph of its own; (B, C, H, W)."""
-    s = int(len(schedule) * guidance.perturb)
+    s = guidance.noised_at(len(schedule))
     leaf = x.detach().clone().requires_grad_(True)
     x0 = schedule.predict_x0(leaf, i, denoiser(leaf, i, schedule).eps)
     with torch.no_grad():
@@ -237,9 +237,11 @@ def peak_memory(load: Callable[[], Models], procedure: Procedure, batch_size: in
 def _peak_here(load: Callable[[], Models], procedure: Procedure, batch_size: int) -> float | None:
     models = load()
     images = procedure.on(models)
+    on_gpu = models.denoiser.device.type == "cuda"
+    loaded = torch.cuda.memory_allocated() if on_gpu else 0
     before = resident("VmRSS")
     images(range(batch_size), _MEMORY_STEPS)
-    if models.denoiser.device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
+    if on_gpu:
+        return (torch.cuda.max_memory_allocated() - loaded) / 1e6
     peak = resident("VmHWM")
     return None if peak is None or before is None else max(peak - before, 0.0)

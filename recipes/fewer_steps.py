@@ -6,7 +6,7 @@ For every solver and number of steps, images are generated plain and self-guided
 seeds. What the guidance achieves is its *shift*: by how much it raises the mean distance to the
 five nearest real training images (AvgkNN, in the labeler's features). Each shift is compared with
 that of 250 ancestral steps, once at equal budget (w adapted so that the scheduled variances of the
-guided steps sum to the same) and once at equal w. Intervals (95 %) are from resampling the seeds.
+guided steps sum to the same) and once at its w. Intervals (95 %) are from resampling the seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from lightning.fabric import Fabric
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from augment import Denoiser, SamplerConfig, generate, load_denoiser
+from augment import Denoiser, SamplerConfig, Schedule, generate, load_denoiser
+from augment.guidance import Strength
 from augment.metrics.density import avg_knn
 from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
@@ -71,7 +72,7 @@ class FewerStepsConfig:
     solvers: Sequence[SolverName] = ("ancestral", "ddim", "dpm")
     """Update rules."""
     strength: float = 0.4
-    """The budget, and the w at equal w; they are the same at 250 steps and every 5."""
+    """The budget: the w of 250 steps at every 5, from which that of the reference follows."""
     every: int = 5
     """Guide every n-th step."""
     batch_size: int = 32
@@ -87,6 +88,18 @@ class FewerStepsConfig:
             raise ValueError(f"strength is {self.strength}; give a positive one, such as 0.4")
         if not self.steps or not self.solvers:
             raise ValueError("steps or solvers are empty; give at least one of each")
+
+    def scale(self, schedule: Schedule) -> float:
+        """The w of the reference, by its budget, on a model's schedule.
+
+        Raises:
+            ValueError: the model has fewer steps than it or another cell takes.
+        """
+        for steps in (self.reference, *self.steps):
+            schedule.respaced(steps)
+        return Strength(every=self.every, budget=self.strength).resolved_scale(
+            schedule, self.reference
+        )
 
 
 Kind = Literal["plain", "budget", "scale"]
@@ -106,13 +119,13 @@ class Cell:
         """Of its folder."""
         return f"{self.solver}-{self.steps}-{self.kind}"
 
-    def guidance(self, config: FewerStepsConfig) -> GuidanceConfig | None:
-        """Its settings; None for plain images."""
+    def guidance(self, config: FewerStepsConfig, schedule: Schedule) -> GuidanceConfig | None:
+        """Its settings on a model's schedule; None for plain images."""
         if self.kind == "plain":
             return None
         if self.kind == "budget":
             return GuidanceConfig(every=config.every, budget=config.strength)
-        return GuidanceConfig(every=config.every, scale=config.strength)
+        return GuidanceConfig(every=config.every, scale=config.scale(schedule))
 
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
@@ -120,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     config = parse_settings(FewerStepsConfig, arguments, lists=_LISTS)
     check_folder(config.out)
     denoiser, labeler = load_denoiser(config.generator), load_labeler(config.labeler)
+    config.scale(denoiser.schedule)  # says which steps are allowed
     fabric = Fabric(devices=1)
     fabric.launch()
     tables = {cell: _generate(cell, config, denoiser, labeler, fabric) for cell in cells(config)}
@@ -132,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def cells(config: FewerStepsConfig) -> Iterator[Cell]:
-    """The reference first; at the reference's settings the budget is the scale."""
+    """The reference first; it needs no cell at its own w."""
     yield Cell("ancestral", config.reference, "plain")
     yield Cell("ancestral", config.reference, "budget")
     for solver, steps, kind in product(config.solvers, config.steps, ("plain", *_GUIDED)):
@@ -143,7 +157,7 @@ def cells(config: FewerStepsConfig) -> Iterator[Cell]:
 def _generate(
     cell: Cell, config: FewerStepsConfig, denoiser: Denoiser, labeler: Predictor, fabric: Fabric
 ) -> pd.DataFrame:
-    settings, guidance, record = cell.guidance(config), None, None
+    settings, guidance, record = cell.guidance(config, denoiser.schedule), None, None
     if settings is not None:
         guidance = settings.with_distance(named_distance("features", labeler))
         record = {**asdict(settings), "network": labeler.sha256}

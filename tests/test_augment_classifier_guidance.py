@@ -17,6 +17,7 @@ from augment import (
     L1,
     ClassifierGuidance,
     Denoiser,
+    ImageFormat,
     Schedule,
     SelfGuidance,
     Sum,
@@ -39,6 +40,7 @@ class ExactClassifier(nn.Module):
         super().__init__()
         self.schedule = schedule or Schedule.cosine()
         self.classes, self.card = len(MEANS), {"sha256": "0123456789abcdef0123"}
+        self.image = ImageFormat(channels=1, size=4)
         self.asked: list[int] = []
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
@@ -150,10 +152,12 @@ def test_without_a_target_each_image_goes_to_its_own_class() -> None:
     for row, label in enumerate(labels.tolist()):
         targeted = ClassifierGuidance(classifier=classifier, target=label)
         assert torch.equal(found[row], targeted.shift(_step(denoiser, 30, labels=labels))[row])
+    classifier.image = denoiser.image
+    ClassifierGuidance(classifier=classifier).check(denoiser)
     with pytest.raises(ValueError, match=r"has 2 classes, the model 4; .* give classifier.target"):
-        ClassifierGuidance(classifier=classifier).shift(_step(class_denoiser(), 30, labels=labels))
+        ClassifierGuidance(classifier=classifier).check(class_denoiser())
     with pytest.raises(ValueError, match=r"target is left out, and the model has no classes; give"):
-        ClassifierGuidance(classifier=classifier).shift(_step(_mixture(), 30))
+        sample(_mixture(), [0], steps=2, guidance=ClassifierGuidance(classifier=ExactClassifier()))
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
@@ -185,6 +189,26 @@ def test_a_classifier_of_otherwise_noised_images_is_refused() -> None:
         guidance = ClassifierGuidance(classifier=ExactClassifier(schedule), target=0)
         with pytest.raises(ValueError, match=r"give a classifier trained on the model's schedule$"):
             sample(_mixture(), [0], steps=10, guidance=guidance)
+
+
+@pytest.mark.parametrize(
+    ("settings", "image", "message"),
+    [
+        ({}, (1, 4), "classifier.target is left out"),
+        ({"target": 0}, (1, 8), r"takes images of shape \(1, 8, 8\), the model makes \(1, 4, 4\);"),
+        ({"target": 0}, (3, 4), r"takes images of shape \(3, 4, 4\), the model makes \(1, 4, 4\);"),
+    ],
+)
+def test_what_does_not_suit_the_model_is_said_before_a_folder_is_claimed(
+    tmp_path: Path, settings: dict[str, Any], image: tuple[int, int], message: str
+) -> None:
+    classifier = ExactClassifier()
+    classifier.image = ImageFormat(channels=image[0], size=image[1])
+    part = ClassifierGuidance(classifier=classifier, **settings)
+    for guidance in (part, Sum(SelfGuidance(), Sum(part))):
+        with pytest.raises(ValueError, match=message):
+            generate(_mixture(), range(2), tmp_path / "out", guidance=guidance)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_loaded_classifier_guides_and_its_weights_name_the_run(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from augment import (
 )
 from augment.sampler import class_labels
 from augment.solvers import Solver
+from augment.state_hash import state_sha256
 
 SAMPLER = SamplerConfig(steps=4, batch_size=3)
 GUIDANCE = SelfGuidance(scale=0.4, every=2)
@@ -262,7 +263,12 @@ def test_a_guidance_is_recorded_by_its_settings_not_by_its_address() -> None:
     """A memory address would refuse the next process' run."""
     assert repr(SelfGuidance()) == ("SelfGuidance(scale=0.4, every=5, perturb=0.8, distance=L2())")
     relu = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
-    assert repr(FeatureDistance(relu, layers=["1"])) == "FeatureDistance(Sequential, layers=['1'])"
+    weights = state_sha256(relu.state_dict())[:16]
+    known = f"FeatureDistance(Sequential, '{weights}', layers=['1'])"
+    assert repr(FeatureDistance(relu, layers=["1"])) == known
+    with torch.no_grad():
+        relu[0].bias.add_(1)
+    assert repr(FeatureDistance(relu, layers=["1"])) != known
     assert repr(L2()) == "L2()"
     assert LPIPS.__repr__ is not object.__repr__
 

@@ -111,6 +111,10 @@ def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
         (["--sampler.steps", "1001"], "give 1 to 1000 steps"),
         (["--guidance.perturb", "1"], "guidance.perturb is 1.0; allowed is [0, 1)"),
         (["--guidance.distance", "cosine"], "guidance.distance"),
+        # Options that would do nothing:
+        (["--strength", "0.3"], "strength is 0.3 of no edit; give --edit, or leave it out"),
+        (["--classifier.target", "1"], "classifier.target is 1 and classifier.scale 1.0 of no"),
+        (["--classifier.scale", "3"], "classifier.scale 3.0 of no classifier; give classifier.so"),
     ],
 )
 def test_bad_input_is_one_line(generator: Path, arguments: list[str], message: str) -> None:

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import torch
 from augment_doubles import tiny_unet
-from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers import (
+    DDPMPipeline,
+    DDPMScheduler,
+    DiffusionPipeline,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    ScoreSdeVeScheduler,
+    UNet2DModel,
+)
 from safetensors.torch import load_file, save_file
 
 from augment import Denoiser, ImageFormat, Schedule, embedded_generators, load_denoiser, sample
@@ -238,6 +247,8 @@ def test_what_this_sampler_cannot_run_is_refused_with_what_to_give_instead(tmp_p
         ("prediction_type", "flow", "prediction_type 'flow' is unknown; allowed are epsilon"),
         ("variance_type", "learned", "variance_type 'learned'"),
         ("rescale_betas_zero_snr", True, "rescale_betas_zero_snr"),
+        ("thresholding", True, "thresholding True and clip_sample_range 1.0; allowed are false"),
+        ("clip_sample_range", 3.0, "thresholding False and clip_sample_range 3.0; allowed are"),
     ],
 )
 def test_a_scheduler_that_would_be_run_wrongly_is_refused(
@@ -246,6 +257,22 @@ def test_a_scheduler_that_would_be_run_wrongly_is_refused(
     folder = _pipeline(tmp_path, tiny_unet(3, 6))
     _edit(folder / "scheduler" / "scheduler_config.json", **{setting: value})
     assert message in _refusal(folder, ValueError)
+
+
+@pytest.mark.parametrize(
+    "other", [ScoreSdeVeScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler]
+)
+def test_a_scheduler_of_another_kind_of_noise_is_not_taken_for_a_linear_one(
+    tmp_path: Path, other: type[SchedulerMixin]
+) -> None:
+    tiny_unet().save_pretrained(tmp_path)
+    other().save_pretrained(tmp_path)
+    assert f"the scheduler {other.__name__} has no beta_schedule" in _refusal(tmp_path, ValueError)
+
+
+def test_the_range_of_a_clip_that_is_off_does_not_matter(tmp_path: Path) -> None:
+    folder = _pipeline(tmp_path, tiny_unet(), clip_sample=False, clip_sample_range=3.0)
+    assert not load_denoiser(folder).clip
 
 
 @pytest.mark.parametrize(

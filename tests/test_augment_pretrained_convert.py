@@ -106,4 +106,8 @@ def test_nothing_is_written_over_and_errors_are_one_line(tmp_path: Path) -> None
         main([str(tmp_path / "gone.pt"), str(tmp_path / "new")])
     with pytest.raises(SystemExit, match=r"^error: .*attention_order"):
         main([str(path), str(tmp_path / "new"), "--options.attention_order", "old"])
+    with pytest.raises(SystemExit, match=r"^error: avatars-32 is missing; give the \.pt file"):
+        main(["avatars-32", str(tmp_path / "new")])  # an embedded name is no file
+    with pytest.raises(SystemExit, match=r"^error: .* is a folder; allowed is a guided-diffusion"):
+        main([str(tmp_path), str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()

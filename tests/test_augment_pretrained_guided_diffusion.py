@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from adm_doubles import Adm, AdmClassifier, AdmUnet, randomised
+from adm_doubles import Adm, AdmClassifier, AdmUnet, Encoder, randomised
 from torch import Tensor
 
 from augment import Schedule, load_denoiser
 from augment.denoiser import ImageFormat
-from augment.pretrained import CheckpointOptions, load_upsampler
+from augment.pretrained import CheckpointOptions, load_noised_classifier, load_upsampler
 from augment.pretrained import recognise as recognising
 from augment.pretrained.cards import KNOWN, KnownCheckpoint
 from augment.pretrained.files import sha256_of
@@ -120,6 +121,17 @@ def test_options_settle_schedule_and_variance(tmp_path: Path, schedule: str, var
     expected = {"cosine": Schedule.cosine(), "linear": Schedule.linear()}[schedule]
     np.testing.assert_array_equal(denoiser.schedule.alpha_bar, expected.alpha_bar)
     assert denoiser.variance == variance
+
+
+def test_one_file_read_in_two_ways_gives_two_records(tmp_path: Path) -> None:
+    """They make different images, which must not be taken for one run."""
+    _, path = _checkpoint(tmp_path, Adm())
+    record = load_denoiser(path, options=ASKED).record()
+    assert load_denoiser(path, options=ASKED).record() == record
+    for changes in ({"attention_order": "legacy"}, {"head_channels": 32}):
+        assert load_denoiser(path, options=replace(ASKED, **changes)).record() != record
+    half = load_denoiser(path, options=ASKED, dtype=torch.bfloat16).record()
+    assert half == record | {"dtype": "torch.bfloat16"}
 
 
 def test_half_precision_checkpoints_are_loaded_in_single(tmp_path: Path) -> None:
@@ -272,6 +284,23 @@ def test_unknown_tensors_and_other_shapes_are_refused(tmp_path: Path) -> None:
     state["time_embed.0.weight"] = torch.zeros(128, 64)
     message = _refusal(_saved(tmp_path, state))
     assert "the time embedding is not as wide as the first level" in message
+
+
+@pytest.mark.parametrize("shape", [(), (0,)])
+@pytest.mark.parametrize(
+    ("kind", "adm", "load"),
+    [
+        (AdmUnet, Adm(classes=3), load_any),
+        (AdmClassifier, Adm(out_channels=5), load_noised_classifier),
+    ],
+)
+def test_a_tensor_of_any_shape_but_its_own_is_an_error_in_one_line(
+    tmp_path: Path, kind: type[Encoder], adm: Adm, load: Callable, shape: tuple[int, ...]
+) -> None:
+    state = kind(adm).state_dict()
+    read = r"label_emb|input_blocks\.[01]\.0\..*weight|1\.qkv|out\.2"
+    for name in [name for name in state if re.search(read, name)]:
+        _refusal(_saved(tmp_path, state | {name: torch.zeros(shape)}), ASKED, load)
 
 
 def test_channels_that_are_no_image_are_refused(tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ def test_each_part_computes_in_its_precision() -> None:
     }
 
 
+def test_a_network_without_a_middle_is_halved_too() -> None:
+    network = tiny_unet(mid_block_type=None).eval()
+    x, t = torch.ones(1, 3, 8, 8), torch.tensor([5])
+    expected = network(x, t).sample
+    halve_convolutions(network, torch.bfloat16)
+    assert network.up_blocks[0].resnets[0].conv1.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(network(x, t).sample, expected, atol=0.05, rtol=0.05)
+
+
 def test_another_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match=r"is torch\.float64; allowed are torch\.float16 and"):
         halve_convolutions(tiny_unet(), torch.float64)

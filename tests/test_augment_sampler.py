@@ -171,6 +171,18 @@ def test_sample_returns_uint8_in_the_order_of_the_seeds_and_nothing_for_no_seed(
     assert sample(denoiser, [], steps=3).shape == (0, 1, 8, 8)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("denoiser", [tiny_denoiser(), class_denoiser()])
+def test_guidance_works_where_the_caller_has_switched_gradients_off(
+    mode: type[torch.no_grad] | type[torch.inference_mode], denoiser: Denoiser
+) -> None:
+    options = {"steps": 6, "guidance": SelfGuidance(every=2), "solver": DPMSolver2M()}
+    expected = sample(denoiser, range(2), **options)  # type: ignore[arg-type]
+    with mode():
+        found = sample(denoiser, range(2), **options)  # type: ignore[arg-type]
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_a_number_of_steps_the_schedule_does_not_have_is_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"^steps is {steps}.*give 1 to 1000 steps$"):
@@ -284,12 +296,28 @@ def test_a_class_left_out_is_uniform_and_the_images_own() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([4, 0], "4 .* 0 to 3"), ([-1, 0], "-1 .* 0 to 3"), ([1], "1 labels are given for 2 seeds")],
+    [
+        ([4, 0], "4 .* 0 to 3"),
+        ([0, -1], "-1 .* 0 to 3"),
+        ([1], "1 labels are given for 2 seeds"),
+        ([1, 0, 2], "3 labels are given for 2 seeds"),
+    ],
 )
-def test_a_class_the_model_does_not_have_is_refused(labels: list[int], message: str) -> None:
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_class_the_model_does_not_have_is_refused_before_the_first_step(
+    labels: list[int], message: str, batch_size: int
+) -> None:
+    denoiser = class_denoiser()
     with pytest.raises(ValueError, match=message) as refusal:
-        sample(class_denoiser(), range(2), steps=4, labels=labels)
+        sample(denoiser, range(2), steps=4, labels=labels, batch_size=batch_size)
     assert "\n" not in str(refusal.value)
+    assert not denoiser.network.seen
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_of_nothing_are_refused(batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"^batch_size is {batch_size}; give at least 1"):
+        sample(tiny_denoiser(), range(2), steps=4, batch_size=batch_size)
 
 
 def test_a_class_for_a_model_without_classes_is_refused() -> None:

@@ -63,7 +63,7 @@ def test_an_impossible_number_of_steps_is_refused_in_one_line(steps: int) -> Non
         Schedule.cosine().respaced(steps)
 
 
-@pytest.mark.parametrize("bad", [[0.5, 0.5], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0], [[0.5]]])
+@pytest.mark.parametrize("bad", [[], [0.5, 0.5], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0], [[0.5]]])
 def test_alpha_bar_that_is_no_schedule_is_refused(bad: list[float]) -> None:
     with pytest.raises(
         ValueError, match=r"strictly decreases within.*check the betas it came from"

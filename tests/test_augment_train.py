@@ -169,6 +169,14 @@ def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
     [
         (NetworkConfig, {"size": 30}, "network.size is 30; 4 widths .*; give a multiple of 8$"),
         (NetworkConfig, {"channels": 4}, "network.channels is 4; allowed are 1 .*grey.* and 3"),
+        (NetworkConfig, {"size": 0}, "network.size is 0; 4 widths .*; give a multiple of 8$"),
+        (NetworkConfig, {"blocks": 0}, "network.blocks is 0; give at least 1$"),
+        (NetworkConfig, {"widths": ()}, r"network.widths are \(\); "),
+        (
+            NetworkConfig,
+            {"attention_levels": (1, 4)},
+            r"network.attention_levels has 4; allowed are 0 to 3, .* or \[\] for none$",
+        ),
         (NetworkConfig, {"widths": (8, 12)}, "network.widths are .8, 12.; .*multiples of 8$"),
         (TrainConfig, {"steps": 0}, "training.steps is 0; give at least 1$"),
         (TrainConfig, {"batch_size": 0}, "training.batch_size is 0; give at least 1$"),

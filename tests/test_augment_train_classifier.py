@@ -153,6 +153,8 @@ def test_rows_of_train_that_have_a_value_are_learned_by_sorted_classes(tmp_path:
     [
         ({"size": 10, "widths": (32, 32, 32)}, r"size is 10; 3 widths .*; give a multiple of 4$"),
         ({"channels": 2}, r"channels is 2; allowed are 1 .grey. and 3"),
+        ({"attention_levels": (3,)}, "attention_levels has 3; allowed are 0 to 2,"),
+        ({"blocks": 0}, "blocks is 0; give at least 1$"),
         ({"widths": (32, 48)}, r"widths are \(32, 48\); .* multiples of 32$"),
         ({"schedule": "sigmoid"}, r"schedule is 'sigmoid'; allowed are cosine and linear"),
     ],

@@ -27,6 +27,7 @@ from augment import (
 from augment.noise import REVERSE, UPSAMPLING, NoiseStream, derived_seeds
 from augment.pretrained import Upsampler, save_pipeline
 from augment.upsample.__main__ import main
+from augment.upsample.small_images import SmallImages
 
 SAMPLER = SamplerConfig(steps=4, batch_size=3)
 IMAGE = ImageFormat(channels=1, size=16)
@@ -146,6 +147,21 @@ def test_the_class_of_the_small_image_is_that_of_the_large(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="is no class of the model; allowed are 0 to 1"):
         upsample(_enlarging(classes=2), tmp_path / "small", tmp_path / "new", sampler=SAMPLER)
     assert not (tmp_path / "new").exists()
+
+
+def test_classes_and_seeds_may_have_become_floats_but_not_be_missing(tmp_path: Path) -> None:
+    """So does pandas write a column that once had a gap."""
+    generate(class_denoiser(), range(4), tmp_path, sampler=SAMPLER)
+    table = pd.read_csv(tmp_path / "metadata.csv")
+    labels = table["class_label"].tolist()
+    floats = table.astype({"class_label": float, "seed": float})
+    floats.to_csv(tmp_path / "metadata.csv", index=False)
+    found = SmallImages.read(tmp_path)
+    assert (found.seeds, found.labels()) == ([0, 1, 2, 3], labels)
+    floats.loc[2, "class_label"] = float("nan")
+    floats.to_csv(tmp_path / "metadata.csv", index=False)
+    with pytest.raises(ValueError, match=r"is no class for every image .* give sampler\.label"):
+        SmallImages.read(tmp_path).labels()
 
 
 def test_what_cannot_be_enlarged_is_refused_before_a_folder_is_made(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,30 @@ def test_the_official_procedure_makes_our_images_at_a_higher_cost(variance: Vari
     assert not torch.equal(images, sample(tiny_denoiser(variance), range(3), steps=10))
     assert (official.network.forwards, official.network.backwards) == (10 + 2 * 4, 4)
     assert (ours.network.forwards, ours.network.backwards) == (10 + 4, 4)
+
+
+def test_the_official_procedure_noises_to_the_same_step_where_the_product_falls_short() -> None:
+    """100 * .29 is 28.999999999999996."""
+    guidance = SelfGuidance(every=1, perturb=0.29, scale=20.0)
+    images = official_images(tiny_denoiser(), range(2), steps=100, guidance=guidance)
+    expected = sample(tiny_denoiser(), range(2), steps=100, guidance=guidance)
+    other = sample(tiny_denoiser(), range(2), steps=100, guidance=replace(guidance, perturb=0.28))
+    assert (images.int() - expected.int()).abs().max() <= 1
+    assert (images.int() - other.int()).abs().max() > 1
+
+
+@pytest.mark.parametrize("loaded", [0, 30])
+def test_on_a_gpu_the_loaded_models_are_no_part_of_the_memory(
+    loaded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnGpu:
+        device = torch.device("cuda")
+
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: loaded * 10**6)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 50 * 10**6)
+    load = lambda: Models(OnGpu(), {})  # type: ignore[arg-type]  # noqa: E731
+    peak = recipes._procedures._peak_here(load, Greedy(), 2)
+    assert peak == pytest.approx(50 - loaded)
 
 
 def test_all_procedures_make_the_same_images_of_a_seed() -> None:

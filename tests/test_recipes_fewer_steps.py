@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from recipe_doubles import save_generator
 
+from augment import Schedule
 from recipes.fewer_steps import Cell, FewerStepsConfig, cells, chart, main, shares
 
 CONFIG = FewerStepsConfig(images=40, reference=20, steps=(10, 20), solvers=("ancestral", "ddim"))
@@ -28,6 +29,29 @@ def test_every_cell_has_its_plain_twin_and_the_reference_is_generated_once() -> 
     assert len(found) == len(set(found)) == 2 + 3 * 3
     assert {Cell(c.solver, c.steps, "plain") for c in found} <= set(found)
     assert Cell("ancestral", 20, "scale") not in found  # at the reference it is the budget
+
+
+@pytest.mark.parametrize(("reference", "every"), [(250, 5), (100, 5), (250, 2)])
+def test_equal_w_is_that_of_the_reference_whatever_it_is(reference: int, every: int) -> None:
+    config = FewerStepsConfig(reference=reference, every=every, steps=(50,), solvers=("ancestral",))
+    schedule = Schedule.cosine()
+    of_reference = Cell("ancestral", reference, "budget").guidance(config, schedule)
+    equal = Cell("ancestral", 50, "scale").guidance(config, schedule)
+    assert of_reference is not None
+    assert equal is not None
+    assert equal.scale == of_reference.resolved_scale(schedule, reference)
+    assert (equal.scale == 0.4) == ((reference, every) == (250, 5))
+
+
+@pytest.mark.parametrize("flags", [["--steps", "2", "51"], ["--reference=51"], ["--steps", "0"]])
+def test_steps_that_the_model_has_not_are_refused_before_the_reference_is_made(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    save_generator(tmp_path / "generator")
+    given = [f"--generator={tmp_path / 'generator'}", f"--out={tmp_path / 'out'}", "--reference=4"]
+    with pytest.raises(ValueError, match=r"^steps is (51|0), .*; give 1 to 50 steps$"):
+        main([*given, "--steps", "2", *flags])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_share_is_the_ratio_of_the_paired_shifts() -> None:

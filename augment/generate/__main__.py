@@ -29,6 +29,9 @@ from augment.pretrained import load_denoiser, load_noised_classifier
 
 __all__ = ["ClassifierConfig", "GuidanceConfig", "command", "main"]
 
+_STRENGTH = 0.5
+"""Of an edit: SDEdit's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceConfig(SelfGuidanceConfig):
@@ -49,6 +52,13 @@ class ClassifierConfig:
     scale: float = 1.0
     """Strength; 1 is Bayes' rule, and 1 to 10 are usual."""
 
+    def __post_init__(self) -> None:
+        if self.source is None and (self.target, self.scale) != (None, 1.0):
+            raise ValueError(
+                f"classifier.target is {self.target} and classifier.scale {self.scale} of no "
+                "classifier; give classifier.source, or leave them out"
+            )
+
 
 def command(
     generator: str,
@@ -60,7 +70,7 @@ def command(
     guidance: GuidanceConfig = GuidanceConfig(),
     classifier: ClassifierConfig = ClassifierConfig(),
     edit: Path | None = None,
-    strength: float = 0.5,
+    strength: float = _STRENGTH,
     accelerator: str = "auto",
     devices: int | str = "auto",
     num_nodes: int = 1,
@@ -88,6 +98,11 @@ def command(
         raise ValueError(
             f"seeds is {seeds} and first_seed {first_seed}; "
             "give at least 1 image, and a first seed from 0 up"
+        )
+    if edit is None and strength != _STRENGTH:
+        raise ValueError(
+            f"strength is {strength} of no edit; give --edit, or leave it out; the guidance's is "
+            "guidance.scale"
         )
     denoiser = load_denoiser(generator)
     guided = _guidance(guidance, classifier)

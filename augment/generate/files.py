@@ -17,6 +17,7 @@ from augment.generate.blocks import checked_seeds, fill
 from augment.generate.config import SamplerConfig
 from augment.generated_folder import write_table
 from augment.guidance import Guidance, SelfGuidance, Sum
+from augment.guidance.contract import check
 from augment.optimise import optimised
 from augment.sampler import Batch, class_labels, sample_batch, warn_unguided
 
@@ -55,7 +56,8 @@ def generate(
 
     Raises:
         ValueError: a repeated or negative seed, steps or a class that the model does not have,
-            references that are not of its format, or a folder that holds something else.
+            references that are not of its format, a guidance that does not suit it, or a folder
+            that holds something else.
 
     Warns:
         UserWarning: the guidance had no usable gradient on some of this session's steps; how many
@@ -65,6 +67,7 @@ def generate(
     labels = _labels(denoiser, seeds, sampler)
     # What the model does not have is said before a file is written.
     denoiser.schedule.respaced(sampler.steps)
+    check(guidance, denoiser)
     if edit is not None:
         edit.check(denoiser)
     fabric = fabric or Fabric(accelerator="cpu", devices=1)

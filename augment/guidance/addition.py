@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from augment.guidance.contract import Guidance, ReverseStep
+from augment.denoiser import Denoiser
+from augment.guidance.contract import Guidance, ReverseStep, check
 
 __all__ = ["Sum"]
 
@@ -36,6 +37,11 @@ class Sum:
 
     def active(self, i: int, steps: int) -> bool:
         return any(part.active(i, steps) for part in self.parts)
+
+    def check(self, denoiser: Denoiser) -> None:
+        """Let every part look at the model; ValueError if one cannot guide it."""
+        for part in self.parts:
+            check(part, denoiser)
 
     def shift(self, step: ReverseStep) -> Tensor:
         *others, last = (p for p in self.parts if p.active(step.i, len(step.schedule)))

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from augment.denoiser import Denoiser, ImageFormat
 from augment.guidance.contract import ReverseStep
 from augment.schedule import Schedule
 
@@ -27,6 +29,8 @@ class ClassifierOfNoised(Protocol):
 
     classes: int
     """How many it knows."""
+    image: ImageFormat
+    """The images it takes."""
     schedule: Schedule
     """How the images it was trained on were noised."""
     card: dict[str, Any]
@@ -74,9 +78,32 @@ class ClassifierGuidance:
     def active(self, i: int, steps: int) -> bool:
         return self.scale > 0
 
+    def check(self, denoiser: Denoiser) -> None:
+        """Check the classifier and the target against the model.
+
+        Raises:
+            ValueError: it takes other images, noised in another way, or knows other classes.
+        """
+        theirs = self.classifier
+        if theirs.image.shape != denoiser.image.shape:
+            raise ValueError(
+                f"the classifier takes images of shape {theirs.image.shape}, the model makes "
+                f"{denoiser.image.shape}; give a classifier of the model's images"
+            )
+        if self.target is None and denoiser.classes is None:
+            raise ValueError(
+                "classifier.target is left out, and the model has no classes; "
+                f"give one of the classifier's, 0 to {theirs.classes - 1}"
+            )
+        if self.target is None and denoiser.classes != theirs.classes:
+            raise ValueError(
+                f"the classifier has {theirs.classes} classes, the model {denoiser.classes}; "
+                "they must be the same; give classifier.target"
+            )
+        _check_noise(theirs.schedule, denoiser.schedule)
+
     def shift(self, step: ReverseStep) -> Tensor:
         timestep = int(step.schedule.timesteps[step.i])
-        self._check_noise(timestep, float(step.schedule.alpha_bar[step.i]))
         # Its own leaf: the denoiser's graph has no part in it.
         x = step.x_i.detach().requires_grad_(True)
         self.classifier.to(x.device)
@@ -88,26 +115,21 @@ class ClassifierGuidance:
 
     def _targets(self, step: ReverseStep) -> Tensor:
         """The class of each image, int64 (B,)."""
-        if self.target is not None:
-            return torch.full((len(step.x_i),), self.target, device=step.x_i.device)
-        if step.labels is None:
-            raise ValueError(
-                "classifier.target is left out, and the model has no classes; "
-                f"give one of the classifier's, 0 to {self.classifier.classes - 1}"
-            )
-        if step.denoiser.classes != self.classifier.classes:
-            raise ValueError(
-                f"the classifier has {self.classifier.classes} classes, the model "
-                f"{step.denoiser.classes}; they must be the same; give classifier.target"
-            )
-        return step.labels
+        if self.target is None:
+            return cast(Tensor, step.labels)  # there are some, by `check`
+        return torch.full((len(step.x_i),), self.target, device=step.x_i.device)
 
-    def _check_noise(self, timestep: int, alpha_bar: float) -> None:
-        known = self.classifier.schedule.alpha_bar
-        if timestep >= len(known) or not math.isclose(known[timestep], alpha_bar, rel_tol=1e-3):
-            found = f"{known[timestep]:.3g}" if timestep < len(known) else "nothing"
-            raise ValueError(
-                f"at timestep {timestep} the classifier knows images of alpha_bar {found}, and "
-                f"the model makes {alpha_bar:.3g}; give a classifier trained on the model's "
-                "schedule"
-            )
+
+def _check_noise(known: Schedule, made: Schedule) -> None:
+    """Compare how noisy the images are that a classifier knows and that a model makes."""
+    at = made.timesteps[made.timesteps < len(known)]
+    differs = ~np.isclose(known.alpha_bar[at], made.alpha_bar[: len(at)], rtol=1e-3, atol=0)
+    if len(at) < len(made) or differs.any():
+        i = int(differs.argmax()) if differs.any() else len(at)
+        timestep = int(made.timesteps[i])
+        found = f"{known.alpha_bar[timestep]:.3g}" if timestep < len(known) else "nothing"
+        raise ValueError(
+            f"at timestep {timestep} the classifier knows images of alpha_bar {found}, and "
+            f"the model makes {made.alpha_bar[i]:.3g}; give a classifier trained on the model's "
+            "schedule"
+        )

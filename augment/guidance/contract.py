@@ -12,7 +12,7 @@ from augment.denoiser import Denoiser
 from augment.noise import NoiseStream
 from augment.schedule import Schedule
 
-__all__ = ["Guidance", "ReverseStep"]
+__all__ = ["Guidance", "ReverseStep", "check"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Guidance(Protocol):
     """A value handed to the sampler that shifts the reverse mean.
 
     What it says of an image must not depend on the other images of the batch, which the sampler may
-    split; and it must ask for all its noise of `ReverseStep.perturbation`.
+    split; and it must ask for all its noise of `ReverseStep.perturbation`. One that does not suit
+    every model may have a `check(denoiser)` that raises ValueError; it is asked before a run.
     """
 
     def active(self, i: int, steps: int) -> bool:
@@ -63,3 +64,13 @@ class Guidance(Protocol):
 
         Exactly zero for an image that it cannot guide; the sampler counts those.
         """
+
+
+def check(guidance: Guidance | None, denoiser: Denoiser) -> None:
+    """Let a guidance that has a `check` look at the model, before a step is taken.
+
+    Raises:
+        ValueError: it cannot guide the model.
+    """
+    if (own := getattr(guidance, "check", None)) is not None:
+        own(denoiser)

@@ -63,6 +63,11 @@ class SelfGuidanceConfig(Strength):
                 "none; second is the paper's"
             )
 
+    def noised_at(self, steps: int) -> int:
+        """s, the respaced index that the estimate is noised to again: N times the fraction."""
+        # Rounded a little up first: int(100 * .29) would be 28.
+        return min(int(steps * self.perturb + 1e-9), steps - 1)
+
     def with_distance(self, distance: Distance) -> SelfGuidance:
         """The guidance with these settings."""
         settings = {f.name: getattr(self, f.name) for f in fields(SelfGuidanceConfig)}
@@ -80,7 +85,8 @@ class SelfGuidance(SelfGuidanceConfig):
 
     The loss is not scaled for half precision, nor is it in the official code: in float16 the
     gradient underflows at the first step of a cosine schedule, which only `every` = 1 guides.
-    There, bfloat16 or float32 is the way.
+    There, bfloat16 or float32 is the way. With `none` that step is ill-conditioned in float32 too:
+    two huge estimates all but cancel, and an image may depend on its batch by more than rounding.
     """
 
     distance: Distance = field(default_factory=L2)
@@ -105,8 +111,7 @@ class SelfGuidance(SelfGuidanceConfig):
 
     def _denoised_again(self, step: ReverseStep) -> Tensor:
         """Noise the estimate to x_s and estimate once more, unclipped."""
-        # Rounded a little up first: int(100 * .29) would be 28.
-        s = min(int(len(step.schedule) * self.perturb + 1e-9), len(step.schedule) - 1)
+        s = self.noised_at(len(step.schedule))
         with torch.set_grad_enabled(self.stop_gradient != "second"):
             x_s = step.schedule.q_sample(step.x0, s, step.perturbation.draw())
             return step.estimate(x_s, s)

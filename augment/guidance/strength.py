@@ -96,7 +96,7 @@ class Strength:
         kept = min(_REFERENCE_STEPS, len(full))
         reference = self._push(_respaced(full, kept), _REFERENCE_EVERY)
         own = self._push(_respaced(full, steps), self.every)
-        return self.budget * reference / own if own else 0.0
+        return self.budget * (reference / own) if own else 0.0
 
     def _push(self, schedule: Schedule, every: int) -> float:
         steps = len(schedule)

@@ -95,6 +95,12 @@ class _Tensors:
             raise ValueError(f"{name} is missing")
         return self.shapes[name]
 
+    def size(self, name: str, axis: int = 0) -> int:
+        shape = self.shape(name)
+        if len(shape) <= axis or not shape[axis]:
+            raise ValueError(f"{name} has the shape {shape}")
+        return shape[axis]
+
     def count(self, side: str) -> int:
         """How many blocks there are, numbered from 0."""
         return 1 + max((int(n.split(".")[1]) for n in self.shapes if n.startswith(side)), default=0)
@@ -103,7 +109,7 @@ class _Tensors:
         """Channels that encoder block `k` puts out."""
         step = f"input_blocks.{k}.0"
         layer = f"{step}.op" if self.kinds.get(step) == "resample" else f"{step}.out_layers.3"
-        return self.shape(f"{layer}.weight")[0]
+        return self.size(f"{layer}.weight")
 
     def attends(self, k: int) -> bool:
         return self.kinds.get(f"input_blocks.{k}.1") == "attention"
@@ -135,11 +141,11 @@ def infer_architecture(
         widths=widths,
         blocks=period - 1,
         attention=tuple(level for level, k in enumerate(starts) if tensors.attends(k)),
-        in_channels=tensors.shape("input_blocks.0.0.weight")[1],
-        out_channels=tensors.shape("out.2.weight" if pool is None else "out.2.c_proj.weight")[0],
-        classes=tensors.shapes.get("label_emb.weight", (None,))[0],
+        in_channels=tensors.size("input_blocks.0.0.weight", 1),
+        out_channels=tensors.size("out.2.weight" if pool is None else "out.2.c_proj.weight"),
+        classes=tensors.size("label_emb.weight") if "label_emb.weight" in state else None,
         pool=pool,
-        scale_shift=tensors.shape("input_blocks.1.0.emb_layers.1.weight")[0] == 2 * widths[0],
+        scale_shift=tensors.size("input_blocks.1.0.emb_layers.1.weight") == 2 * widths[0],
         residual_steps=tensors.kinds.get(f"input_blocks.{period}.0") != "resample",
     )
 
@@ -148,7 +154,7 @@ def _pool(tensors: _Tensors) -> int | None:
     """Side of the grid whose positions, and that of their mean, a classifier's pool embeds."""
     if "out.2.positional_embedding" not in tensors.shapes:
         return None
-    return math.isqrt(tensors.shape("out.2.positional_embedding")[1] - 1)
+    return math.isqrt(tensors.size("out.2.positional_embedding", 1) - 1)
 
 
 def _levels(tensors: _Tensors, pool: int | None, image_size: int | None) -> int:

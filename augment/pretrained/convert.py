@@ -13,7 +13,7 @@ from pathlib import Path
 
 from augment.command import run
 from augment.pretrained.diffusers_folder import CARD, save_pipeline
-from augment.pretrained.load import load_any
+from augment.pretrained.guided_diffusion import load_checkpoint
 from augment.pretrained.options import CheckpointOptions
 
 __all__ = ["convert"]
@@ -36,7 +36,12 @@ def convert(source: Path, out: Path, *, options: CheckpointOptions = CheckpointO
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty; allowed is a new folder; give another one")
-    denoiser = load_any(source, options)
+    if source.is_dir():
+        raise ValueError(
+            f"{source} is a folder; allowed is a guided-diffusion .pt file; "
+            "a diffusers folder needs no conversion"
+        )
+    denoiser = load_checkpoint(source.expanduser(), options)
     card = dict(denoiser.card)
     card["converted"] = {"from": Path(str(card.pop("source"))).name, "sha256": card.pop("sha256")}
     save_pipeline(denoiser, out, card=card)

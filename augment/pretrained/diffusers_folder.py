@@ -59,7 +59,7 @@ def load_pipeline(folder: Path) -> Denoiser:
         _image_format(network.config, unet_folder),
         prediction=_prediction(scheduler),
         variance=_variance(network.config, scheduler),
-        clip=bool(scheduler.get("clip_sample", True)),
+        clip=_clip(scheduler),
         classes=network.config["num_class_embeds"],
         card={"source": str(folder), **card, "sha256": sha256_of(weights)},
     )
@@ -192,6 +192,18 @@ def _variance(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Varia
     return "fixed_large" if stated.startswith("fixed_large") else "fixed_small"
 
 
+def _clip(scheduler: Mapping[str, Any]) -> bool:
+    """Whether estimates are clipped to [-1, 1], the only range there is here."""
+    clip, limit = bool(scheduler.get("clip_sample", True)), scheduler.get("clip_sample_range", 1.0)
+    if scheduler.get("thresholding") or (clip and limit != 1):
+        raise ValueError(
+            f"the scheduler has thresholding {scheduler.get('thresholding', False)} and "
+            f"clip_sample_range {limit}; allowed are false and 1; "
+            "write them so into scheduler_config.json, or give another model"
+        )
+    return clip
+
+
 def _schedule(config: Mapping[str, Any]) -> Schedule:
     """The scheduler's betas in float64 (diffusers keeps them in float32)."""
     if config.get("rescale_betas_zero_snr"):
@@ -201,7 +213,13 @@ def _schedule(config: Mapping[str, Any]) -> Schedule:
         )
     if config.get("trained_betas") is not None:
         return Schedule.from_betas(np.asarray(config["trained_betas"], dtype=np.float64))
-    steps, name = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
+    if "beta_schedule" not in config:
+        raise ValueError(
+            f"the scheduler {config.get('_class_name', 'without a name')} has no beta_schedule, so "
+            "none of the noise this sampler removes; allowed are those with one, as DDPMScheduler; "
+            "give such a model"
+        )
+    steps, name = config.get("num_train_timesteps", 1000), config["beta_schedule"]
     bounds = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
     if name == "squaredcos_cap_v2":
         return Schedule.cosine(steps)

@@ -98,7 +98,7 @@ def load_tensors(
     try:
         converted = convert_tensors(state, architecture, order=order, heads=heads)
         network.load_state_dict(converted, assign=True)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # TypeError: a tensor without axes.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"{path} has tensors of other shapes than its network ({reason}); "

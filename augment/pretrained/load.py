@@ -89,6 +89,7 @@ def load_any(
     denoiser = load_checkpoint(path, options) if checkpoint else load_pipeline(_folder(source))
     if dtype != torch.float32:
         halve_convolutions(denoiser.network, dtype)
+        denoiser.card["dtype"] = str(dtype)
     return denoiser
 
 

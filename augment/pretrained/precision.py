@@ -37,7 +37,8 @@ def halve_convolutions(network: Any, dtype: torch.dtype) -> None:
         )
     network.conv_in.register_forward_hook(_output_as(dtype))
     network.conv_norm_out.register_forward_pre_hook(_input_as(torch.float32))
-    for block in (*network.down_blocks, network.mid_block, *network.up_blocks):
+    middle = [] if network.mid_block is None else [network.mid_block]
+    for block in (*network.down_blocks, *middle, *network.up_blocks):
         for name, module in block.named_modules():
             if isinstance(module, nn.GroupNorm):
                 module.register_forward_pre_hook(_input_as(torch.float32))

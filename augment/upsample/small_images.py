@@ -42,7 +42,7 @@ class SmallImages:
         record = read_record(folder)
         rows = read_rows(folder / "metadata.csv")
         try:
-            seeds = [int(seed) for seed in rows["seed"]]
+            seeds = _integers(rows["seed"])
             size = int(record["image"][-1])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -61,11 +61,22 @@ class SmallImages:
         """The class of each row's image.
 
         Raises:
-            ValueError: the table has none.
+            ValueError: the table has none, or a row has none.
         """
         if "class_label" not in self.rows:
             raise ValueError(
                 f"the upsampler has classes, and {self.folder / 'metadata.csv'} has no column "
                 "class_label; give sampler.label, one class for all"
             )
-        return [int(label) for label in self.rows["class_label"]]
+        try:
+            return _integers(self.rows["class_label"])
+        except ValueError as error:
+            raise ValueError(
+                f"class_label in {self.folder / 'metadata.csv'} is no class for every image "
+                f"({error}); repair it, or give sampler.label, one class for all"
+            ) from error
+
+
+def _integers(cells: pd.Series) -> list[int]:
+    """Numbers as they were written, or as pandas or a spreadsheet may have: 3.0 is 3."""
+    return [int(cell.removesuffix(".0")) for cell in cells]
