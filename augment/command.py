@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from jsonargparse import ArgumentError, ArgumentParser, auto_cli, set_parsing_settings
+from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-__all__ = ["run"]
+__all__ = ["fabric_of", "run"]
 
 Result = TypeVar("Result")
 
@@ -51,3 +53,18 @@ def _parsed(
     parser.add_argument(name, type=Path, nargs="+", help=text)
     given = parser.instantiate(parser.parse_args(arguments))
     return {key: value for key, value in vars(given).items() if key != "config"}
+
+
+def fabric_of(accelerator: str, devices: int | str, num_nodes: int) -> Fabric:
+    """Lightning's Fabric on the devices asked for.
+
+    Raises:
+        ValueError: they are not there.
+    """
+    try:
+        return Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    except (ImportError, MisconfigurationException, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"accelerator {accelerator} with devices {devices} cannot be had ({error}); give "
+            "accelerator auto or cpu, and auto or a number of devices"
+        ) from error

@@ -44,6 +44,8 @@ class FittingConfig:
         for name in ("steps", "batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"training.lr is {self.lr}; give a positive learning rate")
 
 
 class Fitting(LightningModule):

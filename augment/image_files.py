@@ -60,14 +60,14 @@ class ImageFiles(Dataset[Tensor]):
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Paths of a folder's images to train on.
+    """Paths of a folder's images.
 
     They are the train rows of its `metadata.csv` if it has one, else every image file in it and
     below, sorted.
 
     Raises:
         FileNotFoundError: no such folder, or a row's image is missing.
-        ValueError: nothing to train on, or a table without file names in the folder.
+        ValueError: no image, or a table without file names in the folder.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -81,7 +81,7 @@ def find_images(folder: Path) -> list[Path]:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _EXTENSIONS)
     if not paths:
         raise ValueError(
-            f"{folder} holds no image to train on; allowed are the formats Pillow reads, "
+            f"{folder} holds no image; allowed are the formats Pillow reads, "
             "or train rows in metadata.csv; put images there"
         )
     return paths

@@ -2,7 +2,10 @@
 
     L = L_simple + lambda L_vlb,    L_simple = |eps - eps_theta|^2,    lambda = .001 T
 
-L_vlb trains the variance alone: its mean is detached. Reference: Nichol & Dhariwal 2021, sec. 3.1,
+L_vlb trains the variance alone: its mean is detached, and that of an estimate clipped to [-1, 1],
+for so the sampler takes it (the official training leaves it unclipped).
+
+Reference: Nichol & Dhariwal 2021, sec. 3.1,
 https://arxiv.org/abs/2102.09672
 """
 

@@ -111,6 +111,8 @@ def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
         (["--sampler.steps", "1001"], "give 1 to 1000 steps"),
         (["--guidance.perturb", "1"], "guidance.perturb is 1.0; allowed is [0, 1)"),
         (["--guidance.distance", "cosine"], "guidance.distance"),
+        (["--accelerator", "tpu"], "accelerator tpu with devices 1 cannot be had"),
+        (["--devices", "many"], "devices many cannot be had"),
         # Options that would do nothing:
         (["--strength", "0.3"], "strength is 0.3 of no edit; give --edit, or leave it out"),
         (["--classifier.target", "1"], "classifier.target is 1 and classifier.scale 1.0 of no"),

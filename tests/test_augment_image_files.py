@@ -98,7 +98,7 @@ def test_a_table_gives_its_train_rows_alone(tmp_path: Path) -> None:
         ("", ValueError, r"metadata\.csv is no table .*; repair it or take it out$"),
         ("name\na.png\n", ValueError, r"no column file_name, only name; add it"),
         ("file_name\na.png\nz.png\n", FileNotFoundError, r"^1 images .*the first .*z\.png; copy"),
-        ("file_name,split\na.png,val\n", ValueError, r"holds no image to train on; allowed are"),
+        ("file_name,split\na.png,val\n", ValueError, r"holds no image; allowed are"),
         ("file_name\n../a.png\n", ValueError, r"\.\./a\.png.* leads out of the folder; "),
         ("file_name\n/a.png\n", ValueError, r"/a\.png.* leads out of the folder; "),
     ],
@@ -117,5 +117,5 @@ def test_a_table_that_cannot_be_used_is_named_in_one_line(
 def test_a_missing_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not a folder; give a folder of images"):
         find_images(tmp_path / "none")
-    with pytest.raises(ValueError, match="holds no image to train on"):
+    with pytest.raises(ValueError, match="holds no image; allowed"):
         find_images(tmp_path)

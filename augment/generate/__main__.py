@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lightning.fabric import Fabric
 from torch import Tensor
 
-from augment.command import run
+from augment.command import fabric_of, run
 from augment.denoiser import Denoiser
 from augment.distance import NAMED
 from augment.edit import Edit
@@ -109,7 +108,7 @@ def command(
     start = (
         None if edit is None else Edit(references=_references(edit, denoiser), strength=strength)
     )
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    fabric = fabric_of(accelerator, devices, num_nodes)
     fabric.launch()
     numbers = range(first_seed, first_seed + seeds)
     generate(denoiser, numbers, out, sampler=sampler, guidance=guided, edit=start, fabric=fabric)

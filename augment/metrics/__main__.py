@@ -21,7 +21,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from augment.command import run
+from augment.command import fabric_of, run
 from augment.metrics.encoder import Encoder
 from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
@@ -87,7 +87,7 @@ def command(
     sets = _sets(real, generated, split)
     loaded = load_encoder(encoder, weights=weights)
     beside = _beside(encoder, weights)
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    fabric = fabric_of(accelerator, devices, num_nodes)
     fabric.launch()
     if fabric.is_global_zero:
         record = {"split": split, "reference": reference, "neighbours": asdict(neighbours)}

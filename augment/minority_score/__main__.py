@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from lightning.fabric import Fabric
 
 from augment.atomic import write_bytes
-from augment.command import run
+from augment.command import fabric_of, run
 from augment.denoiser import Denoiser
 from augment.distance import LPIPS, NAMED
 from augment.image_files import read_rows
@@ -68,7 +67,7 @@ def score_table(
     denoiser = load_denoiser(generator)
     labels = _labels(rows, label_column, denoiser)
     measure = LPIPS("vgg", trunk=trunk) if distance == "lpips" else NAMED[distance]()
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    fabric = fabric_of(accelerator, devices, num_nodes)
     fabric.launch()
     paths = [folder / name for name in rows["file_name"]]
     scores = score_files(denoiser, paths, measure, config=score, labels=labels, fabric=fabric)

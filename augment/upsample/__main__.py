@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.fabric import Fabric
-
-from augment.command import run
+from augment.command import fabric_of, run
 from augment.generate.config import SamplerConfig
 from augment.pretrained import load_upsampler
 from augment.upsample.files import upsample
@@ -46,7 +44,7 @@ def command(
         The folder of the large images.
     """
     loaded = load_upsampler(upsampler)
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    fabric = fabric_of(accelerator, devices, num_nodes)
     fabric.launch()
     upsample(loaded, folder, out, sampler=sampler, fabric=fabric)
     return out
