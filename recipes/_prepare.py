@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
-from PIL import Image
 
 from augment import LPIPS, Denoiser, FeatureDistance, SelfGuidance, load_denoiser
 from augment.distance import NAMED, Distance
@@ -22,12 +21,12 @@ from classify import (
     FitConfig,
     Images,
     attribute_columns,
-    check_learnable,
     decode_tables,
     labelled_attributes,
 )
 from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
 from recipes._admission import Judge, batched
+from recipes._check_data import check_fit, check_table
 from recipes._claim import check_claim, claim
 from recipes._labels import (
     TRAIN,
@@ -153,12 +152,12 @@ def prepare(
         LPIPS()
     table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
-    _check_table(table, attributes, labelers)
-    _check_fit(table, denoiser, config.generator)
+    check_table(table, attributes, labelers)
+    check_fit(table, denoiser, config.generator)
     with fabric.rank_zero_first():
         images = decode_tables([table], denoiser.image.size, skip_bad=config.skip_bad)
         table = images.usable(table)
-        _check_table(table, attributes, labelers)
+        check_table(table, attributes, labelers)
         if not config.preview:
             claim(config)
     if TRAIN in config.labelers:
@@ -208,48 +207,3 @@ def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
             )
         return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
     return NAMED[name]()
-
-
-def _check_table(
-    table: pd.DataFrame, attributes: Sequence[str], labelers: Mapping[str, Predictor]
-) -> None:
-    """Refuse what the study would refuse after hours of generation."""
-    if (synthetic := table["source"] != "real").any():
-        raise ValueError(
-            f"the data hold {synthetic.sum()} synthetic rows, the first "
-            f"{table.loc[synthetic, 'file_name'].iloc[0]}; give the real rows alone"
-        )
-    if missing := [split for split in ("train", "val", "test") if split not in set(table["split"])]:
-        raise ValueError(
-            f"the data have no {' and no '.join(missing)} rows; train, val and test are needed"
-        )
-    if not attributes:
-        raise ValueError("the data have no attribute with a label; add a column of 1 and 0")
-    check_learnable(table, attributes)
-    known = {name for labeler in labelers.values() for name in labeler.attributes}
-    if labelers and not known & set(attributes):
-        raise ValueError(
-            f"the labeler knows none of the data's attributes ({', '.join(attributes)}); "
-            "rename the columns, or give --labeler train"
-        )
-
-
-def _check_fit(table: pd.DataFrame, denoiser: Denoiser, source: str) -> None:
-    """Refuse a generator whose images could be told from the real ones by channels or sharpness."""
-    path = next(iter(table["path"]))
-    try:
-        with Image.open(path) as image:
-            channels, size = (1 if image.mode in ("1", "L", "LA") else 3), min(image.size)
-    except OSError:
-        return  # reported with all others when they are decoded
-    if channels != denoiser.image.channels:
-        kinds = {1: "grey", 3: "colour"}
-        raise ValueError(
-            f"generator {source} makes {kinds[denoiser.image.channels]} images, the real ones are "
-            f"{kinds[channels]} ({path}); give a generator trained on such images, or convert them"
-        )
-    if size < denoiser.image.size:
-        raise ValueError(
-            f"generator {source} makes images of {denoiser.image.size} px, the real ones have "
-            f"{size} px ({path}); give a generator of at most {size} px"
-        )
