@@ -12,7 +12,7 @@ import torch
 
 from augment.metrics import Measured, Neighbours
 from augment.metrics.density import mean_distance, outlier_factor
-from recipes._engines import Array, Engine
+from recipes._engine import Array, Engine
 
 __all__ = ["Faiss"]
 

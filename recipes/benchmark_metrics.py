@@ -29,7 +29,8 @@ import numpy.typing as npt
 from augment.metrics import Measured, Orders
 from classify.files import write_text
 from recipes._command import parse_settings, run
-from recipes._engines import EngineName, engine
+from recipes._engine import EngineName
+from recipes._engines import engine
 from recipes._measured import check_out, machine, record_of, resident
 
 _FILE = "benchmark_metrics.json"
