@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from augment.metrics import frechet_distance, kid
 from augment.metrics.__main__ import main
 from augment.metrics.encoder import Encoder, Preprocessing
 from augment.metrics.reference import Orders, Reference, measure
 from augment.metrics.report import measure_sets, text_table
-from augment.metrics.rows import fidelity, image_rows, rareness
+from augment.metrics.rows import distances, fidelity, image_rows, rareness
 from augment.metrics.sets import ImageSet, generated_sets, real_set
 
 SMALL = Orders(avg_knn=2, lof=4, rarity=2, precision=2, density=2)
@@ -90,6 +91,16 @@ def test_means_come_with_intervals_and_the_rarity_is_of_the_manifold() -> None:
     assert spread["recall_low"] <= spread["recall"] < 0.2
 
 
+def test_kid_is_over_subsets_of_half_the_smaller_set() -> None:
+    real, made = (np.random.default_rng(n).normal(size=(n, 3)) for n in (30, 41))
+    found = distances(made, real)
+    assert (found["kid"], found["kid_std"]) == kid(real, made, subset_size=15)
+    assert found["kid_std"] > 0
+    assert found["frechet"] == frechet_distance(real, made)
+    assert distances(made + 1, real)["kid"] > found["kid"] + found["kid_std"]
+    assert distances(made[:2], real)["kid_std"] > 0  # the fewest that have a variance
+
+
 def _set(name: str, n: int) -> ImageSet:
     return ImageSet(name=name, folder=Path("."), file_names=[f"{i}.png" for i in range(n)])
 
@@ -105,12 +116,15 @@ def test_a_tail_changes_what_sets_are_compared_with_and_not_how_rare_they_are() 
     assert sorted(tail.reference["row"]) == sorted(rarest.index)
     assert whole.table.loc[1, "frechet"] != tail.table.loc[1, "frechet"]
     pd.testing.assert_frame_equal(whole.images["made"], tail.images["made"])
-    assert np.isnan(whole.table.loc[0, "frechet"])
+    tailed = kid(real[tail.reference["row"].to_list()], made, subset_size=5)
+    assert (tail.table.loc[1, "kid"], tail.table.loc[1, "kid_std"]) == tailed
+    assert whole.table.loc[0, ["frechet", "kid", "kid_std"]].isna().all()
     with pytest.raises(ValueError, match=r"tail"):
         measure_sets(*sets, [real, made], tail_count=51, orders=SMALL)
     printed = text_table(whole.table).splitlines()
     assert len(printed) == 3
-    assert printed[1].split()[:3] == ["real", "50", "-"]
+    assert printed[1].split()[:4] == ["real", "50", "-", "-"]
+    assert f"{whole.table.loc[1, 'kid']:.4g} (sd {whole.table.loc[1, 'kid_std']:.2g})" in printed[2]
 
 
 @pytest.fixture

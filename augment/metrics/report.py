@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from augment.atomic import write_bytes
-from augment.metrics.fidelity import frechet_distance
 from augment.metrics.pictures import contact_sheet, density_plot
 from augment.metrics.reference import Orders, Reference, measure
-from augment.metrics.rows import fidelity, image_rows, rareness, real_image_rows
+from augment.metrics.rows import distances, fidelity, image_rows, rareness, real_image_rows
 from augment.metrics.sets import ImageSet
 from augment.metrics.tail import rarest
 from augment.metrics.vectors import check_count
@@ -32,6 +31,7 @@ _TITLES = {
     "frechet": "Frechet",
     "fid_pytorch_fid": "FID (pytorch-fid)",
     "sfid": "sFID",
+    "kid": "KID",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
@@ -121,7 +121,7 @@ def measure_sets(
 
 
 def text_table(table: pd.DataFrame) -> str:
-    """The table for a terminal, each mean with its interval."""
+    """The table for a terminal, each mean with its interval, KID with its standard deviation."""
     cells = {
         title: [_cell(row, name) for _, row in table.iterrows()]
         for name, title in _TITLES.items()
@@ -163,8 +163,8 @@ def _measure(
     measured = measure(generated, everything)
     against = measured if compared is everything else measure(generated, compared)
     images = image_rows(measured)
-    frechet = frechet_distance(compared.features, generated)
-    return images, {"frechet": frechet, **fidelity(against), **rareness(images)}
+    apart = distances(generated, compared.features)
+    return images, {**apart, **fidelity(against), **rareness(images)}
 
 
 def _reference_table(real: ImageSet, own: pd.DataFrame, count: int | None) -> pd.DataFrame:
@@ -182,5 +182,7 @@ def _cell(row: pd.Series[Any], name: str) -> str:
         return str(value)
     if np.isnan(value):
         return "-"
+    if (deviation := row.get(f"{name}_std")) is not None:
+        return f"{value:.4g} (sd {deviation:.2g})"
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
     return f"{value:.4g}" if low is None else f"{value:.4g} ({low:.4g}-{high:.4g})"
