@@ -67,6 +67,14 @@ def test_names_of_sets_are_told_apart(tmp_path: Path) -> None:
         generated_sets([paths[2], paths[2]])
 
 
+def test_a_path_that_is_the_real_sets_name_is_told_apart_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pictures(tmp_path / "real", 1, 0)
+    monkeypatch.chdir(tmp_path)
+    assert generated_sets([Path("real")], taken="real")[0].name == str(tmp_path / "real")
+
+
 def test_what_is_no_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone is missing; give a folder of images, or"):
         real_set(tmp_path / "gone")
