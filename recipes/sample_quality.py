@@ -27,9 +27,10 @@ from scipy import stats
 
 from augment import load_denoiser
 from augment.distance import Distance
+from augment.metrics import Orders
 from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
-from augment.metrics.report import Results, claim, measure_sets, text_table
+from augment.metrics.report import Results, check_sizes, claim, measure_sets, text_table
 from augment.metrics.sets import ImageSet
 from augment.metrics.tail import tail_count
 from augment.minority_score import ScoreConfig, score_files
@@ -78,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     count = tail_count(config.reference)
     run_config = run_settings(config.run)
     tables = _tables(config.run, run_config)
+    sets = {name: _image_set(name, table) for name, table in tables.items()}
+    real, *others = sets.values()
+    check_sizes(real, others, tail_count=count, orders=Orders())
     encoder = load_encoder(config.encoder, weights=config.weights)
     fabric = Fabric(devices=1)
     fabric.launch()
@@ -90,13 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> Results:
             "distance": config.distance,
         },
     )
-    sets = {name: _image_set(name, table) for name, table in tables.items()}
     cache = config.out / "features"
     features = [
         torch.from_numpy(extract(s.paths, encoder, cache=cache, name=s.name, fabric=fabric))
         for s in sets.values()
     ]
-    real, *others = sets.values()
     results = measure_sets(real, others, features, tail_count=count)
     results.write(config.out)
     print(text_table(results.table))

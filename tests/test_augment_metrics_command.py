@@ -16,7 +16,7 @@ from augment.metrics import frechet_distance, kid
 from augment.metrics.__main__ import main
 from augment.metrics.encoder import Encoder, Preprocessing
 from augment.metrics.reference import Orders, Reference, measure
-from augment.metrics.report import measure_sets, text_table
+from augment.metrics.report import claim, measure_sets, text_table
 from augment.metrics.rows import distances, fidelity, image_rows, rareness
 from augment.metrics.sets import ImageSet, generated_sets, real_set
 
@@ -191,6 +191,35 @@ def test_the_same_command_again_is_welcome_and_another_one_is_not(
     (out / "settings.json").unlink()
     with pytest.raises(SystemExit, match=r"^error: .*out holds metrics.csv but no settings.json"):
         _run(folders, "out", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--neighbours.precision=9"], "the k of precision is 9, but with 9 images of minority al"),
+        (["--neighbours.lof=25"], "the k of lof is 25, but with 25 images of avatars .real. allo"),
+        (["--reference=tail:26"], "tail is 26, but with 25 images of avatars .real. allowed are"),
+        (["--reference=tail:5"], "the k of density is 5, but with 5 images in the tail allowed"),
+    ],
+)
+def test_too_few_images_are_said_before_anything_is_written(
+    folders: tuple[Path, Path, Path], flags: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=rf"^error: {message}"):
+        _run(folders, "out", *flags)
+    assert not (folders[0].parent / "out").exists()
+    assert not (folders[0].parent / "cache").exists()
+
+
+def test_a_run_that_failed_does_not_keep_its_folder(tmp_path: Path) -> None:
+    claim(tmp_path, {"encoder": "one"})
+    claim(tmp_path, {"encoder": "two"})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"encoder": "two"}
+    for kept in ('{"seed": 0}', "no JSON", "[]"):  # nor is what others wrote taken for a claim
+        (tmp_path / "settings.json").write_text(kept)
+        with pytest.raises(ValueError, match="holds other results"):
+            claim(tmp_path, {"encoder": "three"})
+        assert (tmp_path / "settings.json").read_text() == kept
 
 
 def test_inception_adds_its_other_frechet_distances(
