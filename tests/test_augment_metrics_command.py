@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from augment.metrics import frechet_distance, kid
 from augment.metrics.__main__ import main
 from augment.metrics.encoder import Encoder, Preprocessing
+from augment.metrics.pictures import contact_sheet, density_plot
 from augment.metrics.reference import Orders, Reference, measure
 from augment.metrics.report import claim, measure_sets, text_table
 from augment.metrics.rows import distances, fidelity, image_rows, rareness
@@ -133,6 +136,34 @@ def test_a_tail_changes_what_sets_are_compared_with_and_not_how_rare_they_are() 
     assert len(printed) == 3
     assert printed[1].split()[:4] == ["real", "50", "-", "-"]
     assert f"{whole.table.loc[1, 'kid']:.4g} (sd {whole.table.loc[1, 'kid_std']:.2g})" in printed[2]
+
+
+def test_every_set_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    legends = []
+    monkeypatch.setattr(Figure, "legend", lambda _, handles, **kwargs: legends.append(handles))
+    rng = np.random.default_rng(0)
+    measured = {
+        f"{i}": pd.DataFrame(rng.normal(size=(9, 2)), columns=["avg_knn", "lof"]) for i in range(9)
+    }
+    density_plot(measured)
+    strokes = {(line.get_color(), line.get_linestyle()) for line in legends[0]}
+    assert [line.get_label() for line in legends[0]] == list(measured)
+    assert len(strokes) == 9
+
+
+def test_a_contact_sheet_holds_its_titles_and_says_between_which_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda _, at, text, *a, **k: written.append(text)
+    )
+    folder = _pictures(tmp_path / "a", 2, 0)
+    images = ImageSet(name="a", folder=folder, file_names=["00.png", "01.png"])
+    sheet = contact_sheet([images], {"a": pd.DataFrame({"avg_knn": [1.0, 2.5]})}, rarest=True)
+    assert written == ["a: AvgkNN from 2.5 to 1"]
+    with Image.open(BytesIO(sheet)) as picture:
+        assert picture.width >= ImageFont.load_default(size=15).getlength(written[0])
 
 
 @pytest.fixture
