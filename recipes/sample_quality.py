@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -152,23 +153,23 @@ def _spearman(pair: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def chart(found: pd.DataFrame) -> Figure:
     """The correlations with their intervals, a panel for each thing they are with."""
-    kinds = list(dict.fromkeys(found["against"]))
+    kinds, sets = (list(dict.fromkeys(found[column])) for column in ("against", "set"))
     figure = Figure(figsize=(4.2 * len(kinds), 3.4), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
         rows = found[found["against"] == kind]
         names = list(dict.fromkeys(rows["measure"]))[::-1]
-        sets = list(dict.fromkeys(rows["set"]))
         for offset, name in enumerate(sets):
             line = rows[rows["set"] == name]
             y = [names.index(m) + 0.2 * ((len(sets) - 1) / 2 - offset) for m in line["measure"]]
             ends = [line["correlation"] - line["low"], line["high"] - line["correlation"]]
-            axes.errorbar(line["correlation"], y, xerr=ends, fmt="o", capsize=2, label=name)
+            axes.errorbar(line["correlation"], y, xerr=ends, fmt="o", capsize=2, color=f"C{offset}")
         axes.set_yticks(range(len(names)), [_TITLES[m] for m in names])
         axes.axvline(0, color="0.6", lw=1)
         axes.set(title=f"with the {_TITLES[kind]}".replace("the -", "minus the"))
     figure.supxlabel("Spearman's rank correlation", fontsize="medium")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    handles = [Line2D([], [], color=f"C{i}", marker="o", label=name) for i, name in enumerate(sets)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
 
 
