@@ -12,9 +12,32 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-__all__ = ["ImageFiles", "find_images", "read_rows"]
+__all__ = ["ImageFiles", "decoded", "find_images", "read_rows"]
 
 _EXTENSIONS = frozenset(Image.registered_extensions())
+
+
+_DEEP = ("I", "F")
+"""How the modes begin whose conversion to 8 bits cuts off instead of scaling."""
+
+
+def decoded(path: Path, mode: str) -> Image.Image:
+    """An image file in a mode of 8 bits a channel.
+
+    Raises:
+        ValueError: it does not decode, or has more than 8 bits a channel, of which nobody knows
+            the range.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(_DEEP):
+                raise ValueError(
+                    f"{path} has pixels of mode {image.mode}; allowed are 8 bits a channel; "
+                    "convert it, or take it out"
+                )
+            return image.convert(mode)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} does not decode as an image; repair it or take it out") from error
 
 
 def _fit(image: Image.Image, size: int) -> Image.Image:
@@ -44,13 +67,7 @@ class ImageFiles(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        try:
-            with Image.open(self.paths[index]) as image:
-                square = self.crop(image.convert(self.mode), self.size)
-        except (OSError, SyntaxError) as error:
-            raise ValueError(
-                f"{self.paths[index]} does not decode as an image; repair it or take it out"
-            ) from error
+        square = self.crop(decoded(self.paths[index], self.mode), self.size)
         pixels: Tensor = pil_to_tensor(square)
         return pixels
 

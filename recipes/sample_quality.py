@@ -22,14 +22,16 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import stats
 
 from augment import load_denoiser
 from augment.distance import Distance
+from augment.metrics import Orders
 from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
-from augment.metrics.report import Results, claim, measure_sets, text_table
+from augment.metrics.report import Results, check_sizes, claim, measure_sets, text_table
 from augment.metrics.sets import ImageSet
 from augment.metrics.tail import tail_count
 from augment.minority_score import ScoreConfig, score_files
@@ -79,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     count = tail_count(config.reference)
     run_config = run_settings(config.run)
     tables = _tables(config.run, run_config)
+    sets = {name: _image_set(name, table) for name, table in tables.items()}
+    real, *others = sets.values()
+    check_sizes(real, others, tail_count=count, orders=Orders())
     encoder = load_encoder(config.encoder, weights=config.weights)
     fabric = Fabric(devices=1)
     fabric.launch()
@@ -91,13 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> Results:
             "distance": config.distance,
         },
     )
-    sets = {name: _image_set(name, table) for name, table in tables.items()}
     cache = config.out / "features"
     features = [
         torch.from_numpy(extract(s.paths, encoder, cache=cache, name=s.name, fabric=fabric))
         for s in sets.values()
     ]
-    real, *others = sets.values()
     results = measure_sets(real, others, features, tail_count=count)
     results.write(config.out)
     print(text_table(results.table))
@@ -151,23 +154,23 @@ def _spearman(pair: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def chart(found: pd.DataFrame) -> Figure:
     """The correlations with their intervals, a panel for each thing they are with."""
-    kinds = list(dict.fromkeys(found["against"]))
+    kinds, sets = (list(dict.fromkeys(found[column])) for column in ("against", "set"))
     figure = Figure(figsize=(4.2 * len(kinds), 3.4), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
         rows = found[found["against"] == kind]
         names = list(dict.fromkeys(rows["measure"]))[::-1]
-        sets = list(dict.fromkeys(rows["set"]))
         for offset, name in enumerate(sets):
             line = rows[rows["set"] == name]
             y = [names.index(m) + 0.2 * ((len(sets) - 1) / 2 - offset) for m in line["measure"]]
             ends = [line["correlation"] - line["low"], line["high"] - line["correlation"]]
-            axes.errorbar(line["correlation"], y, xerr=ends, fmt="o", capsize=2, label=name)
+            axes.errorbar(line["correlation"], y, xerr=ends, fmt="o", capsize=2, color=f"C{offset}")
         axes.set_yticks(range(len(names)), [_TITLES[m] for m in names])
         axes.axvline(0, color="0.6", lw=1)
         axes.set(title=f"with the {_TITLES[kind]}".replace("the -", "minus the"))
     figure.supxlabel("Spearman's rank correlation", fontsize="medium")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    handles = [Line2D([], [], color=f"C{i}", marker="o", label=name) for i, name in enumerate(sets)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
 
 

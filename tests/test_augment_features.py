@@ -135,6 +135,9 @@ def test_what_cannot_be_encoded_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"text.png does not decode as an image; repair it"):
         extract([tmp_path / "text.png"], _encoder(), cache=cache)
+    Image.fromarray(np.full((4, 4), 9999, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep.png has pixels of mode I;16; allowed are 8 bits"):
+        extract([tmp_path / "deep.png"], _encoder(), cache=cache)
     endless = Encoder.of(nn.Threshold(10.0, float("nan")), PLAIN, name="endless")
     paths = _files(tmp_path / "a", [1])
     with pytest.raises(ValueError, match=r"^encoder endless gives features that are not finite"):

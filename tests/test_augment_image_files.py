@@ -76,6 +76,13 @@ def test_a_file_that_does_not_decode_is_named_in_one_line(tmp_path: Path, length
         ImageFiles([path], size=8, channels=3)[0]
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_more_than_8_bits_are_refused_not_cut_off(tmp_path: Path, dtype: type) -> None:
+    path = _save(tmp_path / "a.tiff", RANDOM[..., 0].astype(dtype) * 200)
+    with pytest.raises(ValueError, match=r"a\.tiff has pixels of mode .*; allowed are 8 bits a ch"):
+        ImageFiles([path], size=8, channels=1)[0]
+
+
 def test_a_folder_gives_its_images_and_those_below_sorted(tmp_path: Path) -> None:
     paths = [_save(tmp_path / name, RANDOM) for name in ("b.png", "a.JPG", "below/c.bmp")]
     (tmp_path / "notes.txt").write_text("no image")

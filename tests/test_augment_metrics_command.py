@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
+from augment.metrics import frechet_distance, kid
 from augment.metrics.__main__ import main
 from augment.metrics.encoder import Encoder, Preprocessing
+from augment.metrics.pictures import contact_sheet, density_plot
 from augment.metrics.reference import Orders, Reference, measure
-from augment.metrics.report import measure_sets, text_table
-from augment.metrics.rows import fidelity, image_rows, rareness
+from augment.metrics.report import claim, measure_sets, text_table
+from augment.metrics.rows import distances, fidelity, image_rows, rareness
 from augment.metrics.sets import ImageSet, generated_sets, real_set
 
 SMALL = Orders(avg_knn=2, lof=4, rarity=2, precision=2, density=2)
@@ -66,6 +70,14 @@ def test_names_of_sets_are_told_apart(tmp_path: Path) -> None:
         generated_sets([paths[2], paths[2]])
 
 
+def test_a_path_that_is_the_real_sets_name_is_told_apart_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pictures(tmp_path / "real", 1, 0)
+    monkeypatch.chdir(tmp_path)
+    assert generated_sets([Path("real")], taken="real")[0].name == str(tmp_path / "real")
+
+
 def test_what_is_no_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone is missing; give a folder of images, or"):
         real_set(tmp_path / "gone")
@@ -90,6 +102,16 @@ def test_means_come_with_intervals_and_the_rarity_is_of_the_manifold() -> None:
     assert spread["recall_low"] <= spread["recall"] < 0.2
 
 
+def test_kid_is_over_subsets_of_half_the_smaller_set() -> None:
+    real, made = (np.random.default_rng(n).normal(size=(n, 3)) for n in (30, 41))
+    found = distances(made, real)
+    assert (found["kid"], found["kid_std"]) == kid(real, made, subset_size=15)
+    assert found["kid_std"] > 0
+    assert found["frechet"] == frechet_distance(real, made)
+    assert distances(made + 1, real)["kid"] > found["kid"] + found["kid_std"]
+    assert distances(made[:2], real)["kid_std"] > 0  # the fewest that have a variance
+
+
 def _set(name: str, n: int) -> ImageSet:
     return ImageSet(name=name, folder=Path("."), file_names=[f"{i}.png" for i in range(n)])
 
@@ -105,12 +127,43 @@ def test_a_tail_changes_what_sets_are_compared_with_and_not_how_rare_they_are() 
     assert sorted(tail.reference["row"]) == sorted(rarest.index)
     assert whole.table.loc[1, "frechet"] != tail.table.loc[1, "frechet"]
     pd.testing.assert_frame_equal(whole.images["made"], tail.images["made"])
-    assert np.isnan(whole.table.loc[0, "frechet"])
+    tailed = kid(real[tail.reference["row"].to_list()], made, subset_size=5)
+    assert (tail.table.loc[1, "kid"], tail.table.loc[1, "kid_std"]) == tailed
+    assert whole.table.loc[0, ["frechet", "kid", "kid_std"]].isna().all()
     with pytest.raises(ValueError, match=r"tail"):
         measure_sets(*sets, [real, made], tail_count=51, orders=SMALL)
     printed = text_table(whole.table).splitlines()
     assert len(printed) == 3
-    assert printed[1].split()[:3] == ["real", "50", "-"]
+    assert printed[1].split()[:4] == ["real", "50", "-", "-"]
+    assert f"{whole.table.loc[1, 'kid']:.4g} (sd {whole.table.loc[1, 'kid_std']:.2g})" in printed[2]
+
+
+def test_every_set_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    legends = []
+    monkeypatch.setattr(Figure, "legend", lambda _, handles, **kwargs: legends.append(handles))
+    rng = np.random.default_rng(0)
+    measured = {
+        f"{i}": pd.DataFrame(rng.normal(size=(9, 2)), columns=["avg_knn", "lof"]) for i in range(9)
+    }
+    density_plot(measured)
+    strokes = {(line.get_color(), line.get_linestyle()) for line in legends[0]}
+    assert [line.get_label() for line in legends[0]] == list(measured)
+    assert len(strokes) == 9
+
+
+def test_a_contact_sheet_holds_its_titles_and_says_between_which_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda _, at, text, *a, **k: written.append(text)
+    )
+    folder = _pictures(tmp_path / "a", 2, 0)
+    images = ImageSet(name="a", folder=folder, file_names=["00.png", "01.png"])
+    sheet = contact_sheet([images], {"a": pd.DataFrame({"avg_knn": [1.0, 2.5]})}, rarest=True)
+    assert written == ["a: AvgkNN from 2.5 to 1"]
+    with Image.open(BytesIO(sheet)) as picture:
+        assert picture.width >= ImageFont.load_default(size=15).getlength(written[0])
 
 
 @pytest.fixture
@@ -169,6 +222,35 @@ def test_the_same_command_again_is_welcome_and_another_one_is_not(
     (out / "settings.json").unlink()
     with pytest.raises(SystemExit, match=r"^error: .*out holds metrics.csv but no settings.json"):
         _run(folders, "out", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--neighbours.precision=9"], "the k of precision is 9, but with 9 images of minority al"),
+        (["--neighbours.lof=25"], "the k of lof is 25, but with 25 images of avatars .real. allo"),
+        (["--reference=tail:26"], "tail is 26, but with 25 images of avatars .real. allowed are"),
+        (["--reference=tail:5"], "the k of density is 5, but with 5 images in the tail allowed"),
+    ],
+)
+def test_too_few_images_are_said_before_anything_is_written(
+    folders: tuple[Path, Path, Path], flags: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=rf"^error: {message}"):
+        _run(folders, "out", *flags)
+    assert not (folders[0].parent / "out").exists()
+    assert not (folders[0].parent / "cache").exists()
+
+
+def test_a_run_that_failed_does_not_keep_its_folder(tmp_path: Path) -> None:
+    claim(tmp_path, {"encoder": "one"})
+    claim(tmp_path, {"encoder": "two"})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"encoder": "two"}
+    for kept in ('{"seed": 0}', "no JSON", "[]"):  # nor is what others wrote taken for a claim
+        (tmp_path / "settings.json").write_text(kept)
+        with pytest.raises(ValueError, match="holds other results"):
+            claim(tmp_path, {"encoder": "three"})
+        assert (tmp_path / "settings.json").read_text() == kept
 
 
 def test_inception_adds_its_other_frechet_distances(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from scipy import linalg
 
 from augment.metrics import (
@@ -103,6 +104,22 @@ def test_kid_of_whole_sets_is_the_naive_unbiased_mmd() -> None:
     mean, deviation = kid(a, b, subsets=3, subset_size=25)
     assert mean == pytest.approx(_naive_mmd(a, b), rel=1e-10)
     assert deviation == pytest.approx(0, abs=1e-12)
+
+
+def test_kid_is_torch_fidelitys() -> None:
+    library = pytest.importorskip("torch_fidelity.metric_kid")
+    a, b = _sets(40, 40, width=12)
+    settings = {"kid_subsets": 1, "kid_subset_size": 40, "verbose": False}
+    theirs = library.kid_features_to_metric(torch.tensor(a), torch.tensor(b), **settings)
+    ours, _ = kid(a, b, subsets=1, subset_size=40)
+    assert ours == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-10)
+    # Of subsets, which each draws its own way, mean and deviation are alike.
+    settings = {"kid_subsets": 2000, "kid_subset_size": 15, "verbose": False}
+    theirs = library.kid_features_to_metric(torch.tensor(a), torch.tensor(b), **settings)
+    mean, deviation = kid(a, b, subsets=2000, subset_size=15)
+    error = 4 * deviation * np.sqrt(2 / 2000)
+    assert abs(mean - theirs["kernel_inception_distance_mean"]) < error
+    assert deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=0.1)
 
 
 def test_kid_is_unbiased_and_grows_with_the_shift() -> None:

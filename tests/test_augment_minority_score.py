@@ -100,6 +100,24 @@ def test_a_generator_with_classes_needs_and_takes_them() -> None:
     assert (scores[0] != scores[1]).all()
 
 
+def test_equal_scores_are_of_one_class_the_lowest_that_holds_them() -> None:
+    assert minority_classes([1.0, 1, 1, 1, 2, 3], 3).tolist() == [0, 0, 0, 0, 2, 2]
+    assert minority_classes([5.0] * 4, 4).tolist() == [0] * 4
+
+
+def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    paths = [folder / f"{i}.png" for i in range(6)]
+
+    def broken(a: Tensor, b: Tensor) -> Tensor:
+        distances = L2()(a, b)
+        distances[-1] = torch.nan
+        return distances
+
+    with pytest.raises(ValueError, match=r"^the score of .*3\.png is not finite; take another gen"):
+        score_files(tiny_denoiser(), paths, broken, config=ScoreConfig(batch_size=4))
+
+
 def test_images_of_another_format_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^images are .* \(2, 3, 9, 9\); allowed is uint8"):
         minority_score(tiny_denoiser(), _images(2, size=9), L2())
@@ -174,6 +192,22 @@ def test_the_command_adds_columns_to_a_copy(tmp_path: Path, generator: Path) -> 
     np.testing.assert_allclose(table["minority_score"], expected, rtol=1e-5)
     with pytest.raises(SystemExit, match=r"^error: .*scored.csv exists, and nothing is overwritt"):
         main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--classes=5"], "5 classes are wanted of 4 scores"),
+        (["--out=nowhere/new.csv"], "nowhere, for the new table, is no folder; make it, or give"),
+    ],
+)
+def test_what_the_end_would_refuse_is_said_before_anything_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], message: str
+) -> None:
+    monkeypatch.delattr("augment.minority_score.__main__.score_files")
+    arguments = ["avatars-32", str(_folder(tmp_path)), f"--out={tmp_path / 'new.csv'}"]
+    with pytest.raises(SystemExit, match=f"^error: {message}"):
+        main([*arguments, "--distance=l2", *flags])
 
 
 def test_the_command_wants_classes_that_it_can_use(tmp_path: Path, generator: Path) -> None:

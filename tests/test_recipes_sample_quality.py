@@ -57,6 +57,22 @@ def test_the_chart_has_a_panel_for_each_thing_compared_with() -> None:
     assert titles == ["with the minority score", "with minus the log-probability"]
 
 
+def test_a_set_has_one_colour_in_every_panel_and_in_the_legend() -> None:
+    figure = chart(
+        agreement({"real": _images().drop(columns="minority_score"), "plain": _images()})
+    )
+    colours = [
+        [
+            container.lines[0].get_color()
+            for container in axes.containers
+            if len(container.lines[0].get_xdata())
+        ]
+        for axes in figure.axes
+    ]
+    assert colours == [["C0", "C1"], ["C1"]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["real", "plain"]
+
+
 def test_a_run_is_measured_against_its_real_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

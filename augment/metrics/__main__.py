@@ -27,7 +27,7 @@ from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
 from augment.metrics.fidelity import frechet_distance
 from augment.metrics.reference import Orders
-from augment.metrics.report import Results, claim, measure_sets, text_table
+from augment.metrics.report import Results, check_sizes, claim, measure_sets, text_table
 from augment.metrics.sets import ImageSet, generated_sets, real_set
 from augment.metrics.tail import tail_count
 
@@ -85,6 +85,7 @@ def command(
     """
     count = tail_count(reference)
     sets = _sets(real, generated, split)
+    check_sizes(sets[0], sets[1:], tail_count=count, orders=neighbours)
     loaded = load_encoder(encoder, weights=weights)
     beside = _beside(encoder, weights)
     fabric = fabric_of(accelerator, devices, num_nodes)

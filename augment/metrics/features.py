@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -27,6 +26,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm.auto import tqdm
 
 from augment.atomic import write_bytes
+from augment.image_files import decoded
 from augment.metrics.encoder import Encoder
 from augment.pretrained.files import sha256_of
 
@@ -70,7 +70,8 @@ def extract(
 
     Raises:
         FileNotFoundError: an image is missing.
-        ValueError: there is none, one does not decode, or a feature is not finite.
+        ValueError: there is none, one does not decode or has more than 8 bits a channel, or a
+            feature is not finite.
     """
     if not paths or batch_size < 1:
         raise ValueError(
@@ -162,11 +163,7 @@ def _finite(row: Tensor) -> bool:
 
 def _decode(path: Path) -> Tensor:
     """uint8 (3, H, W)."""
-    try:
-        with Image.open(path) as image:
-            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} does not decode as an image; repair it or take it out") from error
+    pixels: Tensor = pil_to_tensor(decoded(path, "RGB"))
     return pixels
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from augment.metrics.vectors import Vectors, check_count, mean_of, slices, vectors_alike
 
@@ -72,7 +73,7 @@ def kid(
     rng = np.random.default_rng(seed)
     values = [
         float(poly_mmd(_drawn(a, subset_size, rng), _drawn(b, subset_size, rng)))
-        for _ in range(subsets)
+        for _ in tqdm(range(subsets), "kernel distance", unit="subset", delay=5, leave=False)
     ]
     return float(np.mean(values)), float(np.std(values))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy.stats import gaussian_kde
@@ -33,6 +32,10 @@ _STYLE: Any = {
 }
 _COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's, told apart by the colour-blind too; grey is the real images'."""
+_STROKES: tuple[tuple[str, Any], ...] = tuple(
+    (colour, style) for style in ("-", "--", ":", "-.") for colour in _COLOURS[1:]
+)
+"""Of the generated sets; a colour comes back with another kind of line."""
 
 
 def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:
@@ -42,16 +45,18 @@ def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:
         measured: of each set, by name, the real one first, the columns avg_knn, lof and, if it has
             one, rarity; NaN is left out.
     """
-    generated = cycle(_COLOURS[1:])
-    colours = {name: next(generated) if i else _COLOURS[0] for i, name in enumerate(measured)}
+    strokes = dict(zip(measured, [(_COLOURS[0], "-"), *_STROKES * len(measured)], strict=False))
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 3.4), dpi=130, layout="constrained")
         for axes, (column, title) in zip(figure.subplots(1, 3), _TITLES.items(), strict=True):
             values = {n: t[column].dropna().to_numpy() for n, t in measured.items() if column in t}
-            _densities(axes, values, colours)
+            _densities(axes, values, strokes)
             axes.set_xlabel(f"{title} (rarer to the right)")
         figure.axes[0].set_ylabel("density of images")
-        handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+        handles = [
+            Line2D([], [], color=colour, linestyle=style, linewidth=3, label=name)
+            for name, (colour, style) in strokes.items()
+        ]
         figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False)
         file = BytesIO()
         figure.savefig(file, format="png")
@@ -68,18 +73,22 @@ def contact_sheet(
         measured: of each, by name, the column avg_knn, a row an image.
         rarest: the highest; else the lowest.
     """
-    grids = []
+    grids, titles = [], []
     for images in sets:
-        away = measured[images.name]["avg_knn"].to_numpy() * (-1 if rarest else 1)
-        order = np.argsort(away, kind="stable")[: _COLUMNS * _ROWS]
+        scores = measured[images.name]["avg_knn"].to_numpy()
+        order = np.argsort(scores * (-1 if rarest else 1), kind="stable")[: _COLUMNS * _ROWS]
+        first, last = scores[order[[0, -1]]]
+        titles.append(f"{images.name}: AvgkNN from {first:.3g} to {last:.3g}")
         grids.append(_grid([images.folder / images.file_names[i] for i in order]))
     step = _TITLE + 2 * _GAP
-    width = max(grid.width for grid in grids) + 2 * _GAP
+    font = ImageFont.load_default(size=15)
+    widths = [*(grid.width for grid in grids), *(int(font.getlength(title)) for title in titles)]
+    width = max(widths) + 2 * _GAP
     sheet = Image.new("RGB", (width, sum(grid.height + step for grid in grids)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    pen = ImageDraw.Draw(sheet)
     top = 0
-    for images, grid in zip(sets, grids, strict=True):
-        pen.text((_GAP, top + _TITLE // 2), images.name, "black", font, anchor="lm")
+    for title, grid in zip(titles, grids, strict=True):
+        pen.text((_GAP, top + _TITLE // 2), title, "black", font, anchor="lm")
         sheet.paste(grid, (_GAP, top + _TITLE))
         top += grid.height + step
     file = BytesIO()
@@ -88,21 +97,22 @@ def contact_sheet(
 
 
 def _densities(
-    axes: Axes, values: Mapping[str, NDArray[np.float64]], colours: Mapping[str, str]
+    axes: Axes, values: Mapping[str, NDArray[np.float64]], strokes: Mapping[str, tuple[str, Any]]
 ) -> None:
     """Kernel density of each set, up to where 99.5 % of all values lie."""
     every = np.concatenate([np.zeros(0), *values.values()])
     low, high = (every.min(), np.quantile(every, 0.995)) if len(every) else (0.0, 1.0)
     grid = np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), _POINTS)
     for name, x in values.items():
+        colour, style = strokes[name]
         if len(x) < 2 or np.ptp(x) <= 1e-9 * abs(x[0]):  # one value has no density
             for value in x[:1]:
-                axes.axvline(value, color=colours[name], linestyle="--")
+                axes.axvline(value, color=colour, linestyle=style, linewidth=2.5)
             continue
         # So many are enough for a line, and a kernel at each of 162,770 would take long.
         density = gaussian_kde(x[:: -(-len(x) // _KERNELS)])(grid)
-        axes.plot(grid, density, color=colours[name], linewidth=1.6)
-        axes.fill_between(grid, density, color=colours[name], alpha=0.12, linewidth=0)
+        axes.plot(grid, density, color=colour, linestyle=style, linewidth=1.6)
+        axes.fill_between(grid, density, color=colour, alpha=0.12, linewidth=0)
     axes.set_yticks([])
     axes.set_ylim(bottom=0)
 

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from augment.atomic import write_bytes
-from augment.metrics.fidelity import frechet_distance
 from augment.metrics.pictures import contact_sheet, density_plot
 from augment.metrics.reference import Orders, Reference, measure
-from augment.metrics.rows import fidelity, image_rows, rareness, real_image_rows
+from augment.metrics.rows import distances, fidelity, image_rows, rareness, real_image_rows
 from augment.metrics.sets import ImageSet
 from augment.metrics.tail import rarest
 from augment.metrics.vectors import check_count
 
-__all__ = ["Results", "claim", "measure_sets", "text_table"]
+__all__ = ["Results", "check_sizes", "claim", "measure_sets", "text_table"]
 
 _RECORD, _TABLE, _IMAGES = "settings.json", "metrics.csv", "per_image.csv"
 
@@ -32,6 +31,7 @@ _TITLES = {
     "frechet": "Frechet",
     "fid_pytorch_fid": "FID (pytorch-fid)",
     "sfid": "sFID",
+    "kid": "KID",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
@@ -78,6 +78,28 @@ class Results:
         write_bytes(folder / _TABLE, self.table.to_csv(index=False).encode())
 
 
+def check_sizes(
+    real: ImageSet, sets: Sequence[ImageSet], *, tail_count: int | None, orders: Orders
+) -> None:
+    """Refuse what is too small for the neighbours; worth asking before features are extracted.
+
+    Raises:
+        ValueError: too few images of a set, or in the tail.
+    """
+    count = len(real.file_names)
+    for name, k in vars(orders).items():
+        check_count(f"the k of {name}", k, count - 1, f"{count} images of {real.name}")
+    if tail_count is not None:
+        check_count("tail", tail_count, count, f"{count} images of {real.name}")
+        for name in ("precision", "density"):
+            k = getattr(orders, name)
+            check_count(f"the k of {name}", k, tail_count - 1, f"{tail_count} images in the tail")
+    for made in sets:
+        count = len(made.file_names)
+        k = orders.precision
+        check_count("the k of precision", k, count - 1, f"{count} images of {made.name}")
+
+
 def measure_sets(
     real: ImageSet,
     sets: Sequence[ImageSet],
@@ -99,10 +121,9 @@ def measure_sets(
     Raises:
         ValueError: too few images for the neighbours or the tail.
     """
+    check_sizes(real, sets, tail_count=tail_count, orders=orders)
     of_real, *others = features
     everything = Reference(of_real, orders)
-    if tail_count is not None:
-        check_count("tail", tail_count, len(of_real), f"{len(of_real)} real images")
     # The search among all the real images, which takes longest, is done once, and here.
     own = real_image_rows(everything)
     table = _reference_table(real, own, tail_count)
@@ -121,7 +142,7 @@ def measure_sets(
 
 
 def text_table(table: pd.DataFrame) -> str:
-    """The table for a terminal, each mean with its interval."""
+    """The table for a terminal, each mean with its interval, KID with its standard deviation."""
     cells = {
         title: [_cell(row, name) for _, row in table.iterrows()]
         for name, title in _TITLES.items()
@@ -138,22 +159,30 @@ def claim(folder: Path, record: Mapping[str, Any]) -> None:
     """
     path = folder / _RECORD
     written = json.loads(json.dumps(record, default=str))
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError:
-            found = None
-        if found != written:
-            raise ValueError(f"{folder} holds other results ({path.name}); give another --out")
+    found = _read_record(path) if path.is_file() else {}
+    if found == written:
         return
     ours = (_TABLE, _IMAGES, "density.png", "rarest.png", "commonest.png", "reference.csv")
-    if strangers := [name for name in ours if (folder / name).exists()]:
+    results = [name for name in ours if (folder / name).exists()]
+    # What a run that failed has claimed, another one may have.
+    if path.is_file() and (results or found.keys() != written.keys()):
+        raise ValueError(f"{folder} holds other results ({path.name}); give another --out")
+    if results:
         raise ValueError(
-            f"{folder} holds {strangers[0]} but no {_RECORD}, so no results of ours; "
+            f"{folder} holds {results[0]} but no {_RECORD}, so no results of ours; "
             "give another --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(path, (json.dumps(written, indent=2) + "\n").encode())
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """What `claim` wrote; empty if it is not that."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _measure(
@@ -163,8 +192,8 @@ def _measure(
     measured = measure(generated, everything)
     against = measured if compared is everything else measure(generated, compared)
     images = image_rows(measured)
-    frechet = frechet_distance(compared.features, generated)
-    return images, {"frechet": frechet, **fidelity(against), **rareness(images)}
+    apart = distances(generated, compared.features)
+    return images, {**apart, **fidelity(against), **rareness(images)}
 
 
 def _reference_table(real: ImageSet, own: pd.DataFrame, count: int | None) -> pd.DataFrame:
@@ -182,5 +211,7 @@ def _cell(row: pd.Series[Any], name: str) -> str:
         return str(value)
     if np.isnan(value):
         return "-"
+    if (deviation := row.get(f"{name}_std")) is not None:
+        return f"{value:.4g} (sd {deviation:.2g})"
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
     return f"{value:.4g}" if low is None else f"{value:.4g} ({low:.4g}-{high:.4g})"

@@ -9,9 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from augment.metrics.bootstrap import mean_interval
+from augment.metrics.fidelity import frechet_distance, kid
 from augment.metrics.reference import Measured, Reference
+from augment.metrics.vectors import Vectors
 
-__all__ = ["fidelity", "image_rows", "rareness", "real_image_rows"]
+__all__ = ["distances", "fidelity", "image_rows", "rareness", "real_image_rows"]
+
+_SUBSET = 1000
+"""Images of a KID subset, as in the literature."""
 
 
 def image_rows(measured: Measured) -> pd.DataFrame:
@@ -27,6 +32,23 @@ def real_image_rows(reference: Reference) -> pd.DataFrame:
     The rarity score is not defined for them: each is the centre of one of the balls.
     """
     return pd.DataFrame({"avg_knn": reference.avg_knn, "lof": reference.lof})
+
+
+def distances(generated: Vectors, real: Vectors) -> dict[str, float]:
+    """How far a set's distribution is from the real one's.
+
+    Args:
+        generated: floating (N, D), N >= 2.
+        real: floating (M, D), M >= 2.
+
+    Returns:
+        frechet; kid and kid_std, mean and standard deviation over 100 subsets, which are of half
+        the smaller set where that is less than the usual 1000: its own subsets then still differ.
+        KID is unbiased, so that their size changes its noise alone.
+    """
+    size = max(2, min(_SUBSET, len(generated) // 2, len(real) // 2))
+    mean, deviation = kid(real, generated, subset_size=size)
+    return {"frechet": frechet_distance(real, generated), "kid": mean, "kid_std": deviation}
 
 
 def fidelity(measured: Measured) -> dict[str, float]:

@@ -77,8 +77,14 @@ def generated_sets(paths: Sequence[Path], *, taken: str = "") -> list[ImageSet]:
     sets = [_generated(path) for path in paths]
     names = Counter([taken, *(s.name for s in sets)])
     return [
-        s if names[s.name] == 1 else s.named(str(path)) for s, path in zip(sets, paths, strict=True)
+        s if names[s.name] == 1 else s.named(_path_name(path, taken))
+        for s, path in zip(sets, paths, strict=True)
     ]
+
+
+def _path_name(path: Path, taken: str) -> str:
+    """The path as given, or the whole of it where that is the name taken."""
+    return str(path) if str(path) != taken else str(path.resolve())
 
 
 def _generated(path: Path) -> ImageSet:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from augment.atomic import write_bytes
@@ -21,7 +22,12 @@ from augment.command import fabric_of, run
 from augment.denoiser import Denoiser
 from augment.distance import LPIPS, NAMED
 from augment.image_files import read_rows
-from augment.minority_score.score import ScoreConfig, minority_classes, score_files
+from augment.minority_score.score import (
+    ScoreConfig,
+    check_classes,
+    minority_classes,
+    score_files,
+)
 from augment.pretrained import load_denoiser
 
 __all__ = ["main", "score_table"]
@@ -63,7 +69,12 @@ def score_table(
     """
     if out.exists():
         raise ValueError(f"{out} exists, and nothing is overwritten; give another file")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out.parent}, for the new table, is no folder; make it, or give another")
     rows = read_rows(folder / "metadata.csv")
+    fitted = np.array(rows["split"] == "train") if "split" in rows else np.full(len(rows), True)
+    if classes is not None:
+        check_classes(classes, int(fitted.sum()))
     denoiser = load_denoiser(generator)
     labels = _labels(rows, label_column, denoiser)
     measure = LPIPS("vgg", trunk=trunk) if distance == "lpips" else NAMED[distance]()
@@ -73,8 +84,7 @@ def score_table(
     scores = score_files(denoiser, paths, measure, config=score, labels=labels, fabric=fabric)
     rows["minority_score"] = scores
     if classes is not None:
-        fitted = scores[(rows["split"] == "train").to_numpy()] if "split" in rows else scores
-        rows["minority_class"] = minority_classes(scores, classes, fitted)
+        rows["minority_class"] = minority_classes(scores, classes, scores[fitted])
     if fabric.is_global_zero:
         write_bytes(out, rows.to_csv(index=False).encode())
     fabric.barrier()

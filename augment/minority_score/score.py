@@ -26,7 +26,7 @@ from augment.noise import SCORE, NoiseStream
 from augment.sampler import class_labels
 from augment.schedule import Schedule
 
-__all__ = ["ScoreConfig", "minority_classes", "minority_score", "score_files"]
+__all__ = ["ScoreConfig", "check_classes", "minority_classes", "minority_score", "score_files"]
 
 _CHAIN = 100
 """Steps of the respacing whose index `perturb` is, as in the official code."""
@@ -133,13 +133,18 @@ def minority_classes(
         ValueError: fewer than 2 classes, or fewer scores than classes.
     """
     fitted = np.asarray(scores if fitted_on is None else fitted_on, dtype=np.float64)
-    if not 2 <= count <= len(fitted):
-        raise ValueError(
-            f"{count} classes are wanted of {len(fitted)} scores; allowed is 2 to the number of "
-            "scores; give fewer classes"
-        )
+    check_classes(count, len(fitted))
     inner = np.quantile(fitted, np.arange(1, count) / count)
     return np.searchsorted(inner, np.asarray(scores), side="left").astype(np.int64)
+
+
+def check_classes(count: int, scores: int) -> None:
+    """Refuse a number of classes that so many scores cannot be cut into."""
+    if not 2 <= count <= scores:
+        raise ValueError(
+            f"{count} classes are wanted of {scores} scores; allowed is 2 to the number of "
+            "scores; give fewer classes"
+        )
 
 
 def score_files(
@@ -165,8 +170,8 @@ def score_files(
         float32 (N,) in every process.
 
     Raises:
-        ValueError: an image does not decode, or classes are missing, beyond the generator's, or
-            given to one that has none.
+        ValueError: an image does not decode, a score is not finite, or classes are missing, beyond
+            the generator's, or given to one that has none.
     """
     classes = None if labels is None else class_labels(denoiser, range(len(paths)), labels)
     denoiser.check_labels(classes)
@@ -180,7 +185,13 @@ def score_files(
     for rows in tqdm(mine, "score", unit="batch", disable=not fabric.is_global_zero):
         images = torch.stack([files[int(row)] for row in rows])
         given = None if classes is None else classes[rows]
-        scores[rows] = minority_score(denoiser, images, distance, config, given)
+        found = minority_score(denoiser, images, distance, config, given)
+        if not found.isfinite().all():
+            raise ValueError(
+                f"the score of {paths[int(rows[found.isfinite().int().argmin()])]} is not finite; "
+                "take another generator or another distance"
+            )
+        scores[rows] = found
     summed: Tensor = fabric.all_reduce(scores, reduce_op="sum")  # type: ignore[assignment]
     return summed.cpu().numpy()
 
