@@ -76,6 +76,21 @@ def test_float32_features_whose_squares_float32_cannot_hold(factor: float) -> No
     _check(nearest_others(points, k=5), points, points, expected)
 
 
+def test_arrays_of_other_byte_order_and_bfloat16_are_read() -> None:
+    points = _points("plain").float()
+    expected = nearest_others(points, k=3).distances
+    swapped = points.numpy().astype(">f4")
+    torch.testing.assert_close(nearest_others(swapped, k=3).distances, expected)
+    coarse = points.bfloat16()
+    expected = nearest_others(coarse.float(), k=3).distances
+    torch.testing.assert_close(nearest_others(coarse, k=3).distances, expected)
+
+
+def test_what_is_no_array_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"points: got list of shape \(2, 2\); give an array"):
+        nearest_others([[1.0, 2.0], [3.0, 4.0]], k=1)  # type: ignore[arg-type]
+
+
 def test_an_outlier_does_not_blur_the_others() -> None:
     points = _points("plain").float()
     points[5] = 1e9  # Which moves the mean far from all others.

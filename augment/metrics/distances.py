@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -132,10 +133,17 @@ def _squares(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     if a.device.type != "cpu":
         return (_wide(a[rows]) - _wide(b[columns])).double().square_().sum(dim=1)
     # NumPy starts no threads: PyTorch's take up to ten times as long on pieces that small.
-    left, right = a.numpy()[rows.numpy()], b.numpy()[columns.numpy()]
+    left, right = _numpy_rows(a, rows), _numpy_rows(b, columns)
     wide = np.result_type(left, right, np.float32)
     differences = np.subtract(left, right, dtype=wide).astype(np.float64)
     return torch.from_numpy(np.einsum("pd,pd->p", differences, differences))
+
+
+def _numpy_rows(features: Tensor, rows: Tensor) -> npt.NDArray[np.floating]:
+    if features.dtype == torch.bfloat16:  # which NumPy does not have
+        features, rows = features[rows].float(), torch.arange(len(rows))
+    taken: npt.NDArray[np.floating] = features.numpy()[rows.numpy()]
+    return taken
 
 
 def _block(rows: slice, columns: slice, a: Tensor, b: Tensor) -> Block:

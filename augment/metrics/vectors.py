@@ -43,12 +43,13 @@ def vectors(name: str, features: Vectors) -> Tensor:
         ValueError: not (N, D) with N, D >= 1, not floating, or an entry that is not finite or
             beyond 1e100.
     """
-    if isinstance(features, np.ndarray) and features.dtype in _ARRAYS:
+    if isinstance(features, np.ndarray) and features.dtype.newbyteorder("=") in _ARRAYS:
         features = _from_numpy(features)
     floating = isinstance(features, Tensor) and features.is_floating_point()
     if not floating or features.ndim != 2 or 0 in features.shape:
+        kind, shape = getattr(features, "dtype", type(features).__name__), np.shape(features)
         raise ValueError(
-            f"{name}: got {features.dtype} of shape {tuple(features.shape)}; give floating (N, D) "
+            f"{name}: got {kind} of shape {tuple(shape)}; give an array or tensor, floating (N, D) "
             "of at least one row and column, one row an image"
         )
     tensor = torch.as_tensor(features)
