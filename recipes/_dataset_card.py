@@ -11,9 +11,10 @@ import pandas as pd
 import yaml
 
 from augment import admitted, keep_rates
-from augment.admission import ADMISSION, BLANK, KEPT, LEAKS, MEMORISED, OFF_MANIFOLD, UNREADABLE
+from augment.admission import ADMISSION, KEPT
 from classify.files import write_text
 from labeling import Predictor
+from recipes._card_words import COLUMNS, VERDICTS
 from recipes._fill import Filled
 from recipes._prepare import Chain
 from recipes._settings import RunConfig
@@ -26,25 +27,6 @@ MARK = "---\n# Written by the run and renewed with it; take this line out to kee
 _HUB_LICENCES = ("mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0")
 """Licences that the hub knows by the name that cards here give them."""
 _SIZES = {3: "n<1K", 4: "1K<n<10K", 5: "10K<n<100K", 6: "100K<n<1M", 7: "1M<n<10M"}
-_COLUMNS = {
-    "file_name": "the image, relative to the table",
-    "split": "always train: these images judge nothing",
-    "source": "always synthetic",
-    "seed": "of the image's noise; with the settings it makes the image again",
-    "sampler": "how it was drawn",
-    "class_label": "the generator's class it was drawn for",
-    ADMISSION: "the verdict, see below",
-    "copied": "the real image it copies, empty for others",
-    "copied_distance": "how far it is from that one, in [0, 2]",
-}
-_VERDICTS = {
-    KEPT: "nothing was found against it",
-    UNREADABLE: "the file does not decode, or the picture was not finite",
-    BLANK: "shows next to nothing",
-    **{leak: f"nearly the real {leak.split()[-1]} image in `copied`" for leak in LEAKS},
-    MEMORISED: "nearly the real training image in `copied`",
-    OFF_MANIFOLD: "lies where no real image lies",
-}
 
 
 def write_card(folder: Path, text: str) -> None:
@@ -210,7 +192,7 @@ def _threshold(chain: Chain, name: str) -> str:
 
 def _column_lines(table: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
     """What every column holds, those of the attributes as two kinds."""
-    rows = [(f"`{name}`", _COLUMNS[name]) for name in table.columns if name in _COLUMNS]
+    rows = [(f"`{name}`", COLUMNS[name]) for name in table.columns if name in COLUMNS]
     rows += [
         ("one column an attribute", f"1, 0 or empty: {', '.join(attributes)}"),
         ("`p_<attribute>`", "the labeler's probability of it, in [0, 1]"),
@@ -221,7 +203,7 @@ def _column_lines(table: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
 def _verdict_lines(arm: str, filled: Filled) -> list[str]:
     rates = keep_rates({arm: filled.table})
     rows = [
-        (str(verdict), f"{count:,}", _VERDICTS[str(verdict)])
+        (str(verdict), f"{count:,}", VERDICTS[str(verdict)])
         for verdict, count in zip(rates[ADMISSION], rates["images"], strict=True)
     ]
     return [
