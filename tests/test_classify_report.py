@@ -255,7 +255,8 @@ def test_controls_are_explained_and_left_out_of_verdict_and_figure(tmp_path: Pat
     page = _page(tmp_path, report)
     assert "minority shows a gain over plain." in _text(page)
     assert re.search(
-        r"</span>real</th><td>\+0.020</td><td>[^<]*</td><td>gain</td><td>nothing", page
+        r"</span>real</th><td>\+0.020</td><td>[^<]*</td><td>gain</td><td class=.words.>nothing",
+        page,
     )
     assert 'aria-label="Dot plot of F1 by attribute for plain, minority;' in page
 
