@@ -4,6 +4,7 @@ command line.
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from collections.abc import Sequence
@@ -114,18 +115,16 @@ def fit(
     train, val = images.usable(train), images.usable(val)
     steps = steps or config.steps(int((train["source"] == "real").sum()) or len(train))
     data = _data(train, val, attributes, config, images, steps, seed)
-    best = KeepBest("val/f1")
     with quiet(), isolate_rng():
         torch.manual_seed(seed)
         module = _module(attributes, config, steps, data.train.labels)
-        trainer = make_trainer(
-            config, data, folder, [best, StepBar(label, steps, "val/f1")], device
-        )
-        last = folder / STATE if folder else None
-        trainer.fit(
-            module, data, ckpt_path=last if last and last.exists() else None, weights_only=True
-        )
+        best = _trained(module, data, config, folder, StepBar(label, steps, "val/f1"), device)
     module.load_state_dict(best.weights)
+    # Trainer, data, optimiser and module refer to each other in circles; left to Python's own time,
+    # a study's fits would pile up.
+    module.trainer = data.trainer = None
+    module.zero_grad()
+    gc.collect()
     return FitResult(
         module=module.cpu().eval(),
         config=config,
@@ -134,6 +133,22 @@ def fit(
         best_step=best.step,
         val_f1=best.score if math.isfinite(best.score) else math.nan,
     )
+
+
+def _trained(
+    module: AttributeClassifier,
+    data: FitData,
+    config: FitConfig,
+    folder: Path | None,
+    bar: StepBar,
+    device: torch.device | None,
+) -> KeepBest:
+    """Train the module, from where the folder's state leaves off; the best validation's weights."""
+    best = KeepBest("val/f1")
+    trainer = make_trainer(config, data, folder, [best, bar], device)
+    last = folder / STATE if folder else None
+    trainer.fit(module, data, ckpt_path=last if last and last.exists() else None, weights_only=True)
+    return best
 
 
 def _check(train: pd.DataFrame, val: pd.DataFrame, attributes: Sequence[str]) -> None:

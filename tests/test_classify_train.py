@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -19,6 +21,7 @@ from safetensors.torch import load_file
 import classify.train
 from classify import FitConfig, FitResult, fit, load_table, predict, save_checkpoint
 from classify.callbacks import SaveState
+from classify.trainer import make_trainer
 
 NAMES = ["red", "green"]
 CONFIG = FitConfig(architecture="shufflenet_v2_x0_5", epochs=6, batch_size=16, lr=3e-3, rounds=3)
@@ -66,6 +69,22 @@ def test_fit_learns(table: pd.DataFrame) -> None:
     assert result.val_f1 > 0.8
     assert result.steps == 4 * 5
     assert 0 < result.best_step <= result.steps
+
+
+def test_nothing_of_a_fits_training_stays(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[object]] = []
+
+    def make(*arguments: Any) -> L.Trainer:
+        trainer = make_trainer(*arguments)
+        made.append(weakref.ref(trainer))
+        return trainer
+
+    monkeypatch.setattr(classify.train, "make_trainer", make)
+    result = _fit(table, replace(CONFIG, epochs=1))
+    assert made[0]() is None
+    assert all(parameter.grad is None for parameter in result.module.parameters())
 
 
 def test_fit_repeats_and_keeps_quiet(
