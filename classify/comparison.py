@@ -58,7 +58,8 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     groups = test.groupby(["arm", "metric"], sort=False)["value"]
     result = groups.agg(mean="mean", n_seeds="count").reset_index()
     half = groups.sem().to_numpy() * stats.t.ppf(1 - LEVEL / 2, result["n_seeds"] - 1)
-    result["low"], result["high"] = result["mean"] - half, result["mean"] + half
+    result["low"] = (result["mean"] - half).clip(lower=0)
+    result["high"] = (result["mean"] + half).clip(upper=1)
     return result[["arm", "metric", "mean", "low", "high", "n_seeds"]]
 
 
@@ -177,9 +178,9 @@ def _rows(differences: Floats | None, attribute: str, arms: Sequence[str]) -> pd
         values = np.full((len(arms) * len(_METRICS), len(columns)), np.nan)
     else:
         interval = mean_interval(differences[0], differences[1:])
-        values = np.stack(
-            [interval.estimate, interval.low, interval.high, interval.p_value], axis=-1
-        ).reshape(-1, len(columns))
+        low, high = interval.low.clip(-1, 1), interval.high.clip(-1, 1)  # no score outside [0, 1]
+        values = np.stack([interval.estimate, low, high, interval.p_value], axis=-1)
+        values = values.reshape(-1, len(columns))
         if differences.shape[1] == 1:
             values[:, 1:] = np.nan  # one seed tells nothing of others
     rows = pd.DataFrame(values, columns=columns)

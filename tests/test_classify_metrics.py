@@ -94,7 +94,7 @@ def _scores(values: dict[str, list[float]]) -> pd.DataFrame:
 
 
 def test_summary_is_scipys_t_interval_in_the_arms_order() -> None:
-    values = {"real": [0.5, 0.6, 0.7], "minority": [0.5, 0.9, 0.55]}
+    values = {"real": [0.5, 0.6, 0.7], "minority": [0.5, 0.6, 0.55]}
     summary = summarise(_scores(values))
     assert list(summary.columns) == ["arm", "metric", "mean", "low", "high", "n_seeds"]
     assert list(summary["arm"]) == ["real", "minority"]
@@ -104,6 +104,11 @@ def test_summary_is_scipys_t_interval_in_the_arms_order() -> None:
             row[["mean", "low", "high"]].astype(float), [np.mean(sample), low, high]
         )
         assert row["n_seeds"] == 3
+
+
+def test_an_interval_ends_where_scores_do() -> None:
+    summary = summarise(_scores({"real": [0.05, 0.9]}))
+    assert summary[["low", "high"]].to_numpy().tolist() == [[0, 1]]
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -247,7 +247,7 @@ def test_rare_and_common_attributes_are_told_apart(tmp_path: Path) -> None:
         attribute="macro, rare", difference=0.043
     )
     page = _page(tmp_path, _report(comparisons=pd.concat([comparisons, rare])))
-    assert re.search(r"real</th><td>rare, below 5.0 %</td><td>\+0.043</td>", page)
+    assert re.search(r"real</th><td>rare, below 5 %</td><td>\+0.043</td>", page)
 
 
 def test_controls_are_explained_and_left_out_of_verdict_and_figure(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from classify.report.verdict import MACRO
 
 __all__ = ["apart_view", "forest_views"]
 
-_APART = {MACRO_RARE: f"rare, below {percent(RARE)}", MACRO_COMMON: "common"}
+_APART = {MACRO_RARE: f"rare, below {100 * RARE:g} %", MACRO_COMMON: "common"}
 """The means over some attributes, and what the page calls these."""
 
 
