@@ -26,7 +26,7 @@ from classify import (
 )
 from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
 from recipes._admission import Judge, batched
-from recipes._check_data import check_fit, check_table
+from recipes._check_data import check_fit, check_quota, check_table
 from recipes._claim import check_claim, claim
 from recipes._labels import (
     TRAIN,
@@ -158,6 +158,8 @@ def prepare(
         images = decode_tables([table], denoiser.image.size, skip_bad=config.skip_bad)
         table = images.usable(table)
         check_table(table, attributes, labelers)
+        all_known = TRAIN in config.labelers
+        check_quota(config.quota, table, attributes, None if all_known else labelers)
         if not config.preview:
             claim(config)
     if TRAIN in config.labelers:

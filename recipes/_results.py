@@ -123,15 +123,16 @@ def _report(
 def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:
     """The paper's table as text: macro F1, precision and recall by arm, with 95 % intervals."""
     seeds = int(summary["n_seeds"].max())
+    width = max(10, summary["arm"].str.len().max() + 1)
     lines = [
         f"Mean over {scored} of {attributes} attributes, real test images, {seeds} seeds "
         "(95 % interval over seeds)",
-        f"{'':<10}" + "".join(f"{name:<24}" for name in ("F1", "precision", "recall")),
+        " " * width + "".join(f"{name:<24}" for name in ("F1", "precision", "recall")),
     ]
     for arm, rows in summary.groupby("arm", sort=False):
         by_metric = {str(row["metric"]): row for row in rows.to_dict("records")}
         cells = [_cell(by_metric[metric]) for metric in ("f1", "precision", "recall")]
-        lines.append(f"{arm:<10}" + "".join(f"{cell:<24}" for cell in cells))
+        lines.append(f"{arm:<{width}}" + "".join(f"{cell:<24}" for cell in cells))
     return "\n".join(lines)
 
 

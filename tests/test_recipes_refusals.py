@@ -158,6 +158,8 @@ def test_bad_source(
         ("--precision=8", "precision"),
         ("--labeler=nobody", "'nobody'"),
         ("--attributes=Nose", "lacks Nose"),
+        ('--quota.wanted={"Male=1": 1, "Male=1,Nose=1": 2}', "no label of Nose"),
+        ("--quota.ratio=0.08", "give at least 1/12"),
     ],
 )
 def test_bad_value(root: Path, capfd: pytest.CaptureFixture[str], flag: str, message: str) -> None:
@@ -176,6 +178,24 @@ def test_bad_config_file(
     root: Path, capfd: pytest.CaptureFixture[str], name: str, message: str
 ) -> None:
     _refusal([f"--config={root / name}", *_flags(root)], capfd, root, message)
+
+
+def test_a_missing_policy_is_found_before_the_labeler_is_trained(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*_flags(root), "--labeler=train", f"--labels.policy={root / 'none.json'}"]
+    _refusal(flags, capfd, root, "none.json is missing")
+
+
+def test_a_wish_for_what_the_labeler_does_not_know_is_refused(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*_flags(root), '--quota.wanted={"Hat=1": 2}']
+    folder = root / "hats"
+    shutil.copytree(root / "data", folder)
+    table = pd.read_csv(folder / "metadata.csv")
+    table.assign(Hat=table["Male"]).to_csv(folder / "metadata.csv", index=False)
+    _refusal([*flags, f"--data={folder}"], capfd, root, "no label of Hat; they get Male, Smiling")
 
 
 def test_attribute_given_twice(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
