@@ -31,6 +31,11 @@ def check_table(
     if not attributes:
         raise ValueError("the data have no attribute with a label; add a column of 1 and 0")
     check_learnable(table, attributes)
+    if not (table.loc[table["split"] == "test", list(attributes)].nunique() > 1).any():
+        raise ValueError(
+            f"no attribute ({', '.join(attributes)}) has both 1 and 0 in the test rows, so no "
+            "score could be told; add test images of either value"
+        )
     known = {name for labeler in labelers.values() for name in labeler.attributes}
     if labelers and not known & set(attributes):
         raise ValueError(

@@ -66,6 +66,11 @@ def _cell(column: str, row: int, value: object) -> Change:
     return change
 
 
+def _alike_in_test(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Every test row positive, in all attributes."""
+    return {name: table[name].mask(table["split"] == "test", 1) for name in ("Male", "Smiling")}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -74,6 +79,7 @@ def _cell(column: str, row: int, value: object) -> Change:
         (lambda t: t.drop(columns=["Male", "Smiling"]), "no attribute with a label"),
         (lambda t: t.assign(Male="", Smiling=""), "no attribute with a label"),
         (lambda t: t.assign(Male=0), "positive for Male"),
+        (lambda t: t.assign(**_alike_in_test(t)), "(Male, Smiling) has both 1 and 0 in the test"),
         (lambda t: t.head(0), "has no rows"),
         (lambda t: t[t["split"] != "val"], "no val rows"),
         (lambda t: t[t["split"] == "train"], "no val and no test rows"),
