@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -42,6 +42,11 @@ __all__ = ["ARMS", "Chain", "LogProbability", "launch", "named_distance", "prepa
 
 ARMS = ("plain", "minority")
 """The synthetic arms: ordinary ancestral samples, and self-guided ones of the same seeds."""
+
+_NO_FEATURES = (
+    "distance features needs one labeler with a torch network, which an .onnx file and several "
+    "labelers are not; give another labeler or distance"
+)
 
 LogProbability = Callable[[pd.DataFrame], NDArray[np.float64]]
 """Exact log-probability (nats) of each row's attributes, where the distribution is known."""
@@ -148,8 +153,7 @@ def prepare(
         denoiser.check_labels(torch.tensor([config.sampler.label]))
     labelers = load_labelers(config)
     encoder = None if config.admission.encoder is None else load_encoder(config.admission.encoder)
-    if config.guidance.distance == "lpips":
-        LPIPS()
+    _check_distance(config, labelers)
     table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
     check_table(table, attributes, labelers)
@@ -195,6 +199,16 @@ def _judge(
     return Judge(table, images, features=batched(encoder.to(fabric.device)), k=k, allow_leak=True)
 
 
+def _check_distance(config: RunConfig, labelers: Mapping[str, Predictor]) -> None:
+    """Refuse before any work a distance that the minority arm could not be guided by."""
+    if config.guidance.distance == "lpips":
+        LPIPS()  # says how to get its weights
+    elif config.guidance.distance == "features":
+        alone = len(config.labelers) == 1
+        if not alone or not all(isinstance(found, Labeler) for found in labelers.values()):
+            raise ValueError(_NO_FEATURES)
+
+
 def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
     """The distance that a setting names; `features` are the labeler's.
 
@@ -203,9 +217,6 @@ def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
     """
     if name == "features":
         if not isinstance(labeler, Labeler):
-            raise ValueError(
-                "distance features needs one labeler with a torch network, which an .onnx file and "
-                "several labelers are not; give another labeler or distance"
-            )
+            raise ValueError(_NO_FEATURES)
         return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
     return NAMED[name]()

@@ -193,6 +193,13 @@ def test_a_missing_policy_is_found_before_the_labeler_is_trained(
     _refusal(flags, capfd, root, "none.json is missing")
 
 
+def test_a_distance_without_features_is_found_before_the_labeler_is_trained(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*_flags(root), "--guidance.distance=features", "--labeler=[avatars, train]"]
+    _refusal(flags, capfd, root, "distance features needs one labeler")
+
+
 def test_a_wish_for_what_the_labeler_does_not_know_is_refused(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
