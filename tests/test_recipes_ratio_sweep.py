@@ -129,7 +129,7 @@ def test_it_trains_as_the_run_did_on_soft_labels_and_on_admitted_images(
     assert not found["Male"].isin((0, 1)).all()
     assert found["Smiling"].isna().tolist() == [False, False, True, False, False, False]
     table.assign(admission="blank").to_csv(file, index=False)
-    with pytest.raises(ValueError, match="no minority image of .* was admitted"):
+    with pytest.raises(ValueError, match=r"no minority image of .* was admitted"):
         read_run(SweepConfig(run=run))
 
 
