@@ -11,6 +11,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger
 
 from classify.callbacks import SaveState
@@ -52,6 +53,19 @@ def make_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """A fit is one process's own, whichever of the study's processes that is: Lightning's logger
+    would write in the first one only.
+    """
+    rank = rank_zero_only.rank
+    rank_zero_only.rank = 0
+    try:
+        yield
+    finally:
+        rank_zero_only.rank = rank
 
 
 @contextmanager
