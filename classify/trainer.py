@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -20,6 +21,8 @@ from classify.data import FitData
 
 STATE = "last.ckpt"
 """File of the state an interrupted fit continues from."""
+_first_only: Any = rank_zero_only
+"""Its attribute `rank` is not typed."""
 _LIGHTNINGS_OWN_WARNINGS = (".*LeafSpec.*",)
 """It calls a deprecated class of torch."""
 
@@ -60,12 +63,12 @@ def alone() -> Iterator[None]:
     """A fit is one process's own, whichever of the study's processes that is: Lightning's logger
     would write in the first one only.
     """
-    rank = rank_zero_only.rank
-    rank_zero_only.rank = 0
+    rank = _first_only.rank
+    _first_only.rank = 0
     try:
         yield
     finally:
-        rank_zero_only.rank = rank
+        _first_only.rank = rank
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def prepare(
     if config.sampler.label is not None:
         denoiser.check_labels(torch.tensor([config.sampler.label]))
     labelers = load_labelers(config)
-    encoder = None if config.admission.encoder is None else load_encoder(config.admission.encoder)
+    encoder = _encoder(config)
     _check_distance(config, labelers)
     table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
@@ -186,6 +186,23 @@ def prepare(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
         )
     return chain
+
+
+def _encoder(config: RunConfig) -> Encoder | None:
+    """Whose features the manifold is judged in; None without, and for a labeler yet to train."""
+    wanted = config.admission
+    if wanted.encoder is not None:
+        return load_encoder(wanted.encoder)
+    if wanted.manifold is None or config.labelers[0] == TRAIN:
+        return None
+    source = labeler_source(config)
+    try:
+        return load_encoder(source)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"admission.manifold needs features, which the labeler {source} does not give "
+            f"({error}); name another network by admission.encoder"
+        ) from error
 
 
 def _judge(

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
+import recipes._prepare
 from recipes._command import run
 from recipes.celeba_augment import main
 
@@ -198,6 +199,18 @@ def test_a_distance_without_features_is_found_before_the_labeler_is_trained(
 ) -> None:
     flags = [*_flags(root), "--guidance.distance=features", "--labeler=[avatars, train]"]
     _refusal(flags, capfd, root, "distance features needs one labeler")
+
+
+def test_a_manifold_without_features_is_found_before_the_labeler_is_trained(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_encoder(src: str) -> None:
+        raise FileNotFoundError(f"{src} has no card")
+
+    monkeypatch.setattr(recipes._prepare, "load_encoder", load_encoder)
+    flags = [*_flags(root), "--guidance.distance=l2", "--labeler=[avatars, train]"]
+    message = "labeler avatars does not give (avatars has no card); name another"
+    _refusal([*flags, "--admission.manifold=3"], capfd, root, message)
 
 
 def test_a_wish_for_what_the_labeler_does_not_know_is_refused(
