@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from recipe_doubles import save_folder, save_generator, tiny_flags
 
+from recipes._results import format_summary
 from recipes._settings import CONTROLS
 from recipes.celeba_augment import main
 
@@ -58,6 +59,15 @@ def test_every_generated_image_has_a_verdict_and_a_cap_holds(root: Path) -> None
     assert "<h2>Admission</h2>" in page
     rates = pd.read_csv(root / "out" / "admission.csv")
     assert rates.groupby("arm")["images"].sum().to_dict() == {"plain": 6, "minority": 6}
+
+
+def test_the_printed_table_keeps_its_columns_under_long_names() -> None:
+    metrics = ("f1", "precision", "recall")
+    rows = [(arm, m, 0.5, 0.4, 0.6, 2) for arm in ("real", "rand_augment") for m in metrics]
+    summary = pd.DataFrame(rows, columns=["arm", "metric", "mean", "low", "high", "n_seeds"])
+    _, header, *lines = format_summary(summary, 3, 4).splitlines()
+    assert [line.split()[0] for line in lines] == ["real", "rand_augment"]
+    assert {line.index("0.500") for line in lines} == {header.index("F1")}
 
 
 def test_a_wish_is_generated_for_until_it_is_met_or_the_limit(
