@@ -74,7 +74,9 @@ def audit(
         `worst_group_f1` names the group whose F1 is lowest in the mean over seeds. `n` is the
         number of images a group's figure rests on, and of groups a figure between them compares;
         `left_out` names those that it could not ("; " between them). `low` and `high` bound a 95 %
-        interval; NaN where nothing varied, so that none can be told. `p_value` is of no change,
+        interval; NaN where nothing varied, so that none can be told, and for the change of one
+        seed, which tells nothing of others, as in `compare`; one seed's own figures have intervals
+        for other images only. `p_value` is of no change,
         `p_holm` adjusted over the attributes of one arm, group and metric; NaN for an arm's own.
 
     Raises:
@@ -167,13 +169,15 @@ def _rows(
     if not change:
         keys.loc[keys["metric"] == "worst_group_f1", "group"] = figures.worst()
     interval = mean_interval(values[0], values[1:])
-    varied = interval.high > interval.low
+    told = interval.high > interval.low
+    if change and within.shape[1] == 1:
+        told = np.zeros_like(told)  # one seed tells nothing of others
     lowest = -1.0 if change else 0.0
     return keys.assign(
         value=interval.estimate.ravel(),
-        low=np.where(varied, interval.low.clip(lowest, 1), np.nan).ravel(),
-        high=np.where(varied, interval.high.clip(lowest, 1), np.nan).ravel(),
-        p_value=np.where(varied, interval.p_value, np.nan).ravel(),
+        low=np.where(told, interval.low.clip(lowest, 1), np.nan).ravel(),
+        high=np.where(told, interval.high.clip(lowest, 1), np.nan).ravel(),
+        p_value=np.where(told, interval.p_value, np.nan).ravel(),
     )
 
 

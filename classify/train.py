@@ -26,7 +26,7 @@ from classify.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor, labelled_attributes, positive_weights
 from classify.metrics import attribute_scores
 from classify.model import AttributeClassifier
-from classify.trainer import STATE, make_trainer, quiet
+from classify.trainer import STATE, alone, make_trainer, quiet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ def fit(
     train, val = images.usable(train), images.usable(val)
     steps = steps or config.steps(int((train["source"] == "real").sum()) or len(train))
     data = _data(train, val, attributes, config, images, steps, seed)
-    with quiet(), isolate_rng():
+    with quiet(), alone(), isolate_rng():
         torch.manual_seed(seed)
         module = _module(attributes, config, steps, data.train.labels)
         best = _trained(module, data, config, folder, StepBar(label, steps, "val/f1"), device)

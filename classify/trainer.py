@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger
 
 from classify.callbacks import SaveState
@@ -19,6 +21,8 @@ from classify.data import FitData
 
 STATE = "last.ckpt"
 """File of the state an interrupted fit continues from."""
+_first_only: Any = rank_zero_only
+"""Its attribute `rank` is not typed."""
 _LIGHTNINGS_OWN_WARNINGS = (".*LeafSpec.*",)
 """It calls a deprecated class of torch."""
 
@@ -52,6 +56,19 @@ def make_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """A fit is one process's own, whichever of the study's processes that is: Lightning's logger
+    would write in the first one only.
+    """
+    rank = _first_only.rank
+    _first_only.rank = 0
+    try:
+        yield
+    finally:
+        _first_only.rank = rank
 
 
 @contextmanager

@@ -90,7 +90,8 @@ def quality_by_group(
         truth: as there, with the columns `groups` besides; a row with one of these empty is in no
             group.
         decided: as there.
-        groups: names of attributes, K of them: up to 2 ** K groups, those that have rows.
+        groups: names of columns, attributes or others: a group is a combination of their values,
+            those that have rows.
         min_count: as there.
 
     Returns:
@@ -115,10 +116,17 @@ def _groups(
     yield ALL, np.ones(len(truth), dtype=np.bool_)
     if not names:
         return
-    values = truth[list(names)].to_numpy(dtype=np.float64)
-    for cell in np.unique(values[~np.isnan(values).any(1)], axis=0):
-        pairs = zip(names, cell, strict=True)
-        yield ", ".join(f"{name}={value:g}" for name, value in pairs), (values == cell).all(1)
+    values = truth[list(names)]
+    cells = values.dropna().drop_duplicates().sort_values(list(names))
+    for cell in cells.itertuples(index=False, name=None):
+        pairs = list(zip(names, cell, strict=True))
+        members = np.all([values[name] == value for name, value in pairs], axis=0)
+        yield ", ".join(f"{name}={_text(value)}" for name, value in pairs), members
+
+
+def _text(value: object) -> str:
+    """A group's value as it is shown: 1.0 as 1."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _scores(y: Floats, decided: Floats, n_labelled: int, min_count: int) -> dict[str, float]:

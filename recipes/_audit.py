@@ -44,10 +44,13 @@ def audit_arms(predictions: Predictions, groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def compose(table: pd.DataFrame, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """How many images of each group the sets have; synthetic ones by the labeler's labels."""
+    """How many images of each group the sets have; synthetic ones by the labeler's labels, and
+    unlabelled by what is no attribute of the study.
+    """
     train = table[table["split"] == "train"]
     columns = [name for name in GROUPS if name in train]
-    return composition({"real train": train, **synthetic}, columns)
+    sets = {"real train": train, **synthetic}
+    return composition({k: rows.reindex(columns=columns) for k, rows in sets.items()}, columns)
 
 
 def export(folder: Path, predictions: Predictions, groups: pd.DataFrame) -> None:

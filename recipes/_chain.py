@@ -74,6 +74,11 @@ def _fill(chain: Chain, arm: str) -> Filled:
             f"none of the {len(filled.table)} {arm} images was taken; see the column admission of "
             f"{folder / 'metadata.csv'}, raise --limit or ask for less by --quota"
         )
+    if short := filled.short:
+        chain.note(
+            f"The quota of {arm} is not met by {len(filled.table):,} images: {', '.join(short)}. "
+            "A larger --limit makes more."
+        )
     return filled
 
 

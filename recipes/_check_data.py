@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from PIL import Image
 
-from augment import Denoiser
+from augment import Denoiser, Quota
+from augment.quota import parse_wish
 from classify import check_learnable
 from labeling import Predictor
 
-__all__ = ["check_fit", "check_table"]
+__all__ = ["check_fit", "check_quota", "check_table"]
 
 
 def check_table(
@@ -30,11 +31,46 @@ def check_table(
     if not attributes:
         raise ValueError("the data have no attribute with a label; add a column of 1 and 0")
     check_learnable(table, attributes)
+    if not (table.loc[table["split"] == "test", list(attributes)].nunique() > 1).any():
+        raise ValueError(
+            f"no attribute ({', '.join(attributes)}) has both 1 and 0 in the test rows, so no "
+            "score could be told; add test images of either value"
+        )
     known = {name for labeler in labelers.values() for name in labeler.attributes}
     if labelers and not known & set(attributes):
         raise ValueError(
             f"the labeler knows none of the data's attributes ({', '.join(attributes)}); "
             "rename the columns, or give --labeler train"
+        )
+
+
+def check_quota(
+    quota: Quota,
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    labelers: Mapping[str, Predictor] | None,
+) -> None:
+    """Refuse a quota that no generated image can serve.
+
+    Args:
+        quota: what is wanted.
+        table: the real rows.
+        attributes: those learned.
+        labelers: what labels the images; None if they know all attributes.
+    """
+    if labelers is not None:
+        named = {name for labeler in labelers.values() for name in labeler.attributes}
+        attributes = [name for name in attributes if name in named]
+    for wish in quota.wanted:
+        if unknown := [name for name in parse_wish(wish) if name not in attributes]:
+            raise ValueError(
+                f"quota.wanted has {wish!r}, but generated images get no label of {unknown[0]}; "
+                f"they get {', '.join(attributes)}; correct the wish"
+            )
+    if quota.limit(n_real := int((table["split"] == "train").sum())) == 0:
+        raise ValueError(
+            f"quota.ratio {quota.ratio} allows not one image beside {n_real} real train images; "
+            f"give at least 1/{n_real}"
         )
 
 

@@ -34,6 +34,14 @@ class Filled:
     stopped: Literal["met", "limit"]
     """Why no further round was made."""
 
+    @property
+    def short(self) -> list[str]:
+        """The wishes that were not met, and how far they are."""
+        report = self.selection.report
+        unmet = report[(report["wish"] != "all") & (report["got"] < report["wanted"])]
+        columns = ["wish", "got", "wanted"]
+        return [f"{wish}, {got} of {wanted}" for wish, got, wanted in unmet[columns].to_numpy()]
+
 
 def fill(
     make: Callable[[Sequence[int]], pd.DataFrame],

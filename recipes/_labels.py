@@ -30,7 +30,9 @@ _POLICY = "policy.json"
 
 
 def load_labelers(config: RunConfig) -> dict[str, Predictor]:
-    """Those that stand ready, by source."""
+    """Those that stand ready, by source; a policy's file, too, has to be there and whole."""
+    if config.labels.policy not in ("card", "fit"):
+        LabelPolicy.read(config.labels.policy)
     return {src: load_labeler(src) for src in config.labelers if src != TRAIN}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +26,7 @@ from classify import (
 )
 from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
 from recipes._admission import Judge, batched
-from recipes._check_data import check_fit, check_table
+from recipes._check_data import check_fit, check_quota, check_table
 from recipes._claim import check_claim, claim
 from recipes._labels import (
     TRAIN,
@@ -42,6 +42,11 @@ __all__ = ["ARMS", "Chain", "LogProbability", "launch", "named_distance", "prepa
 
 ARMS = ("plain", "minority")
 """The synthetic arms: ordinary ancestral samples, and self-guided ones of the same seeds."""
+
+_NO_FEATURES = (
+    "distance features needs one labeler with a torch network, which an .onnx file and several "
+    "labelers are not; give another labeler or distance"
+)
 
 LogProbability = Callable[[pd.DataFrame], NDArray[np.float64]]
 """Exact log-probability (nats) of each row's attributes, where the distribution is known."""
@@ -147,9 +152,8 @@ def prepare(
     if config.sampler.label is not None:
         denoiser.check_labels(torch.tensor([config.sampler.label]))
     labelers = load_labelers(config)
-    encoder = None if config.admission.encoder is None else load_encoder(config.admission.encoder)
-    if config.guidance.distance == "lpips":
-        LPIPS()
+    encoder = _encoder(config)
+    _check_distance(config, labelers)
     table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
     check_table(table, attributes, labelers)
@@ -158,6 +162,8 @@ def prepare(
         images = decode_tables([table], denoiser.image.size, skip_bad=config.skip_bad)
         table = images.usable(table)
         check_table(table, attributes, labelers)
+        all_known = TRAIN in config.labelers
+        check_quota(config.quota, table, attributes, None if all_known else labelers)
         if not config.preview:
             claim(config)
     if TRAIN in config.labelers:
@@ -182,6 +188,23 @@ def prepare(
     return chain
 
 
+def _encoder(config: RunConfig) -> Encoder | None:
+    """Whose features the manifold is judged in; None without, and for a labeler yet to train."""
+    wanted = config.admission
+    if wanted.encoder is not None:
+        return load_encoder(wanted.encoder)
+    if wanted.manifold is None or config.labelers[0] == TRAIN:
+        return None
+    source = labeler_source(config)
+    try:
+        return load_encoder(source)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"admission.manifold needs features, which the labeler {source} does not give "
+            f"({error}); name another network by admission.encoder"
+        ) from error
+
+
 def _judge(
     config: RunConfig, table: pd.DataFrame, images: Images, encoder: Encoder | None, fabric: Fabric
 ) -> Judge:
@@ -193,6 +216,16 @@ def _judge(
     return Judge(table, images, features=batched(encoder.to(fabric.device)), k=k, allow_leak=True)
 
 
+def _check_distance(config: RunConfig, labelers: Mapping[str, Predictor]) -> None:
+    """Refuse before any work a distance that the minority arm could not be guided by."""
+    if config.guidance.distance == "lpips":
+        LPIPS()  # says how to get its weights
+    elif config.guidance.distance == "features":
+        alone = len(config.labelers) == 1
+        if not alone or not all(isinstance(found, Labeler) for found in labelers.values()):
+            raise ValueError(_NO_FEATURES)
+
+
 def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
     """The distance that a setting names; `features` are the labeler's.
 
@@ -201,9 +234,6 @@ def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
     """
     if name == "features":
         if not isinstance(labeler, Labeler):
-            raise ValueError(
-                "distance features needs one labeler with a torch network, which an .onnx file and "
-                "several labelers are not; give another labeler or distance"
-            )
+            raise ValueError(_NO_FEATURES)
         return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
     return NAMED[name]()

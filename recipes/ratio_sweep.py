@@ -39,6 +39,7 @@ from recipes._claim import check_folder
 from recipes._command import parse_settings, run
 from recipes._files import write_csv, write_figure
 from recipes._finished import real_table, run_settings, synthetic_table
+from recipes._labels import softened
 
 _GIVEN = {"run": "folder of a run whose images are generated"}
 _LISTS = {"fractions": (float, "of the arm's images, in (0, 1]")}
@@ -132,6 +133,13 @@ def read_run(config: SweepConfig) -> Inputs:
             f"the {config.arm} images of {config.run} have no labels for {missing[0]}; "
             "let the run finish first"
         )
+    if synthetic.empty:
+        raise ValueError(
+            f"no {config.arm} image of {config.run} was admitted, so there is none to add; see the "
+            "column admission of its metadata.csv"
+        )
+    if run_config.labels.soft:  # the files hold hard labels besides the probabilities
+        synthetic = softened(synthetic, attributes)
     with Image.open(synthetic["path"].iloc[0]) as image:
         size = run_config.image_size or image.width
     return Inputs(

@@ -160,6 +160,17 @@ def test_change_is_paired_and_adjusted(audited: pd.DataFrame) -> None:
     assert sorted(one["p_holm"]) == [min(2 * smaller, 1), max(min(2 * smaller, 1), larger)]
 
 
+def test_one_seed_makes_no_change_certain() -> None:
+    labels, arms, groups = _random()
+    sure = {"real": arms["real"][:1], "minority": np.where(labels == 1, 1, 0)[None]}
+    rows = audit(labels, sure, groups, NAMES, baseline="real", draws=20)
+    changes = rows[rows["baseline"] == "real"]
+    assert (changes["value"].abs() > 0.2).any()
+    assert changes[["low", "high", "p_value", "p_holm"]].isna().all(axis=None)
+    own = _own(rows, arm="real", metric="f1")
+    assert (own["high"] > own["low"]).all()  # for other images
+
+
 def test_twins_do_not_change_and_the_order_of_the_images_is_nothing() -> None:
     labels, arms, groups = _random()
     pair = {"real": arms["real"], "twin": arms["real"].copy()}

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from classify.fairness import audit
 from classify.report import PAPER_REFERENCE, Report, judge, verdicts, write_report
 from classify.report.sheet import contact_sheet
 from classify.report.text import interval, number, percent
@@ -259,6 +260,18 @@ def test_controls_are_explained_and_left_out_of_verdict_and_figure(tmp_path: Pat
         page,
     )
     assert 'aria-label="Dot plot of F1 by attribute for plain, minority;' in page
+
+
+def test_an_audit_that_judges_nothing_says_so_and_shows_no_empty_table(tmp_path: Path) -> None:
+    labels = np.tile(np.array([[1], [0]], np.float32), (20, 1))
+    arms = {arm: np.full((2, 40, 1), 0.5, np.float32) for arm in ("real", "minority")}
+    groups = pd.DataFrame({"Male": np.repeat([0.0, 1.0], 20)})
+    page = _page(tmp_path, _report(audit=audit(labels, arms, groups, ["Bald"], baseline="real")))
+    text = _text(page)
+    assert "No difference between groups could be judged" in text
+    assert "Not estimable for lack of images: Male=0 (1 attribute), Male=1" in text
+    assert "None of 0" not in text
+    assert not re.search(r"<tbody>\s*</tbody>", page)
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -96,6 +97,16 @@ def test_fit_repeats_and_keeps_quiet(
     assert not _same(one, _fit(table, steps=4, seed=1))
     assert torch.equal(torch.random.get_rng_state(), state)  # the caller's randomness is untouched
     assert capfd.readouterr() == ("", "")
+
+
+def test_any_process_of_a_study_leaves_the_log_of_its_fits(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    _fit(table, replace(CONFIG, epochs=1), folder=tmp_path)
+    assert rank_zero_only.rank == 1
+    (log,) = tmp_path.glob("log/*/metrics.csv")
+    assert len(pd.read_csv(log)["val/f1"].dropna()) == 3
 
 
 def test_prediction_of_table_and_of_pixels_agree(table: pd.DataFrame) -> None:

@@ -87,6 +87,15 @@ def test_groups_are_intersections_judged_as_if_alone() -> None:
     assert quality.loc[("all", "a"), "n"] == len(truth)
 
 
+def test_groups_may_be_of_any_values() -> None:
+    truth, decided = _grouped()
+    named = truth.assign(Male=truth["Male"].map({0.0: "no", 1.0: "yes"}))
+    quality = quality_by_group(truth, decided, ["Male"])
+    told = quality_by_group(named, decided, ["Male"])
+    assert list(told["group"].unique()) == ["all", "Male=no", "Male=yes"]
+    pd.testing.assert_frame_equal(told.drop(columns="group"), quality.drop(columns="group"))
+
+
 def test_a_cell_of_few_rows_is_empty_never_zero() -> None:
     truth, decided = _grouped()
     decided["a"] = 0.0  # would score 0 everywhere

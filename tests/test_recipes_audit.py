@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from pandas.api.types import is_numeric_dtype
-from recipe_doubles import digests
+from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
+import recipes.celeba_augment
 from classify import Predictions, metric_frame
-from recipes._audit import audit_arms, audit_groups, export
+from recipes._audit import audit_arms, audit_groups, compose, export
 
 ATTRIBUTES = ("Bald", "Male")
 METRICS = ("selection_rate", "true_positive_rate", "false_positive_rate", "f1")
@@ -111,3 +112,19 @@ def test_columns_that_divide_nothing_are_no_groups(table: pd.DataFrame) -> None:
     assert groups is not None
     assert list(groups) == ["Young"]
     assert audit_groups(table.drop(columns=["Male", "Young"]), files) is None
+
+
+def test_groups_need_not_be_attributes_of_the_study(tmp_path: Path) -> None:
+    data = save_folder(tmp_path / "data")
+    table = pd.read_csv(data / "metadata.csv")
+    table["Male"] = table["Male"].map({0: "no", 1: "yes"})
+    table.to_csv(data / "metadata.csv", index=False)
+    out = tmp_path / "out"
+    flags = tiny_flags(data, save_generator(tmp_path / "generator"), out)
+    recipes.celeba_augment.main([*flags, "--study.seeds=1", "--attributes", "Smiling"])
+    audited = pd.read_csv(out / "audit.csv")
+    assert set(audited["group"].dropna()) == {"Male=no", "Male=yes"}
+    synthetic = pd.read_csv(out / "synthetic" / "plain" / "metadata.csv")
+    sets = compose(table, {"plain": synthetic}).set_index(["set", "group"])["share"]
+    assert sets["real train", "Male=yes"] == 0.5
+    assert sets["plain", "unlabelled"] == 1

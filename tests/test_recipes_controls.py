@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from recipe_doubles import save_folder, save_generator, tiny_flags
 
+from recipes._results import format_summary
 from recipes._settings import CONTROLS
 from recipes.celeba_augment import main
 
@@ -60,12 +61,26 @@ def test_every_generated_image_has_a_verdict_and_a_cap_holds(root: Path) -> None
     assert rates.groupby("arm")["images"].sum().to_dict() == {"plain": 6, "minority": 6}
 
 
-def test_a_wish_is_generated_for_until_it_is_met_or_the_limit(root: Path, tmp_path: Path) -> None:
+def test_the_printed_table_keeps_its_columns_under_long_names() -> None:
+    metrics = ("f1", "precision", "recall")
+    rows = [(arm, m, 0.5, 0.4, 0.6, 2) for arm in ("real", "rand_augment") for m in metrics]
+    summary = pd.DataFrame(rows, columns=["arm", "metric", "mean", "low", "high", "n_seeds"])
+    _, header, *lines = format_summary(summary, 3, 4).splitlines()
+    assert [line.split()[0] for line in lines] == ["real", "rand_augment"]
+    assert {line.index("0.500") for line in lines} == {header.index("F1")}
+
+
+def test_a_wish_is_generated_for_until_it_is_met_or_the_limit(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = [*_flags(root, tmp_path / "out"), "--labeler=avatars", "--limit=12"]
     main([*flags, '--quota.wanted={"Male=0": 1000}'])
     table = pd.read_csv(tmp_path / "out" / "synthetic" / "plain" / "metadata.csv")
     assert len(table) == 12
-    assert "Male=0" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    got = int((table["Male"] == 0).sum())
+    note = f"The quota of plain is not met by 12 images: Male=0, {got} of 1000."
+    assert note in capsys.readouterr().out
+    assert note in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_generated_test_image_stops_the_run_and_is_kept_out_if_allowed(

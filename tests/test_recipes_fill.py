@@ -48,6 +48,9 @@ def test_what_the_limit_leaves_open_is_said() -> None:
     assert filled.stopped == "limit"
     assert filled.rounds["generated"].tolist() == [8, 16, 20]
     assert filled.selection.report.iloc[0].tolist() == ["Bald=1", 30, 2, 2]
+    assert filled.short == ["Bald=1, 2 of 30"]
+    assert _fill(Quota(wanted={"Bald=1": 3, "Male=1": 2})).short == []
+    assert _fill(Quota(ratio=5)).short == []  # at most so many
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.celeba_augment
-from recipes.ratio_sweep import chart, curve, main, sentence
+from recipes.ratio_sweep import SweepConfig, chart, curve, main, read_run, sentence
 
 
 def _summary(by_number: dict[int, tuple[float, float, float]]) -> pd.DataFrame:
@@ -109,6 +111,26 @@ def test_a_finished_run_is_swept_and_left_as_it_is(
     )
     shutil.rmtree(tmp_path / "out" / "fits" / "3-1")
     pd.testing.assert_frame_equal(_sweep(root, tmp_path / "out"), found)
+
+
+def test_it_trains_as_the_run_did_on_soft_labels_and_on_admitted_images(
+    root: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(root / "run", tmp_path / "run")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["labels"]["soft"] = True
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    file = run / "synthetic" / "minority" / "metadata.csv"
+    table = pd.read_csv(file)
+    table["Smiling"] = table["Smiling"].astype(float).where(table["seed"] != 2)
+    table.to_csv(file, index=False)
+    found = read_run(SweepConfig(run=run)).synthetic
+    np.testing.assert_allclose(found["Male"], table["p_Male"], rtol=1e-6)
+    assert not found["Male"].isin((0, 1)).all()
+    assert found["Smiling"].isna().tolist() == [False, False, True, False, False, False]
+    table.assign(admission="blank").to_csv(file, index=False)
+    with pytest.raises(ValueError, match=r"no minority image of .* was admitted"):
+        read_run(SweepConfig(run=run))
 
 
 def test_another_sweep_or_no_run_is_refused(root: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
+import recipes._prepare
 from recipes._command import run
 from recipes.celeba_augment import main
 
@@ -66,6 +67,11 @@ def _cell(column: str, row: int, value: object) -> Change:
     return change
 
 
+def _alike_in_test(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Every test row positive, in all attributes."""
+    return {name: table[name].mask(table["split"] == "test", 1) for name in ("Male", "Smiling")}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -74,6 +80,7 @@ def _cell(column: str, row: int, value: object) -> Change:
         (lambda t: t.drop(columns=["Male", "Smiling"]), "no attribute with a label"),
         (lambda t: t.assign(Male="", Smiling=""), "no attribute with a label"),
         (lambda t: t.assign(Male=0), "positive for Male"),
+        (lambda t: t.assign(**_alike_in_test(t)), "(Male, Smiling) has both 1 and 0 in the test"),
         (lambda t: t.head(0), "has no rows"),
         (lambda t: t[t["split"] != "val"], "no val rows"),
         (lambda t: t[t["split"] == "train"], "no val and no test rows"),
@@ -158,6 +165,8 @@ def test_bad_source(
         ("--precision=8", "precision"),
         ("--labeler=nobody", "'nobody'"),
         ("--attributes=Nose", "lacks Nose"),
+        ('--quota.wanted={"Male=1": 1, "Male=1,Nose=1": 2}', "no label of Nose"),
+        ("--quota.ratio=0.08", "give at least 1/12"),
     ],
 )
 def test_bad_value(root: Path, capfd: pytest.CaptureFixture[str], flag: str, message: str) -> None:
@@ -176,6 +185,43 @@ def test_bad_config_file(
     root: Path, capfd: pytest.CaptureFixture[str], name: str, message: str
 ) -> None:
     _refusal([f"--config={root / name}", *_flags(root)], capfd, root, message)
+
+
+def test_a_missing_policy_is_found_before_the_labeler_is_trained(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*_flags(root), "--labeler=train", f"--labels.policy={root / 'none.json'}"]
+    _refusal(flags, capfd, root, "none.json is missing")
+
+
+def test_a_distance_without_features_is_found_before_the_labeler_is_trained(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*_flags(root), "--guidance.distance=features", "--labeler=[avatars, train]"]
+    _refusal(flags, capfd, root, "distance features needs one labeler")
+
+
+def test_a_manifold_without_features_is_found_before_the_labeler_is_trained(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_encoder(src: str) -> None:
+        raise FileNotFoundError(f"{src} has no card")
+
+    monkeypatch.setattr(recipes._prepare, "load_encoder", load_encoder)
+    flags = [*_flags(root), "--guidance.distance=l2", "--labeler=[avatars, train]"]
+    message = "labeler avatars does not give (avatars has no card); name another"
+    _refusal([*flags, "--admission.manifold=3"], capfd, root, message)
+
+
+def test_a_wish_for_what_the_labeler_does_not_know_is_refused(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*_flags(root), '--quota.wanted={"Hat=1": 2}']
+    folder = root / "hats"
+    shutil.copytree(root / "data", folder)
+    table = pd.read_csv(folder / "metadata.csv")
+    table.assign(Hat=table["Male"]).to_csv(folder / "metadata.csv", index=False)
+    _refusal([*flags, f"--data={folder}"], capfd, root, "no label of Hat; they get Male, Smiling")
 
 
 def test_attribute_given_twice(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
