@@ -253,7 +253,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         ("--sampler.steps=4", "sampler.steps 3, this one has sampler.steps 4"),
         ("--guidance.scale=0.5", "guidance.scale 1.0, this one has guidance.scale 0.5"),
         ("--num_synthetic=3", "num_synthetic 2, this one has num_synthetic 3"),
-        ("--train.lr=0.5", "train.lr 0.002, this one has train.lr 0.5"),
+        ("--train.lr=0.5", "train.lr 0.004, this one has train.lr 0.5"),
         ("--study.seeds=2", "study.seeds 1, this one has study.seeds 2"),
         ("--skip_bad", "skip_bad False, this one has skip_bad True"),
     ],
