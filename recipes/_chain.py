@@ -77,7 +77,7 @@ def _fill(chain: Chain, arm: str) -> Filled:
     if short := filled.short:
         chain.note(
             f"The quota of {arm} is not met by {len(filled.table):,} images: {', '.join(short)}. "
-            "A larger --limit makes more."
+            "A larger --limit, with another --out, makes more."
         )
     return filled
 

@@ -1,8 +1,7 @@
 """Generate until a quota is met or a limit is reached, in rounds of seeds that follow one another.
 
 A round is a range of seeds, so every round is a whole call of `generate` on the same folder: what
-earlier rounds left there is kept, a stopped run finds it and goes on, and a larger limit adds
-rounds after those that stand. What the folder is claimed for says nothing of how many.
+earlier rounds left there is kept, and a stopped run finds it and goes on.
 """
 
 from __future__ import annotations
