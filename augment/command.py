@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -36,10 +37,18 @@ def run(
     try:
         if paths is not None:
             return function(**_parsed(function, given, *paths))
-        result = auto_cli(function, as_positional=True, args=given, exit_on_error=False)
+        result = auto_cli(
+            function, as_positional=True, args=given, exit_on_error=False, prog=_program()
+        )
     except (ArgumentError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
     return cast(Result, result)
+
+
+def _program() -> str | None:
+    """How this process was started, `python -m augment.metrics` say; None for another way."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
 
 
 def _parsed(
@@ -47,7 +56,7 @@ def _parsed(
 ) -> dict[str, Any]:
     """The function's arguments; `auto_cli` knows no list of words."""
     description = (function.__doc__ or "").strip().split("\n", 1)[0]
-    parser = ArgumentParser(exit_on_error=False, description=description)
+    parser = ArgumentParser(prog=_program(), exit_on_error=False, description=description)
     parser.add_argument("--config", action="config", help="path to a configuration file")
     parser.add_function_arguments(function, as_positional=True, skip={name})
     parser.add_argument(name, type=Path, nargs="+", help=text)

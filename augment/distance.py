@@ -207,8 +207,8 @@ def _trunk_weights(net: _Net, path: Path | None) -> tuple[Mapping[str, Tensor], 
             cache = Path(torch.hub.get_dir()) / "checkpoints" / name
             raise FileNotFoundError(
                 f"LPIPS needs torchvision's {name}, which is not on this machine and could not be "
-                f"downloaded; put it at {cache}, give its path, or choose the distance l2 or "
-                "features"
+                f"downloaded; put it at {cache}, give a local copy of it, or choose another "
+                "distance, such as l2"
             ) from error
     if not path.is_file():
         raise FileNotFoundError(

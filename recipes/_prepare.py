@@ -71,6 +71,8 @@ class Chain:
     log_probability: LogProbability | None = None
     notes: list[str] = field(default_factory=list)
     """What the report should say besides the figures; a sentence each."""
+    cautions: list[str] = field(default_factory=list)
+    """Why its verdict should not be trusted; a sentence each."""
 
     @property
     def fit_config(self) -> FitConfig:
@@ -97,6 +99,11 @@ class Chain:
         return pseudo_label(
             table, self.labeler, self.attributes, policy=self.policy, fabric=self.fabric
         )
+
+    def caution(self, text: str) -> None:
+        """Print it, and put it beside the report's verdict."""
+        self.cautions.append(text)
+        self.say(f"caution: {text}")
 
     def note(self, text: str) -> None:
         """Print it and put it into the report."""

@@ -7,9 +7,13 @@ import pandas as pd
 
 from classify import GROUPS
 from labeling import quality_by_group
+from labeling.quality import ALL
 from recipes._prepare import Chain
 
-__all__ = ["label_quality", "label_rarity"]
+__all__ = ["label_quality", "label_rarity", "useless_labels"]
+
+_TELLING = 0.1
+"""Of Youden's J, true less false positive rate: 0 by chance, 1 at best."""
 
 
 def label_quality(chain: Chain) -> pd.DataFrame:
@@ -22,6 +26,16 @@ def label_quality(chain: Chain) -> pd.DataFrame:
     known = [name for name in chain.attributes if name in chain.labeler.attributes]
     groups = [name for name in GROUPS if name in val and val[name].nunique() > 1]
     return quality_by_group(val, chain.label(val)[known], groups)
+
+
+def useless_labels(quality: pd.DataFrame) -> list[str]:
+    """Attributes that the labeler hardly tells better than chance, of `label_quality`."""
+    rows = quality[(quality["group"] == ALL) & quality["f1"].notna()].set_index("attribute")
+    negatives = rows["n"] - rows["n_positive"]
+    # Every error is a missed positive or a false one.
+    false_positives = rows["error"] * rows["n"] - (1 - rows["recall"]) * rows["n_positive"]
+    telling = rows["recall"] - false_positives / negatives
+    return [str(name) for name in rows.index[telling < _TELLING]]
 
 
 def label_rarity(table: pd.DataFrame, shares: pd.Series[float]) -> pd.Series[float]:

@@ -20,7 +20,7 @@ from recipes._controls import MEANINGS
 from recipes._files import write_csv
 from recipes._fill import Filled
 from recipes._prepare import ARMS, Chain
-from recipes._quality import label_quality, label_rarity
+from recipes._quality import label_quality, label_rarity, useless_labels
 
 __all__ = ["format_summary", "tell"]
 
@@ -63,6 +63,11 @@ def tell(
     groups = audit_groups(chain.table, predictions.files)
     if groups is not None:
         tables["audit"] = audit_arms(predictions, groups)
+    if useless := useless_labels(tables["label_quality"]):
+        chain.caution(
+            f"The labeler cannot tell {', '.join(useless)} on the real validation images (hardly "
+            "better than chance): what is trained on its labels of these says nothing."
+        )
     report = _report(chain, title, filled, tables, reference=reference)
     if chain.fabric.is_global_zero:
         for name, table in tables.items():
@@ -96,6 +101,7 @@ def _report(
         scores=tables["scores"],
         n_scored=count_scored(tables["scores"]),
         n_attributes=len(chain.attributes),
+        cautions=chain.cautions,
         controls={name: MEANINGS[name] for name in chain.config.controls},
         comparisons=tables["comparison"],
         reference=PAPER_REFERENCE if reference else None,
@@ -173,7 +179,8 @@ def _rarest(chain: Chain, table: pd.DataFrame) -> list[str]:
     """Files of the images whose labels are the least likely, by the real train images' shares."""
     shares = chain.table.loc[chain.table["split"] == "train", list(chain.attributes)].mean()
     rarity = label_rarity(table, shares.dropna())
-    return list(table.loc[rarity.nlargest(_SHOWN // 2).index, "path"])
+    count = min(_SHOWN // 2, len(table) // 4)  # of a few, most would be called the rarest
+    return list(table.loc[rarity.nlargest(count).index, "path"])
 
 
 def _prevalence(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
         log_probability=None if config.data or config.attributes else _avatar_log_probability,
     )
     if config.data is not None and config.generator in embedded_generators():
-        chain.note(
+        chain.caution(
             f"The images added are {config.generator}'s, not of the kind of {name}: "
             "for a real study give --generator one trained on such images, and --labeler."
         )

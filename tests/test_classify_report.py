@@ -256,10 +256,16 @@ def test_controls_are_explained_and_left_out_of_verdict_and_figure(tmp_path: Pat
     page = _page(tmp_path, report)
     assert "minority shows a gain over plain." in _text(page)
     assert re.search(
-        r"</span>real</th><td>\+0.020</td><td>[^<]*</td><td>gain</td><td class=.words.>nothing",
+        r"</span>real<small>nothing but real images</small></th><td>\+0.020</td>",
         page,
     )
     assert 'aria-label="Dot plot of F1 by attribute for plain, minority;' in page
+
+
+def test_cautions_stand_beside_the_verdict(tmp_path: Path) -> None:
+    page = _page(tmp_path, _report(cautions=["The labeler cannot tell Bald."]))
+    verdict = page[page.index('<section class="verdict"') : page.index("</section>")]
+    assert "Caution: The labeler cannot tell Bald." in verdict
 
 
 def test_an_audit_that_judges_nothing_says_so_and_shows_no_empty_table(tmp_path: Path) -> None:

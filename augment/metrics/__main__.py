@@ -99,6 +99,7 @@ def command(
         measured = measure_sets(sets[0], sets[1:], found, tail_count=count, orders=neighbours)
         _add_frechet(measured, others)
         measured.write(out)
+        print(f"features: {loaded.card.name}, {loaded.card.source}")
         print(text_table(measured.table))
     fabric.barrier()
     return out

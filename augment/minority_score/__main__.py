@@ -87,6 +87,7 @@ def score_table(
         rows["minority_class"] = minority_classes(scores, classes, scores[fitted])
     if fabric.is_global_zero:
         write_bytes(out, rows.to_csv(index=False).encode())
+        print(f"{len(rows):,} images scored: {out}")
     fabric.barrier()
     return out
 

@@ -95,7 +95,7 @@ def dot_plot(
         )
         if percent:
             axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
-            axes.set_xlim(left=0)
+            axes.set_xlim(left=-0.02 * max(float(np.nanmax(high)), 0.01))  # whole markers at 0
         return _to_inline_svg(figure)
 
 

@@ -57,6 +57,8 @@ class Report:
     """Number of attributes of the study."""
     arm: str = "minority"
     """The arm the verdict is about."""
+    cautions: Sequence[str] = ()
+    """Why the verdict should not be trusted; a sentence each, shown beside it."""
     controls: Mapping[str, str] = field(default_factory=dict)
     """Arms that only tell why another gains -> what they are, in words; left out of the figures."""
     comparisons: pd.DataFrame | None = None
