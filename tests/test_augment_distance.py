@@ -160,7 +160,7 @@ def test_a_trunk_that_cannot_be_downloaded_says_where_to_put_it(
     assert str(refusal.value) == (
         "LPIPS needs torchvision's alexnet-owt-7be5be79.pth, which is not on this machine and "
         f"could not be downloaded; put it at {where}, give a local copy of it, or choose another "
-        "or features"
+        "distance, such as l2"
     )
 
 
