@@ -87,7 +87,7 @@ def test_arrays_of_other_byte_order_and_bfloat16_are_read() -> None:
 
 
 def test_what_is_no_array_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"points: got list of shape \(2, 2\); give an array"):
+    with pytest.raises(ValueError, match=r"points: got list of shape \(2, 2\); give floating"):
         nearest_others([[1.0, 2.0], [3.0, 4.0]], k=1)  # type: ignore[arg-type]
 
 

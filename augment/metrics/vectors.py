@@ -49,7 +49,7 @@ def vectors(name: str, features: Vectors) -> Tensor:
     if not floating or features.ndim != 2 or 0 in features.shape:
         kind, shape = getattr(features, "dtype", type(features).__name__), np.shape(features)
         raise ValueError(
-            f"{name}: got {kind} of shape {tuple(shape)}; give an array or tensor, floating (N, D) "
+            f"{name}: got {kind} of shape {tuple(shape)}; give floating (N, D), an array or tensor "
             "of at least one row and column, one row an image"
         )
     tensor = torch.as_tensor(features)
