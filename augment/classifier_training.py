@@ -38,14 +38,7 @@ class ClassifierNetworkConfig:
     """How images are noised; the generator's schedule, cosine or linear, of 1,000 steps."""
 
     def __post_init__(self) -> None:
-        check_shape(
-            self.size,
-            channels=self.channels,
-            widths=self.widths,
-            attention_levels=self.attention_levels,
-            blocks=self.blocks,
-            group=32,
-        )
+        check_shape(self, group=32)
         if self.schedule not in ("cosine", "linear"):
             raise ValueError(
                 f"network.schedule is {self.schedule!r}; allowed are cosine and linear; "

@@ -16,7 +16,6 @@ __all__ = ["ImageFiles", "decoded", "find_images", "read_rows"]
 
 _EXTENSIONS = frozenset(Image.registered_extensions())
 
-
 _DEEP = ("I", "F")
 """How the modes begin whose conversion to 8 bits cuts off instead of scaling."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import diffusers
 from torch import nn
@@ -30,14 +30,7 @@ class NetworkConfig:
     """Residual blocks a level."""
 
     def __post_init__(self) -> None:
-        check_shape(
-            self.size,
-            channels=self.channels,
-            widths=self.widths,
-            attention_levels=self.attention_levels,
-            blocks=self.blocks,
-            group=8,
-        )
+        check_shape(self, group=8)
 
     def build(self) -> nn.Module:
         """The network with random weights, a UNet2DModel.
@@ -64,20 +57,28 @@ class NetworkConfig:
         return network
 
 
-def check_shape(
-    size: int,
-    *,
-    channels: int,
-    widths: tuple[int, ...],
-    attention_levels: tuple[int, ...],
-    blocks: int,
-    group: int,
-) -> None:
-    """Check the settings of a U-Net, or of the encoder half of one.
+class Shape(Protocol):
+    """The settings that a U-Net and the encoder half of one share."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def widths(self) -> tuple[int, ...]: ...
+    @property
+    def attention_levels(self) -> tuple[int, ...]: ...
+    @property
+    def blocks(self) -> int: ...
+
+
+def check_shape(network: Shape, *, group: int) -> None:
+    """Check the settings of a network whose group normalisation needs multiples of `group`.
 
     Raises:
         ValueError: no such network can be built, or an attention level does not exist.
     """
+    size, widths = network.size, network.widths
     if not widths or any(width < 1 or width % group for width in widths):
         raise ValueError(
             f"network.widths are {widths}; group normalisation needs multiples of {group}"
@@ -88,12 +89,14 @@ def check_shape(
             f"network.size is {size}; {len(widths)} widths halve it to a fraction; "
             f"give a multiple of {divisor}"
         )
-    if channels not in (1, 3):
-        raise ValueError(f"network.channels is {channels}; allowed are 1 (grey) and 3 (RGB)")
-    if outside := [level for level in attention_levels if not 0 <= level < len(widths)]:
+    if network.channels not in (1, 3):
+        raise ValueError(
+            f"network.channels is {network.channels}; allowed are 1 (grey) and 3 (RGB)"
+        )
+    if outside := [n for n in network.attention_levels if not 0 <= n < len(widths)]:
         raise ValueError(
             f"network.attention_levels has {outside[0]}; allowed are 0 to {len(widths) - 1}, one "
             "level a width; give some of these, or [] for none"
         )
-    if blocks < 1:
-        raise ValueError(f"network.blocks is {blocks}; give at least 1")
+    if network.blocks < 1:
+        raise ValueError(f"network.blocks is {network.blocks}; give at least 1")

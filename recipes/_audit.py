@@ -11,7 +11,7 @@ import pandas as pd
 from classify import GROUPS, Predictions, aequitas_frame, audit, composition, fairlearn_frame
 from recipes._files import write_gzip_csv
 
-__all__ = ["AUDITED", "audit_arms", "audit_groups", "compose", "export"]
+__all__ = ["AUDITED", "audit_arms", "audit_groups", "compose", "dividing", "export"]
 
 AUDITED = ("real", "minority")
 """The arms: before and after."""
@@ -28,8 +28,13 @@ def audit_groups(table: pd.DataFrame, files: pd.Index) -> pd.DataFrame | None:
         (N, 1 or 2), those columns of `GROUPS` that divide the images; None if none does.
     """
     test = table[table["split"] == "test"].set_index("file_name")
-    columns = [name for name in GROUPS if name in test and test[name].nunique() > 1]
+    columns = dividing(test)
     return test.loc[files, columns] if columns else None
+
+
+def dividing(table: pd.DataFrame) -> list[str]:
+    """Those columns of `GROUPS` that have more than one value in the table."""
+    return [name for name in GROUPS if name in table and table[name].nunique() > 1]
 
 
 def audit_arms(predictions: Predictions, groups: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from recipes._controls import control
 from recipes._dataset_card import dataset_card, write_card
 from recipes._files import write_csv
 from recipes._fill import Filled, fill
-from recipes._labels import softened
+from recipes._labels import as_trained
 from recipes._prepare import ARMS, Chain, launch, prepare
 from recipes._preview import preview
 from recipes._results import tell
@@ -109,10 +109,9 @@ def _add_labels(path: Path, table: pd.DataFrame) -> None:
 
 def _train(chain: Chain, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Fit each arm with each seed: real, it merged with each synthetic set, and the controls."""
-    if chain.config.labels.soft:
-        synthetic = {arm: softened(t, chain.attributes) for arm, t in synthetic.items()}
     arms: dict[str, pd.DataFrame | Arm] = {"real": chain.table}
-    arms |= {arm: merge(chain.table, table) for arm, table in synthetic.items()}
+    for arm, table in synthetic.items():
+        arms[arm] = merge(chain.table, as_trained(chain.config, table, chain.attributes))
     count = len(synthetic["minority"])
     arms |= {name: control(chain, name, count) for name in chain.config.controls}
     return run_study(

@@ -48,9 +48,7 @@ def parse(
     Raises:
         ValueError: an unknown flag or a refused value, in one line.
     """
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=config.__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
+    parser = _parser(config)
     for flag, (kind, what) in _LISTS.items():
         parser.add_argument(f"--{flag}", nargs="+", type=kind, default=None, help=what)
     for flag, what in _SWITCHES.items():
@@ -101,9 +99,7 @@ def parse_settings(
         ValueError: an unknown flag or a refused value, in one line.
     """
     lists, positional = lists or {}, positional or {}
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=kind.__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
+    parser = _parser(kind)
     for name, what in positional.items():
         parser.add_argument(name, type=Path, help=what)
     for flag, (value, what) in lists.items():
@@ -113,6 +109,14 @@ def parse_settings(
     with refused_in_one_line():
         options = parser.instantiate(parser.parse_args(arguments))
     return kind(**{f.name: options[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+
+
+def _parser(kind: type) -> jsonargparse.ArgumentParser:
+    """A parser for a dataclass's settings, which may stand in a file too."""
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=kind.__doc__)
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
+    return parser
 
 
 def run(main: Callable[[], object]) -> None:

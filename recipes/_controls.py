@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from classify import Arm, duplicate, oversample, rand_augment, relabel, reweight
-from recipes._labels import softened
+from recipes._labels import as_trained
 from recipes._prepare import Chain
 from recipes._settings import Control
 
@@ -36,9 +36,7 @@ def control(chain: Chain, name: Control, count: int) -> pd.DataFrame | Arm:
         return duplicate(real, count)
     if name == "relabel":
         train = real[real["split"] == "train"]
-        labelled = chain.label(train)
-        if chain.config.labels.soft:
-            labelled = softened(labelled, chain.attributes)
+        labelled = as_trained(chain.config, chain.label(train), chain.attributes)
         return relabel(real, labelled, count)
     if name == "oversample":
         return oversample(real, chain.attributes)

@@ -16,6 +16,8 @@ from recipes._settings import RunConfig
 
 __all__ = [
     "TRAIN",
+    "as_trained",
+    "given_policy",
     "joined",
     "label_policy",
     "labeler_source",
@@ -29,10 +31,14 @@ TRAIN = "train"
 _POLICY = "policy.json"
 
 
+def given_policy(config: RunConfig) -> LabelPolicy | None:
+    """The policy of the file that was named, if one was."""
+    named = config.labels.policy
+    return None if named in ("card", "fit") else LabelPolicy.read(named)
+
+
 def load_labelers(config: RunConfig) -> dict[str, Predictor]:
-    """Those that stand ready, by source; a policy's file, too, has to be there and whole."""
-    if config.labels.policy not in ("card", "fit"):
-        LabelPolicy.read(config.labels.policy)
+    """Those that stand ready, by source."""
     return {src: load_labeler(src) for src in config.labelers if src != TRAIN}
 
 
@@ -84,15 +90,16 @@ def label_policy(
     table: pd.DataFrame,
     attributes: Sequence[str],
     labeler: Predictor,
+    given: LabelPolicy | None,
     fabric: Fabric,
 ) -> LabelPolicy | None:
-    """The policy asked for: none, a file's, or fitted on the real val rows and left in `out`."""
-    if config.labels.policy == "card":
-        return None
+    """The policy asked for: none, that of `given_policy`, or one fitted on the real val rows and
+    left in `out`.
+    """
+    if given is not None:
+        given.check_labeler(labeler.sha256)
     if config.labels.policy != "fit":
-        policy = LabelPolicy.read(config.labels.policy)
-        policy.check_labeler(labeler.sha256)
-        return policy
+        return given
     path = config.out / _POLICY
     if path.is_file():  # of this run's earlier session
         return LabelPolicy.read(path)
@@ -110,6 +117,13 @@ def label_policy(
         policy.write(path)
     fabric.barrier()
     return policy
+
+
+def as_trained(
+    config: RunConfig, labelled: pd.DataFrame, attributes: Sequence[str]
+) -> pd.DataFrame:
+    """A table of `pseudo_label` as classifiers train on it; files hold hard labels always."""
+    return softened(labelled, attributes) if config.labels.soft else labelled
 
 
 def softened(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:

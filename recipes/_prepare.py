@@ -30,6 +30,7 @@ from recipes._check_data import check_fit, check_quota, check_table
 from recipes._claim import check_claim, claim
 from recipes._labels import (
     TRAIN,
+    given_policy,
     joined,
     label_policy,
     labeler_source,
@@ -158,7 +159,7 @@ def prepare(
         denoiser.schedule.respaced(config.sampler.steps)  # says what is allowed
     if config.sampler.label is not None:
         denoiser.check_labels(torch.tensor([config.sampler.label]))
-    labelers = load_labelers(config)
+    given, labelers = given_policy(config), load_labelers(config)
     encoder = _encoder(config)
     _check_distance(config, labelers)
     table = read()
@@ -184,7 +185,7 @@ def prepare(
         attributes=attributes,
         denoiser=denoiser,
         labeler=labeler,
-        policy=label_policy(config, table, attributes, labeler, fabric),
+        policy=label_policy(config, table, attributes, labeler, given, fabric),
         judge=_judge(config, table, images, encoder, fabric),
         log_probability=log_probability,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from classify import GROUPS
 from labeling import quality_by_group
 from labeling.quality import ALL
+from recipes._audit import dividing
 from recipes._prepare import Chain
 
 __all__ = ["label_quality", "label_rarity", "useless_labels"]
@@ -24,8 +24,7 @@ def label_quality(chain: Chain) -> pd.DataFrame:
     """
     val = chain.table[chain.table["split"] == "val"].reset_index(drop=True)
     known = [name for name in chain.attributes if name in chain.labeler.attributes]
-    groups = [name for name in GROUPS if name in val and val[name].nunique() > 1]
-    return quality_by_group(val, chain.label(val)[known], groups)
+    return quality_by_group(val, chain.label(val)[known], dividing(val))
 
 
 def useless_labels(quality: pd.DataFrame) -> list[str]:

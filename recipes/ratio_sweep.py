@@ -39,7 +39,7 @@ from recipes._claim import check_folder
 from recipes._command import parse_settings, run
 from recipes._files import write_csv, write_figure
 from recipes._finished import real_table, run_settings, synthetic_table
-from recipes._labels import softened
+from recipes._labels import as_trained
 
 _GIVEN = {"run": "folder of a run whose images are generated"}
 _LISTS = {"fractions": (float, "of the arm's images, in (0, 1]")}
@@ -138,8 +138,7 @@ def read_run(config: SweepConfig) -> Inputs:
             f"no {config.arm} image of {config.run} was admitted, so there is none to add; see the "
             "column admission of its metadata.csv"
         )
-    if run_config.labels.soft:  # the files hold hard labels besides the probabilities
-        synthetic = softened(synthetic, attributes)
+    synthetic = as_trained(run_config, synthetic, attributes)
     with Image.open(synthetic["path"].iloc[0]) as image:
         size = run_config.image_size or image.width
     return Inputs(

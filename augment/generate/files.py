@@ -135,11 +135,13 @@ def _record(
     settings: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What makes the images what they are, as JSON gives it back (a tuple as a list)."""
-    described = repr(guidance) if guidance else None
+    described: object = dict(settings) if settings is not None else None
+    if settings is None and guidance:
+        described = repr(guidance)  # reads all weights of a distance by features
     record = {
         **denoiser.record(),
         "steps": sampler.steps,
-        "guidance": described if settings is None else dict(settings),
+        "guidance": described,
         **sampler.chosen(),
     }
     if edit is not None:
