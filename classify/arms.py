@@ -32,6 +32,10 @@ class Arm:
     """Train, val and test rows."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `FitConfig` -> the arm's values; empty for the study's own."""
+    meaning: str = ""
+    """What the arm tells, for a reader; a sentence."""
+    sets: tuple[str, ...] = ()
+    """Names of the synthetic sets whose images it trains on."""
 
     def __post_init__(self) -> None:
         if other := sorted(set(self.changes) - _SETTINGS):

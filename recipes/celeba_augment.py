@@ -17,14 +17,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from lightning.fabric import Fabric
 
 from augment import embedded_generators
 from classify import FitConfig, load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
-from recipes._chain import launch, prepare, run_chain
-from recipes._command import parse, run
-from recipes._settings import RunConfig, fit_settings
+from recipes.chain.command_line import parse, run
+from recipes.chain.inputs import prepare
+from recipes.chain.run import Run
+from recipes.chain.settings import NO_FLAGS, RunConfig, fit_settings
+from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
@@ -50,33 +51,34 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
-    """Run the chain; its summary (`arm, metric, mean, low, high, n_seeds`), None for a preview."""
-    config = parse(RunConfig, PRESETS, arguments)
-    fabric = launch(config)
+    """Run the study; its summary (`arm, metric, mean, low, high, n_seeds`), None for a preview."""
+    config = parse(RunConfig, arguments, presets=PRESETS, skip=NO_FLAGS)
+    this_run = Run(config)
     name = "Avatars" if config.data is None else config.data.resolve().name
-    chain = prepare(
-        config,
-        lambda: _read(config, fabric),
-        fabric,
+    inputs = prepare(
+        this_run,
+        lambda: _read(this_run),
         source="the embedded avatars" if config.data is None else str(config.data),
         # of whole attribute vectors only
         log_probability=None if config.data or config.attributes else _avatar_log_probability,
     )
     if config.data is not None and config.generator in embedded_generators():
-        chain.caution(
+        this_run.caution(
             f"The images added are {config.generator}'s, not of the kind of {name}: "
             "for a real study give --generator one trained on such images, and --labeler."
         )
-    celebas = set(ATTRIBUTES) - {"Attractive"} <= set(chain.attributes)
-    return run_chain(chain, f"{name} with and without minority samples", reference=celebas)
+    celebas = set(ATTRIBUTES) - {"Attractive"} <= set(inputs.attributes)
+    title = f"{name} with and without synthetic samples"
+    return study(this_run, inputs, title, reference=celebas)
 
 
-def _read(config: RunConfig, fabric: Fabric) -> pd.DataFrame:
+def _read(this_run: Run) -> pd.DataFrame:
     """The user's images, or the embedded ones, drawn at the first run."""
+    config = this_run.config
     if config.data is not None:
         return load_table(config.data, config.attributes)
     folder = config.out / "data"
-    with fabric.rank_zero_first():
+    with this_run.fabric.rank_zero_first():
         avatar_table(folder)
     return load_table(folder, config.attributes)
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning.fabric import Fabric
 
 from classify import load_table
 from classify.datasets.fashion import CLASSES, fashion_longtail_table
-from recipes._chain import launch, prepare, run_chain
-from recipes._command import parse, run
-from recipes._settings import RunConfig
+from recipes.chain.command_line import parse, run
+from recipes.chain.inputs import prepare
+from recipes.chain.run import Run
+from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
@@ -52,24 +53,23 @@ class FashionConfig(RunConfig):
     """Holds Fashion-MNIST's four original files; left out, torchvision downloads them."""
     generator: str = "fashion-longtail-28"
     """Embedded name, diffusers folder (UNet2DModel and scheduler) or hub id of the model."""
-    labeler: str = "train"
+    labeler: list[str] | str = "train"
     """`train` trains one on the real train split first; or the folder of a labeler."""
 
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
-    """Run the chain; its summary (`arm, metric, mean, low, high, n_seeds`), None for a preview."""
-    config = parse(FashionConfig, PRESETS, arguments)
-    fabric = launch(config)
-    chain = prepare(
-        config, lambda: _read(config, fabric), fabric, source="long-tailed Fashion-MNIST"
-    )
-    return run_chain(chain, "Long-tailed Fashion-MNIST with and without minority samples")
+    """Run the study; its summary (`arm, metric, mean, low, high, n_seeds`), None for a preview."""
+    config = parse(FashionConfig, arguments, presets=PRESETS, skip=NO_FLAGS)
+    this_run = Run(config)
+    inputs = prepare(this_run, lambda: _read(this_run), source="long-tailed Fashion-MNIST")
+    return study(this_run, inputs, "Long-tailed Fashion-MNIST with and without synthetic samples")
 
 
-def _read(config: FashionConfig, fabric: Fabric) -> pd.DataFrame:
+def _read(this_run: Run) -> pd.DataFrame:
     """The long-tailed set, written at the first run."""
+    config = this_run.config
     folder = config.out / "data"
-    with fabric.rank_zero_first():
+    with this_run.fabric.rank_zero_first():
         fashion_longtail_table(folder, source=config.data)
     return load_table(folder, config.attributes or CLASSES)
 

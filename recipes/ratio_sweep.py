@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from lightning.fabric import Fabric
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -35,14 +34,11 @@ from classify import (
 )
 from classify.files import claim
 from classify.metrics import MACRO
-from recipes._claim import check_folder
-from recipes._command import parse_settings, run
-from recipes._files import write_csv, write_figure
-from recipes._finished import real_table, run_settings, synthetic_table
-from recipes._labels import as_trained
-
-_GIVEN = {"run": "folder of a run whose images are generated"}
-_LISTS = {"fractions": (float, "of the arm's images, in (0, 1]")}
+from recipes.chain.command_line import parse, run
+from recipes.chain.devices import launch
+from recipes.chain.files import write_csv, write_figure
+from recipes.chain.finished import real_table, run_settings, synthetic_table
+from recipes.chain.labels import softened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +50,9 @@ class SweepConfig:
     out: Path = Path("runs/ratio_sweep")
     """Everything is written here; the same command again continues a sweep that was stopped."""
     arm: str = "minority"
-    """Whose images are added."""
+    """The synthetic set whose images are added."""
     fractions: Sequence[float] = (0.125, 0.25, 0.5, 1.0)
-    """Of the arm's images, in (0, 1]; none at all is always among them."""
+    """Of its images, in (0, 1]; none at all is always among them."""
     seeds: int = 3
     """Fits of each number; intervals need at least 2."""
     devices: int | str = "auto"
@@ -85,13 +81,11 @@ class Inputs:
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     """Run the sweep; writes `scores.csv`, `sweep.csv` and `sweep.png`, returns the curve."""
-    config = parse_settings(SweepConfig, arguments, lists=_LISTS, positional=_GIVEN)
+    config = parse(SweepConfig, arguments)
     inputs = read_run(config)
-    check_folder(config.out)
     record = {**asdict(config), "run": str(config.run.resolve()), "fit": asdict(inputs.fit)}
-    _claim(config.out, {key: record[key] for key in record.keys() - {"out", "devices"}})
-    fabric = Fabric(devices=config.devices)
-    fabric.launch()
+    claim(config.out / "sweep.json", {k: record[k] for k in record.keys() - {"out", "devices"}})
+    fabric = launch(config.devices)
     count = len(inputs.synthetic)
     numbers = sorted({0, *(max(1, round(share * count)) for share in config.fractions)})
     scores = run_study(
@@ -138,16 +132,23 @@ def read_run(config: SweepConfig) -> Inputs:
             f"no {config.arm} image of {config.run} was admitted, so there is none to add; see the "
             "column admission of its metadata.csv"
         )
-    synthetic = as_trained(run_config, synthetic, attributes)
+    if run_config.labels.soft:
+        synthetic = softened(synthetic, attributes)
     with Image.open(synthetic["path"].iloc[0]) as image:
         size = run_config.image_size or image.width
     return Inputs(
         real=real,
-        synthetic=synthetic.sort_values("seed", ignore_index=True),
+        synthetic=_by_seed(synthetic),
         attributes=attributes,
         fit=replace(run_config.train, image_size=size, precision=run_config.precision),
         skip_bad=run_config.skip_bad,
     )
+
+
+def _by_seed(synthetic: pd.DataFrame) -> pd.DataFrame:
+    """In the order of the seeds; images made elsewhere have none, and stay in their order."""
+    by = ["seed"] if "seed" in synthetic else []
+    return synthetic.sort_values(by, ignore_index=True) if by else synthetic
 
 
 def best_arm(summary: pd.DataFrame) -> str:
@@ -220,17 +221,6 @@ def chart(found: pd.DataFrame, arm: str) -> Figure:
     axes.margins(x=0.04)
     axes.legend(loc="best", frameon=False)
     return figure
-
-
-def _claim(folder: Path, record: dict[str, object]) -> None:
-    """Take the folder for this sweep."""
-    if not (folder / "sweep.json").exists() and (folder / "scores.csv").exists():
-        raise ValueError(f"{folder} holds results but no sweep of ours; give another --out")
-    if other := claim(folder / "sweep.json", record):
-        name, (there, wanted) = next(iter(sorted(other.items())))
-        raise ValueError(
-            f"{folder} holds a sweep with {name} {there}, this one has {wanted}; give another --out"
-        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,25 @@
+"""Tables and pictures, each written in one piece: whoever reads one never sees half of it."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from classify.files import write_bytes, write_text
+
+__all__ = ["write_csv", "write_figure"]
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, without its index."""
+    write_text(path, table.to_csv(index=False))
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG."""
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    write_bytes(path, picture.getvalue())

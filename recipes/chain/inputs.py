@@ -1,0 +1,190 @@
+"""What a run works on, checked before any work is done: real images, models, the labels' policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from augment import LPIPS, Denoiser, FeatureDistance, load_denoiser
+from augment.distance import NAMED, Distance
+from augment.metrics import Encoder, load_encoder
+from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
+from classify.datasets import read_image
+from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
+from recipes.chain.checks import check_format, check_quota, check_table
+from recipes.chain.labels import TRAIN, labeler_of, labeler_source, load_labelers, policy_of
+from recipes.chain.run import Run
+from recipes.chain.sets import DistanceName
+
+__all__ = ["Inputs", "LogProbability", "manifold_encoder", "named_distance", "prepare"]
+
+_NO_FEATURES = (
+    "distance features needs one labeler with a torch network, which an .onnx file and several "
+    "labelers are not; give another labeler or distance"
+)
+
+LogProbability = Callable[[pd.DataFrame], NDArray[np.float64]]
+"""Exact log-probability (nats) of each row's attributes, where the distribution is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the stages of a run share; every part has been checked."""
+
+    table: pd.DataFrame
+    """Real rows of all three splits, with `path`."""
+    images: Images
+    """The real images at the generator's size."""
+    attributes: Sequence[str]
+    """What is learned: those with a label somewhere."""
+    source: str
+    """What the images are, in words."""
+    denoiser: Denoiser
+    labeler: Predictor
+    policy: LabelPolicy
+    """Makes the labeler's probabilities labels."""
+    fit: FitConfig
+    """The classifier's settings, image size and precision resolved."""
+    run: Run
+    log_probability: LogProbability | None = None
+
+    def label(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the labeler's labels and probabilities in place of its own."""
+        return pseudo_label(
+            table,
+            self.labeler,
+            self.attributes,
+            policy=self.policy,
+            read=read_image,
+            fabric=self.run.fabric,
+        )
+
+
+def prepare(
+    run: Run,
+    read: Callable[[], pd.DataFrame],
+    *,
+    source: str,
+    log_probability: LogProbability | None = None,
+) -> Inputs:
+    """Check everything that could stop the run before any work is done, and load the models.
+
+    Args:
+        run: the run; its folder is claimed here.
+        read: makes the table of the real images; called when the models are known to be there.
+        source: what the images are, for the card of a labeler trained on them.
+        log_probability: of their attributes, where known.
+
+    Raises:
+        ValueError: an input that does not fit, or another run in the folder; one line.
+        FileNotFoundError: a file that is missing.
+    """
+    config = run.config
+    denoiser = load_denoiser(config.generator)
+    ready = load_labelers(config)
+    _check_sets(run, denoiser, list(ready.values()))
+    if config.labels.policy not in ("card", "fit"):
+        LabelPolicy.read(config.labels.policy)
+    if config.admission.manifold and config.labelers[0] != TRAIN:
+        manifold_encoder(run)
+    known = [name for labeler in ready.values() for name in labeler.attributes]
+    table = read()
+    attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
+    check_table(table, attributes, known)
+    if any(made.folder is None for made in config.synthetic_sets.values()):
+        check_format(table, denoiser, config.generator)
+    with run.fabric.rank_zero_first():
+        images = decode_tables(
+            [table],
+            denoiser.image.size,
+            skip_bad=config.skip_bad,
+            cache=None if config.preview else config.out / "cache",
+        )
+    table = images.usable(table)
+    check_table(table, attributes, known)
+    all_known = TRAIN in config.labelers
+    check_quota(
+        config.quota,
+        int((table["split"] == "train").sum()),
+        [name for name in attributes if all_known or name in known],
+    )
+    if run.fabric.is_global_zero and not config.preview:
+        run.claim()
+    run.fabric.barrier()
+    size = config.image_size or denoiser.image.size
+    labeler = labeler_of(run, ready, table, attributes, size=size, source=source)
+    if unknown := [name for name in attributes if name not in labeler.attributes]:
+        run.note(
+            f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
+        )
+    return Inputs(
+        run=run,
+        table=table,
+        images=images,
+        attributes=attributes,
+        source=source,
+        denoiser=denoiser,
+        labeler=labeler,
+        policy=policy_of(run, table, attributes, labeler),
+        fit=replace(config.train, image_size=size, precision=config.precision),
+        log_probability=log_probability,
+    )
+
+
+def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
+    """The distance that a setting names; `features` are the labeler's.
+
+    Raises:
+        ValueError: `features` of a labeler that has no gradients.
+    """
+    if name == "features":
+        if not isinstance(labeler, Labeler):
+            raise ValueError(_NO_FEATURES)
+        return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
+    return NAMED[name]()
+
+
+def manifold_encoder(run: Run) -> Encoder:
+    """Whose features the manifold of the real images is judged in.
+
+    Raises:
+        ValueError: the labeler has no features.
+    """
+    wanted = run.config.admission.encoder
+    if wanted is not None:
+        return load_encoder(wanted)
+    source = labeler_source(run.config)
+    try:
+        return load_encoder(source)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"admission.manifold needs features, which the labeler {source} does not give "
+            f"({error}); name another network by admission.encoder"
+        ) from error
+
+
+def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> None:
+    """Refuse a set before any work that the models could not make."""
+    for name, made in run.config.synthetic_sets.items():
+        if made.folder is not None:
+            if not made.folder.is_dir():
+                raise FileNotFoundError(
+                    f"sets.{name}.folder {made.folder} is no folder; give a folder of images"
+                )
+            continue
+        denoiser.schedule.respaced(made.sampler.steps)  # says what is allowed
+        if made.sampler.label is not None:
+            denoiser.check_labels(torch.tensor([made.sampler.label]))
+        if made.guidance is None:
+            continue
+        if made.guidance.distance == "lpips":
+            LPIPS()  # says how to get its weights
+        elif made.guidance.distance == "features":
+            alone = len(run.config.labelers) == 1
+            if not alone or not all(isinstance(found, Labeler) for found in labelers):
+                raise ValueError(_NO_FEATURES)

@@ -1,0 +1,127 @@
+"""A run: its folder, which no other run may use, its devices, and what it tells on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from classify.files import write_text
+from recipes.chain.devices import launch
+from recipes.chain.settings import RunConfig
+
+__all__ = ["Run", "check_folder"]
+
+_RECORD = "config.yaml"
+_CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview"})
+"""Settings that do not change the results: another value continues the same run."""
+_RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
+"""Files that a run writes last, over those of its own earlier session."""
+
+
+class Run:
+    """A run whose devices are started and whose folder no other run holds.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        ValueError: the folder holds another run, or one that is going on; the devices are not
+            there. One line.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config, self.out = config, config.out
+        if not config.preview:
+            self._check_claim()
+        self.fabric = launch(config.devices, num_nodes=config.num_nodes, precision=config.precision)
+        self.notes: list[str] = []
+        """What the report should say besides the figures; a sentence each."""
+        self.cautions: list[str] = []
+        """Why its verdict should not be trusted; a sentence each."""
+        self._lock = FileLock(self.out / ".lock")
+
+    def claim(self) -> None:
+        """Write `config.yaml` into the folder and hold it until the process ends; on one process.
+
+        Raises:
+            ValueError: another run stands there, or the same one is going on.
+        """
+        self._check_claim()
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(
+                f"{self.out} is in use by a run that is going on; wait for it, or give another "
+                "--out"
+            ) from error
+        path = self.out / _RECORD
+        if not path.is_file():
+            write_text(path, yaml.safe_dump(self.config.record(), sort_keys=False))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce a stage, and note how long it took."""
+        self.say(f"{name} ...")
+        started = time.perf_counter()
+        yield
+        self.notes.append(f"{name}: {time.perf_counter() - started:.0f} s in this session.")
+
+    def say(self, text: str) -> None:
+        """Print once, however many processes there are."""
+        if self.fabric.is_global_zero:
+            print(text, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print it and put it into the report."""
+        self.notes.append(text)
+        self.say(text)
+
+    def caution(self, text: str) -> None:
+        """Print it, and put it beside the report's verdict."""
+        self.cautions.append(text)
+        self.say(f"caution: {text}")
+
+    def _check_claim(self) -> None:
+        """Refuse a folder that holds another run, or results that are no run of ours."""
+        check_folder(self.out)
+        path, record = self.out / _RECORD, self.config.record()
+        if not path.is_file():
+            if results := [name for name in _RESULTS if (self.out / name).exists()]:
+                raise ValueError(
+                    f"{self.out} holds {results[0]} but no {_RECORD}, so no run of ours; "
+                    "give another --out"
+                )
+            return
+        try:
+            found = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError, yaml.YAMLError) as error:
+            raise ValueError(f"{path} holds no settings of a run; give another --out") from error
+        for name in sorted(record.keys() - _CIRCUMSTANCES):
+            if found.get(name) != record[name]:
+                old, new = _difference(name, found.get(name), record[name])
+                raise ValueError(
+                    f"{self.out} holds a run with {old}, this one has {new}; "
+                    "give another --out, or the settings in its config.yaml"
+                )
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a path at or above which a file stands."""
+    if blocking := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
+        raise ValueError(f"out is {out}, but {blocking[0]} is a file; give a folder")
+
+
+def _difference(name: str, old: Any, new: Any) -> tuple[str, str]:
+    """The first setting that differs, inside a group by its dotted name."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        key = next(key for key in keys if old.get(key) != new.get(key))
+        return _difference(f"{name}.{key}", old.get(key), new.get(key))
+    return f"{name} {old}", f"{name} {new}"

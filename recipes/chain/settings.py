@@ -1,0 +1,274 @@
+"""Settings of a study.
+
+The settings of each part are the part's own dataclass; here they meet, with the synthetic sets
+(`sets.py`) and the arms (`arms.py`) that the study names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from augment import Quota, SamplerConfig
+from classify import FitConfig
+from classify.config import Precision
+from labeling import PolicyConfig
+from recipes.chain.arms import CONTROLS, ArmSettings
+from recipes.chain.sets import PAPER_SETS, GuidanceConfig, SyntheticSet, synthetic_set
+from recipes.chain.values import Values, plain, read_mapping, read_values
+
+__all__ = [
+    "NO_FLAGS",
+    "AdmissionConfig",
+    "LabelsConfig",
+    "RunConfig",
+    "StudyConfig",
+    "fit_settings",
+]
+
+OF_THE_RUN = ("image_size", "precision")
+"""Settings of a fit that are the whole run's."""
+NO_FLAGS = tuple(f"train.{name}" for name in OF_THE_RUN)
+"""So these are no flags."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsConfig:
+    """How the labeler's probabilities become labels of the synthetic images."""
+
+    policy: str = "card"
+    """card: the thresholds on the labeler's card; fit: thresholds, temperatures and abstention are
+    fitted first on the run's real val rows; else a file of `recipes/label.py fit`."""
+    wanted: PolicyConfig = field(default_factory=PolicyConfig)
+    """What a policy is fitted for."""
+    soft: bool = False
+    """Synthetic images train on their probabilities in place of 1 and 0."""
+
+    def __post_init__(self) -> None:
+        if self.policy != "fit" and self.wanted != PolicyConfig():
+            raise ValueError(
+                f"labels.wanted is given with labels.policy {self.policy}; it is what a policy is "
+                "fitted for: give labels.policy fit, or leave it out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionConfig:
+    """What generated images are refused for besides blanks, broken files and copies."""
+
+    manifold: int | None = None
+    """Neighbours k: an image is off the manifold if it lies in no ball that reaches from a real
+    training image to its k-th nearest other; left out, this is not judged."""
+    encoder: str | None = None
+    """Whose features the balls are in, as for `recipes/measure.py`; left out, the labeler's own."""
+
+    def __post_init__(self) -> None:
+        if self.manifold is not None and self.manifold < 1:
+            raise ValueError(
+                f"admission.manifold is {self.manifold}; give 1 or more, the paper's 3"
+            )
+        if self.encoder is not None and self.manifold is None:
+            raise ValueError(
+                f"admission.encoder is {self.encoder}, but nothing is judged by it; give "
+                "admission.manifold too"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """How often the classifiers are trained."""
+
+    seeds: int = 3
+    """Fits of each arm, each from other weights; intervals need at least 2."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"study.seeds is {self.seeds}; give at least 1, better 3 or 5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Generate, label and merge synthetic images, train classifiers, and say whether it helped."""
+
+    data: Path | None = None
+    """CelebA's folder, or a folder with metadata.csv; left out, the embedded data set."""
+    out: Path = Path("runs/celeba_augment")
+    """Everything is written here; the same command again continues a run that was stopped."""
+    preset: Literal["demo", "paper"] = "demo"
+    """Where all other settings start from: demo takes minutes, paper is the published study."""
+    generator: str = "avatars-32"
+    """Embedded name, diffusers folder or hub id (UNet2DModel), or guided-diffusion's .pt file."""
+    labeler: list[str] | str = "avatars"
+    """Embedded name, folder, .onnx file, hub id or file of CLIP's prompts; `train` trains a
+    ResNet-34 on the real train split first. Of several, each attribute is the first's that knows
+    it."""
+    attributes: list[str] | None = None
+    """Columns to learn; left out, all that are not the table's own."""
+    num_synthetic: int = 400
+    """Images in each synthetic set, or in each round of one while its quota is not met."""
+    sets: Mapping[str, Values] | Path = field(default_factory=dict)
+    """Further sets of synthetic images, name -> settings, or a YAML file of them."""
+    arms: list[str] | None = None
+    """Arms to train, `real` among them; left out, real, one for each set, and the controls."""
+    controls: list[str] = field(default_factory=list)
+    """Further arms of real images alone, which tell why an arm gains: all, or some of duplicate,
+    relabel, reweight, oversample, rand_augment."""
+    image_size: int | None = None
+    """Side of the classifier's input in pixels; left out, the generator's."""
+    preview: bool = False
+    """Show 16 images a set, estimate time, memory and disk of the whole run, and stop."""
+    define_arms: Mapping[str, Values] = field(default_factory=dict)
+    """Arms of your own, name -> sets, rows, real, train, meaning."""
+    focus: str = "minority"
+    """The arm whose differences the report shows in full; if it is not run, the last with a set."""
+    limit: int | None = None
+    """Images generated at most in each set to meet the quota; left out, num_synthetic."""
+    skip_bad: bool = False
+    """Leave out images that do not decode instead of stopping at the first."""
+    allow_leak: bool = False
+    """Go on without the generated images that copy real val or test images."""
+    devices: int | str = "auto"
+    """Number of devices, or auto (Lightning's); two processes give the same images as one."""
+    num_nodes: int = 1
+    """Number of machines (Lightning's)."""
+    precision: Precision = "32-true"
+    """Numerical precision of generation and training (Lightning's)."""
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    """From the labeler's probabilities to labels."""
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    """Which generated images are refused."""
+    quota: Quota = field(default_factory=Quota)
+    """Which images of a set train; by default all that are admitted."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """The reverse process of every set."""
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    """The self-guidance of the minority set."""
+    train: FitConfig = field(default_factory=FitConfig)
+    """The classifier of every arm."""
+    study: StudyConfig = field(default_factory=StudyConfig)
+    """Seeds."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sets, Path):
+            object.__setattr__(self, "sets", read_mapping(self.sets))
+        if "all" in self.controls:
+            object.__setattr__(self, "controls", list(CONTROLS))
+        self._check_numbers()
+        self._check_out()
+        self._check_names()
+
+    @property
+    def labelers(self) -> Sequence[str]:
+        """Where labels come from, in order."""
+        return [self.labeler] if isinstance(self.labeler, str) else self.labeler
+
+    @property
+    def described_sets(self) -> Mapping[str, Values]:
+        """Every set by name, the paper's and the run's own, as they are written."""
+        return {**PAPER_SETS, **cast("Mapping[str, Values]", self.sets)}
+
+    @property
+    def synthetic_sets(self) -> dict[str, SyntheticSet]:
+        """Every set that an arm of the run trains on."""
+        used = {name for arm in self.chosen_arms.values() for name in arm.sets}
+        return {
+            name: synthetic_set(
+                name,
+                values,
+                count=self.num_synthetic,
+                sampler=self.sampler,
+                guidance=self.guidance,
+            )
+            for name, values in self.described_sets.items()
+            if name in used
+        }
+
+    @property
+    def chosen_arms(self) -> dict[str, ArmSettings]:
+        """The arms of the run, `real` first."""
+        of_sets = {name: ArmSettings(sets=(name,)) for name in self.described_sets}
+        own = {
+            name: read_values(ArmSettings, values, f"define_arms.{name}")
+            for name, values in self.define_arms.items()
+        }
+        known = {"real": ArmSettings(), **of_sets, **CONTROLS, **own}
+        chosen = self.arms or ["real", *of_sets, *self.controls, *own]
+        for name in chosen:
+            if name not in known:
+                raise ValueError(
+                    f"arms name {name}; the arms are {', '.join(known)}; correct it, or describe "
+                    "it in define_arms"
+                )
+            if unknown := [one for one in known[name].sets if one not in of_sets]:
+                raise ValueError(
+                    f"arm {name} trains on the set {unknown[0]}; the sets are "
+                    f"{', '.join(of_sets)}; correct it, or describe it in sets"
+                )
+        if "real" not in chosen:
+            raise ValueError(f"arms are {', '.join(chosen)}; add real, which all are compared with")
+        return {name: known[name] for name in ("real", *(n for n in chosen if n != "real"))}
+
+    @property
+    def focus_arm(self) -> str | None:
+        """The arm that the report is about; None where no arm trains on a set."""
+        with_sets = [name for name, arm in self.chosen_arms.items() if arm.sets]
+        return self.focus if self.focus in with_sets else next(reversed(with_sets), None)
+
+    def record(self) -> dict[str, Any]:
+        """The settings as plain values, for YAML; `--config` reads them back."""
+        record = cast("dict[str, Any]", plain(asdict(self)))
+        for name in OF_THE_RUN:
+            del record["train"][name]
+        return record
+
+    def _check_numbers(self) -> None:
+        if self.num_synthetic < 1:
+            raise ValueError(f"num_synthetic is {self.num_synthetic}; give at least 1 image a set")
+        if self.limit is not None and self.limit < self.num_synthetic:
+            raise ValueError(
+                f"limit is {self.limit}; give at least num_synthetic, {self.num_synthetic}, which "
+                "are made anyway"
+            )
+        if self.image_size is not None and self.image_size < 8:
+            raise ValueError(f"image_size is {self.image_size}; give at least 8 pixels")
+
+    def _check_out(self) -> None:
+        if self.out.resolve() == Path.cwd():
+            raise ValueError(
+                f"out is {str(self.out)!r}, the current folder; give a folder of its own, such as "
+                "runs/study"
+            )
+        if self.data is not None and self.out.resolve() == self.data.resolve():
+            raise ValueError(
+                f"out is {self.out}, the folder of the data, which stays as it is; give another"
+            )
+
+    def _check_names(self) -> None:
+        for name in ("attributes", "controls", "arms"):
+            if twice := [n for n, k in Counter(getattr(self, name) or ()).items() if k > 1]:
+                raise ValueError(f"{name} name {twice[0]} twice; name each once")
+        if unknown := [name for name in self.controls if name not in CONTROLS]:
+            raise ValueError(
+                f"controls name {unknown[0]}; the controls are {', '.join(CONTROLS)}, or all"
+            )
+        for name in (*self.described_sets, *self.define_arms):
+            if not re.fullmatch(r"\w[\w.+-]*", name) or name == "real":
+                raise ValueError(
+                    f"{name!r} names a set or an arm; use letters, digits and . _ + -, and another "
+                    "word than real"
+                )
+        _ = self.synthetic_sets  # says what is wrong with a set or an arm
+
+
+def fit_settings(config: FitConfig) -> dict[str, Any]:
+    """A fit's settings as a preset's dotted ones."""
+    values = {name: value for name, value in asdict(config).items() if name not in OF_THE_RUN}
+    nested = values.pop("augmentation")
+    return {
+        **{f"train.{name}": value for name, value in values.items()},
+        **{f"train.augmentation.{name}": value for name, value in nested.items()},
+    }

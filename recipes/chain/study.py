@@ -1,0 +1,82 @@
+"""The study: synthetic sets, arms, fits, and what they show.
+
+Each stage picks up what it finds under `out`, so the same command continues a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from classify import run_study
+from recipes.chain.admission import Judge
+from recipes.chain.arms import Material, make_arm
+from recipes.chain.inputs import Inputs, manifold_encoder
+from recipes.chain.labels import softened
+from recipes.chain.preview import preview
+from recipes.chain.results import tell
+from recipes.chain.run import Run
+from recipes.chain.synthesis import Synthesised, synthesise
+
+__all__ = ["study"]
+
+
+def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> pd.DataFrame | None:
+    """Run everything, or only the preview if that was asked for.
+
+    Args:
+        run: the run.
+        inputs: of `prepare`.
+        title: the report's heading.
+        reference: show the paper's figures for CelebA beside.
+
+    Returns:
+        The summary, also printed and written: columns `arm, metric, mean, low, high, n_seeds`; None
+        for a preview.
+    """
+    if run.config.preview:
+        preview(run, inputs)
+        return None
+    with run.stage("Generating, labelling and judging"):
+        sets = synthesise(run, inputs, _judge(run, inputs))
+    arms = {
+        name: make_arm(settings, _material(run, inputs, sets))
+        for name, settings in run.config.chosen_arms.items()
+    }
+    with run.stage("Training the classifiers"):
+        scores = run_study(
+            arms,
+            inputs.attributes,
+            inputs.fit,
+            seeds=run.config.study.seeds,
+            out=run.out,
+            fabric=run.fabric,
+            cache=run.out / "cache",
+            skip_bad=run.config.skip_bad,
+        )
+    return tell(run, inputs, title, sets, arms, scores, reference=reference)
+
+
+def _judge(run: Run, inputs: Inputs) -> Judge:
+    """Of synthetic images, by the manifold of the real ones too if that was asked for."""
+    k = run.config.admission.manifold
+    encoder = None if k is None else manifold_encoder(run).to(run.fabric.device)
+    return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5, allow_leak=True)
+
+
+def _material(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Material:
+    def label(table: pd.DataFrame) -> pd.DataFrame:
+        labelled = inputs.label(table)
+        return softened(labelled, inputs.attributes) if run.config.labels.soft else labelled
+
+    rows = {name: made.train_rows(inputs) for name, made in sets.items()}
+    focus = run.config.focus_arm
+    compared = run.config.chosen_arms[focus].sets if focus else ()
+    return Material(
+        real=inputs.table,
+        sets=rows,
+        attributes=list(inputs.attributes),
+        label=label,
+        count=sum(len(rows[name]) for name in compared),
+    )

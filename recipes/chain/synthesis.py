@@ -1,0 +1,218 @@
+"""A synthetic set, from its settings to the rows that train: make or link, label, judge, choose.
+
+Under `<out>/synthetic/<name>/` lie the images, `metadata.csv` with labels and verdicts, rejected
+images included, and a dataset card. Made images come in rounds of seeds that follow one another,
+until the quota is met or the limit is reached; every round is a whole call of `generate` on the
+same folder, so what earlier rounds left is kept, and a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from augment.images import ImageFiles
+
+from augment import Edit, Selection, SelfGuidance, generate, refuse_leaks, select
+from classify.datasets import load_images, read_image
+from classify.files import claim, write_text
+from recipes.chain.admission import Judge
+from recipes.chain.inputs import Inputs, named_distance
+from recipes.chain.labels import softened
+from recipes.chain.run import Run
+from recipes.chain.sets import SyntheticSet
+from recipes.chain.values import plain
+
+__all__ = ["Synthesised", "edit_of", "guidance_of", "synthesise"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesised:
+    """A set as it was made or found, labelled and judged."""
+
+    name: str
+    settings: SyntheticSet
+    table: pd.DataFrame
+    """Every image, with labels and the verdict of admission."""
+    selection: Selection
+    """The rows that the quota takes, and wish by wish what was got."""
+
+    def train_rows(self, inputs: Inputs) -> pd.DataFrame:
+        """The rows as classifiers train on them, with soft labels where those were asked for."""
+        rows = self.selection.table
+        soft = inputs.run.config.labels.soft
+        return softened(rows, inputs.attributes) if soft else rows
+
+
+def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]:
+    """Every set of the run, by name.
+
+    Raises:
+        ValueError: copies of val or test images, unless they are allowed; a set of which nothing
+            is taken.
+    """
+    return {
+        name: _synthesise(run, inputs, judge, name, settings)
+        for name, settings in run.config.synthetic_sets.items()
+    }
+
+
+def _synthesise(
+    run: Run, inputs: Inputs, judge: Judge, name: str, settings: SyntheticSet
+) -> Synthesised:
+    folder = run.out / "synthetic" / name
+    if settings.folder is None:
+        made = _in_rounds(run, inputs, judge, name, settings, folder)
+    else:
+        table = judge(inputs.label(_linked(run, settings, folder)))
+        made = _selected(run, inputs, name, settings, table)
+    if run.fabric.is_global_zero:
+        _add_columns(folder / "metadata.csv", made.table.drop(columns="path"))
+    run.fabric.barrier()
+    if not run.config.allow_leak:
+        refuse_leaks(made.table)
+    if made.selection.table.empty:
+        raise ValueError(
+            f"none of the {len(made.table)} {name} images was taken; see the column admission of "
+            f"{folder / 'metadata.csv'}, raise --limit or ask for less by --quota"
+        )
+    if short := _unmet(made.selection):
+        run.note(
+            f"The quota of {name} is not met by {len(made.table):,} images: {', '.join(short)}. "
+            "A larger --limit, with another --out, makes more."
+        )
+    return made
+
+
+def _in_rounds(
+    run: Run, inputs: Inputs, judge: Judge, name: str, settings: SyntheticSet, folder: Path
+) -> Synthesised:
+    """Generate, label, judge and select, round by round; a quota that asks for nothing ends at the
+    limit.
+    """
+    size = settings.count or run.config.num_synthetic
+    limit = max(run.config.limit or size, size)
+    asks = bool(run.config.quota.wanted) or run.config.quota.limit(_n_real(inputs)) is not None
+    tables: list[pd.DataFrame] = []
+    for first in range(0, limit, size):
+        seeds = range(first, min(first + size, limit))
+        table = _generated(run, inputs, settings, seeds, folder)
+        tables.append(judge(inputs.label(table)))
+        made = _selected(run, inputs, name, settings, pd.concat(tables, ignore_index=True))
+        if asks and made.selection.is_met:
+            break
+    return made
+
+
+def _selected(
+    run: Run, inputs: Inputs, name: str, settings: SyntheticSet, table: pd.DataFrame
+) -> Synthesised:
+    selection = select(table, run.config.quota, n_real=_n_real(inputs))
+    return Synthesised(name=name, settings=settings, table=table, selection=selection)
+
+
+def _n_real(inputs: Inputs) -> int:
+    return int((inputs.table["split"] == "train").sum())
+
+
+def _generated(
+    run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
+) -> pd.DataFrame:
+    record = None
+    if settings.guidance is not None:
+        record = plain(asdict(settings.guidance))
+        if settings.guidance.distance == "features":
+            record["network"] = inputs.labeler.sha256
+    return generate(
+        inputs.denoiser,
+        seeds,
+        folder,
+        sampler=settings.sampler,
+        guidance=guidance_of(inputs, settings),
+        edit=edit_of(inputs, settings),
+        settings=record,
+        fabric=run.fabric,
+    )
+
+
+def guidance_of(inputs: Inputs, settings: SyntheticSet) -> SelfGuidance | None:
+    """The guidance of a set, with its distance; None for ordinary samples."""
+    if settings.guidance is None:
+        return None
+    distance = named_distance(settings.guidance.distance, inputs.labeler)
+    return settings.guidance.with_distance(distance)
+
+
+def edit_of(inputs: Inputs, settings: SyntheticSet) -> Edit | None:
+    """The images that a set starts from; None for noise."""
+    if settings.start is None:
+        return None
+    image, source = inputs.denoiser.image, settings.start.images
+    paths = [str(source)] if source.is_file() else list(load_images(source)["path"])
+    references = ImageFiles(paths, read_image, size=image.size, channels=image.channels).stack()
+    return Edit(references=references, strength=settings.start.strength)
+
+
+def _linked(run: Run, settings: SyntheticSet, folder: Path) -> pd.DataFrame:
+    """Rows of images made elsewhere, linked into the run's folder, so that the set is whole there.
+
+    Their own labels, if they have any, are not taken: every set is labelled by the same labeler.
+    """
+    assert settings.folder is not None
+    found = load_images(settings.folder)[: settings.count]
+    table = pd.DataFrame(
+        {
+            "file_name": found["file_name"],
+            "split": "train",
+            "source": "synthetic",
+            "sampler": "elsewhere",
+        }
+    )
+    if run.fabric.is_global_zero:
+        sizes = [os.stat(path).st_size for path in found["path"]]
+        record = {
+            "folder": str(settings.folder.resolve()),
+            "files": dict(zip(table["file_name"], sizes, strict=True)),
+        }
+        claim(folder / "settings.json", record)
+        for name, path in zip(table["file_name"], found["path"], strict=True):
+            _link(Path(path), folder / name)
+        if not (folder / "metadata.csv").is_file():
+            write_text(folder / "metadata.csv", table.to_csv(index=False))
+    run.fabric.barrier()
+    return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link where the file system can, which takes no room, and a copy elsewhere."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        shutil.copyfile(source, scratch)
+        os.replace(scratch, target)
+
+
+def _add_columns(path: Path, table: pd.DataFrame) -> None:
+    """Write the labelled table over the standing one, whose other columns and rows stay."""
+    found = pd.read_csv(path, dtype=str, keep_default_na=False)
+    others = found.columns.difference(table.columns, sort=False)
+    table = table.merge(found[["file_name", *others]], on="file_name", how="left")
+    strangers = found[~found["file_name"].isin(table["file_name"])]
+    rows = pd.concat([table.astype(object), strangers]) if len(strangers) else table
+    write_text(path, rows.to_csv(index=False))
+
+
+def _unmet(selection: Selection) -> list[str]:
+    """The wishes that were not met, and how far they are."""
+    report = selection.report
+    unmet = report[(report["wish"] != "all") & (report["got"] < report["wanted"])]
+    columns = ["wish", "got", "wanted"]
+    return [f"{wish}, {got} of {wanted}" for wish, got, wanted in unmet[columns].to_numpy()]

@@ -1,0 +1,74 @@
+"""Plain mappings, as YAML and Python write them, into settings and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonargparse
+import yaml
+
+__all__ = ["Values", "merged", "plain", "read_mapping", "read_values"]
+
+Values = Mapping[str, Any]
+Kind = TypeVar("Kind")
+
+
+def read_values(kind: type[Kind], values: Values, what: str) -> Kind:
+    """A dataclass of settings from a mapping, nested as the dataclass is.
+
+    Args:
+        kind: the dataclass.
+        values: field -> value; what is left out has its default.
+        what: what the values are, for a refusal.
+
+    Raises:
+        ValueError: an unknown field or a refused value, in one line.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{what} is {values!r}; give a mapping of settings, such as {{}}")
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, None)
+    try:
+        options = parser.instantiate(parser.parse_object(plain(values)))
+        return kind(**vars(options))
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def merged(base: Values, values: Values) -> dict[str, Any]:
+    """The base with the values over it, mapping by mapping."""
+    result = dict(base)
+    for key, value in values.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(below, value) if both else value
+    return result
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it holds something else; one line, which does not repeat what stands there.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; give a YAML file")
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} is not a YAML file; write it as NAME: {{settings}}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds no mapping; write it as NAME: {{settings}}, one a line")
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML and JSON hold it: paths as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
