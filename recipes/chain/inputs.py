@@ -98,6 +98,8 @@ def prepare(
     check_table(table, attributes, known)
     if any(made.folder is None for made in config.synthetic_sets.values()):
         check_format(table, denoiser, config.generator)
+    labelled = [name for name in attributes if TRAIN in config.labelers or name in known]
+    check_quota(config.quota, int((table["split"] == "train").sum()), labelled)
     with run.fabric.rank_zero_first():
         images = decode_tables(
             [table],
@@ -106,13 +108,7 @@ def prepare(
             cache=None if config.preview else config.out / "cache",
         )
     table = images.usable(table)
-    check_table(table, attributes, known)
-    all_known = TRAIN in config.labelers
-    check_quota(
-        config.quota,
-        int((table["split"] == "train").sum()),
-        [name for name in attributes if all_known or name in known],
-    )
+    check_table(table, attributes, known)  # without the images that were left out
     if run.fabric.is_global_zero and not config.preview:
         run.claim()
     run.fabric.barrier()

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 from augment.images import ImageFiles
 
-from augment import Edit, Selection, SelfGuidance, generate, refuse_leaks, select
+from augment import Edit, Quota, Selection, SelfGuidance, generate, refuse_leaks, select
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
 from recipes.chain.admission import Judge
@@ -27,7 +27,7 @@ from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.values import plain
 
-__all__ = ["Synthesised", "edit_of", "guidance_of", "synthesise"]
+__all__ = ["Synthesised", "edit_of", "fill", "guidance_of", "synthesise", "unmet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,59 +64,70 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
 def _synthesise(
     run: Run, inputs: Inputs, judge: Judge, name: str, settings: SyntheticSet
 ) -> Synthesised:
-    folder = run.out / "synthetic" / name
+    config, folder = run.config, run.out / "synthetic" / name
+    n_real = int((inputs.table["split"] == "train").sum())
     if settings.folder is None:
-        made = _in_rounds(run, inputs, judge, name, settings, folder)
+        size = settings.count or config.num_synthetic
+        table, selection = fill(
+            lambda seeds: judge(inputs.label(_generated(run, inputs, settings, seeds, folder))),
+            config.quota,
+            n_real=n_real,
+            limit=max(config.limit or size, size),
+            size=size,
+        )
     else:
         table = judge(inputs.label(_linked(run, settings, folder)))
-        made = _selected(run, inputs, name, settings, table)
+        selection = select(table, config.quota, n_real=n_real)
     if run.fabric.is_global_zero:
-        _add_columns(folder / "metadata.csv", made.table.drop(columns="path"))
+        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
     run.fabric.barrier()
-    if not run.config.allow_leak:
-        refuse_leaks(made.table)
-    if made.selection.table.empty:
+    if not config.allow_leak:
+        refuse_leaks(table)
+    if selection.table.empty:
         raise ValueError(
-            f"none of the {len(made.table)} {name} images was taken; see the column admission of "
+            f"none of the {len(table)} {name} images was taken; see the column admission of "
             f"{folder / 'metadata.csv'}, raise --limit or ask for less by --quota"
         )
-    if short := _unmet(made.selection):
+    if short := unmet(selection):
         run.note(
-            f"The quota of {name} is not met by {len(made.table):,} images: {', '.join(short)}. "
+            f"The quota of {name} is not met by {len(table):,} images: {', '.join(short)}. "
             "A larger --limit, with another --out, makes more."
         )
-    return made
-
-
-def _in_rounds(
-    run: Run, inputs: Inputs, judge: Judge, name: str, settings: SyntheticSet, folder: Path
-) -> Synthesised:
-    """Generate, label, judge and select, round by round; a quota that asks for nothing ends at the
-    limit.
-    """
-    size = settings.count or run.config.num_synthetic
-    limit = max(run.config.limit or size, size)
-    asks = bool(run.config.quota.wanted) or run.config.quota.limit(_n_real(inputs)) is not None
-    tables: list[pd.DataFrame] = []
-    for first in range(0, limit, size):
-        seeds = range(first, min(first + size, limit))
-        table = _generated(run, inputs, settings, seeds, folder)
-        tables.append(judge(inputs.label(table)))
-        made = _selected(run, inputs, name, settings, pd.concat(tables, ignore_index=True))
-        if asks and made.selection.is_met:
-            break
-    return made
-
-
-def _selected(
-    run: Run, inputs: Inputs, name: str, settings: SyntheticSet, table: pd.DataFrame
-) -> Synthesised:
-    selection = select(table, run.config.quota, n_real=_n_real(inputs))
     return Synthesised(name=name, settings=settings, table=table, selection=selection)
 
 
-def _n_real(inputs: Inputs) -> int:
-    return int((inputs.table["split"] == "train").sum())
+def fill(
+    make: Callable[[Sequence[int]], pd.DataFrame],
+    quota: Quota,
+    *,
+    n_real: int,
+    limit: int,
+    size: int,
+) -> tuple[pd.DataFrame, Selection]:
+    """Make and select images, round by round.
+
+    It stops after the first round with which the quota is met, or at the limit. A quota without
+    wish, ratio or cap is never met before.
+
+    Args:
+        make: the images of some seeds, labelled and judged.
+        quota: what is wanted.
+        n_real: real train images, for the quota's ratio.
+        limit: images made at most.
+        size: images a round; a multiple of the sampler's batch size wastes nothing.
+
+    Returns:
+        Every image made, and what the quota takes of them.
+    """
+    asks = bool(quota.wanted) or quota.limit(n_real) is not None
+    tables: list[pd.DataFrame] = []
+    for first in range(0, limit, size):
+        tables.append(make(range(first, min(first + size, limit))))
+        table = pd.concat(tables, ignore_index=True)
+        selection = select(table, quota, n_real=n_real)
+        if asks and selection.is_met:
+            break
+    return table, selection
 
 
 def _generated(
@@ -210,7 +221,7 @@ def _add_columns(path: Path, table: pd.DataFrame) -> None:
     write_text(path, rows.to_csv(index=False))
 
 
-def _unmet(selection: Selection) -> list[str]:
+def unmet(selection: Selection) -> list[str]:
     """The wishes that were not met, and how far they are."""
     report = selection.report
     unmet = report[(report["wish"] != "all") & (report["got"] < report["wanted"])]
