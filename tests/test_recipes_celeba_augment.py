@@ -23,9 +23,9 @@ from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 import recipes.celeba_augment
 from classify import load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
-from recipes._command import parse
-from recipes._settings import RunConfig
 from recipes.celeba_augment import PRESETS, main
+from recipes.chain.command_line import parse
+from recipes.chain.settings import NO_FLAGS, RunConfig
 
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / "recipes" / "celeba_augment.py"
@@ -44,6 +44,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _flags(root: Path, out: Path) -> list[str]:
     return tiny_flags(root / "data", root / "generator", out)
+
+
+def _parsed(*arguments: str) -> RunConfig:
+    return parse(RunConfig, arguments, presets=PRESETS, skip=NO_FLAGS)
 
 
 def _start(flags: list[str]) -> subprocess.Popen[str]:
@@ -196,9 +200,7 @@ def test_its_own_config_file_is_the_same_run(root: Path, tmp_path: Path) -> None
     main(["--config", str(root / "out" / "config.yaml")])
     assert digests(root / "out", "*.png") == written
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
-    assert parse(RunConfig, PRESETS, ["--config", str(root / "out" / "config.yaml")]).record() == (
-        config
-    )
+    assert _parsed("--config", str(root / "out" / "config.yaml")).record() == config
 
 
 @pytest.mark.parametrize("labeler", ["avatars", "train"])
@@ -275,7 +277,7 @@ def test_bad_images_are_left_out_when_asked_to(root: Path, tmp_path: Path) -> No
 
 
 def test_paper_preset_is_the_papers() -> None:
-    config = parse(RunConfig, PRESETS, ["--preset=paper"])
+    config = _parsed("--preset=paper")
     assert (config.sampler.steps, config.num_synthetic) == (250, 50_000)
     assert (config.guidance.scale, config.guidance.every) == (0.4, 5)
     assert config.guidance.distance == "lpips"
@@ -284,4 +286,4 @@ def test_paper_preset_is_the_papers() -> None:
     assert (train.lr, train.momentum, train.weight_decay) == (0.1, 0.9, 1e-4)
     assert (train.decay, train.warmup) == ("exponential", 0)
     assert train.final_lr ** (1 / train.epochs) == pytest.approx(0.9)
-    assert parse(RunConfig, PRESETS, ["--preset=paper", "--sampler.steps=9"]).sampler.steps == 9
+    assert _parsed("--preset=paper", "--sampler.steps=9").sampler.steps == 9

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from recipe_doubles import save_folder, save_generator, tiny_flags
 
-import recipes._chain
+import recipes.chain.study
 from classify import Arm
 from labeling import LabelPolicy, quality_by_group
-from recipes._labels import softened
-from recipes._quality import useless_labels
 from recipes.celeba_augment import main
+from recipes.chain.labels import softened
+from recipes.chain.quality import useless_labels
 
 POLICY = [
     *("--labels.policy=fit", "--labels.wanted.both_precision=0.6"),
@@ -48,7 +48,7 @@ def arms(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen.update(arms)
         raise InterruptedError
 
-    monkeypatch.setattr(recipes._chain, "run_study", stop)
+    monkeypatch.setattr(recipes.chain.study, "run_study", stop)
     return seen
 
 

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
-import recipes._prepare
-from recipes._command import run
+import recipes.chain.inputs
 from recipes.celeba_augment import main
+from recipes.chain.command_line import run
 
 REPOSITORY = Path(__file__).parents[1]
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -207,7 +207,7 @@ def test_a_manifold_without_features_is_found_before_the_labeler_is_trained(
     def load_encoder(src: str) -> None:
         raise FileNotFoundError(f"{src} has no card")
 
-    monkeypatch.setattr(recipes._prepare, "load_encoder", load_encoder)
+    monkeypatch.setattr(recipes.chain.inputs, "load_encoder", load_encoder)
     flags = [*_flags(root), "--guidance.distance=l2", "--labeler=[avatars, train]"]
     message = "labeler avatars does not give (avatars has no card); name another"
     _refusal([*flags, "--admission.manifold=3"], capfd, root, message)

@@ -99,7 +99,11 @@ def _parser(kind: type, skip: Collection[str]) -> jsonargparse.ArgumentParser:
             help=_sentences(kind).get(name, ""),
             **({"nargs": "+"} if several else {}),
         )
-    parser.add_class_arguments(kind, None, skip={*words, *skip})
+    groups = {name.split(".")[0] for name in skip if "." in name}
+    parser.add_class_arguments(kind, None, skip={*words, *groups, *skip})
+    for group in groups:
+        inner = {name.removeprefix(f"{group}.") for name in skip if name.startswith(f"{group}.")}
+        parser.add_class_arguments(hints[group], group, skip=inner)
     return parser
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import jsonargparse
 import yaml
@@ -28,6 +29,7 @@ def read_values(kind: type[Kind], values: Values, what: str) -> Kind:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{what} is {values!r}; give a mapping of settings, such as {{}}")
+    _refuse_unknown(kind, values, what)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
     try:
@@ -35,6 +37,20 @@ def read_values(kind: type[Kind], values: Values, what: str) -> Kind:
         return kind(**vars(options))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def _refuse_unknown(kind: Any, values: Values, what: str) -> None:
+    """Name a setting that a dataclass has not, at whatever depth."""
+    names = [f.name for f in fields(kind)]
+    hints = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in names:
+            raise ValueError(
+                f"{what} has no setting {key}; it has {', '.join(names)}; correct the name"
+            )
+        inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
+        if inner and isinstance(value, Mapping):
+            _refuse_unknown(inner[0], value, f"{what}.{key}")
 
 
 def merged(base: Values, values: Values) -> dict[str, Any]:

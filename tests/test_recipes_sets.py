@@ -1,0 +1,170 @@
+"""Synthetic sets and arms as data: what YAML alone can add, and how its mistakes are named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+
+from classify import load_table
+from recipes.celeba_augment import PRESETS, main
+from recipes.chain.command_line import parse
+from recipes.chain.settings import NO_FLAGS, RunConfig
+
+
+def _parsed(*arguments: str) -> RunConfig:
+    return parse(RunConfig, arguments, presets=PRESETS, skip=NO_FLAGS)
+
+
+def test_a_set_says_only_where_it_differs_from_the_run() -> None:
+    sets = {"strong": {"guidance": {"scale": 3.0}}, "fewer": {"sampler": {"steps": 9}, "count": 5}}
+    config = RunConfig(sets=sets, num_synthetic=7)
+    found = config.synthetic_sets
+    assert list(found) == ["plain", "minority", "strong", "fewer"]
+    assert found["plain"].guidance is None
+    assert found["minority"].guidance == config.guidance
+    assert found["strong"].guidance is not None
+    assert (found["strong"].guidance.scale, found["strong"].guidance.every) == (3.0, 5)
+    assert [found[name].count for name in found] == [7, 7, 7, 5]
+    assert [found[name].sampler.steps for name in found] == [250, 250, 250, 9]
+
+
+def test_the_guidance_of_the_command_line_is_the_minority_sets() -> None:
+    config = _parsed("--guidance.scale=0.7", "--sampler.steps=8")
+    minority = config.synthetic_sets["minority"]
+    assert minority.guidance is not None
+    assert (minority.guidance.scale, minority.sampler.steps) == (0.7, 8)
+
+
+def test_sets_may_stand_in_a_file_of_their_own_and_are_kept_with_the_run(tmp_path: Path) -> None:
+    file = tmp_path / "sets.yaml"
+    file.write_text("strong: {guidance: {scale: 2.0}}\n")
+    config = _parsed(f"--sets={file}")
+    assert config.record()["sets"] == {"strong": {"guidance": {"scale": 2.0}}}
+    written = tmp_path / "config.yaml"
+    written.write_text(yaml.safe_dump(config.record()))
+    assert _parsed(f"--config={written}") == config
+
+
+def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
+    mixed = {"sets": ["plain", "minority"], "rows": "oversampled", "train": {"balance": 0.5}}
+    config = RunConfig(define_arms={"mixed": mixed})
+    assert list(config.chosen_arms) == ["real", "plain", "minority", "mixed"]
+    assert list(RunConfig(controls=["reweight"]).chosen_arms)[-1] == "reweight"
+    few = RunConfig(define_arms={"mixed": mixed}, arms=["mixed", "real", "duplicate"])
+    assert list(few.chosen_arms) == ["real", "mixed", "duplicate"]
+    assert list(few.synthetic_sets) == ["plain", "minority"]
+    assert few.focus_arm == "mixed"
+    assert RunConfig(arms=["real", "plain"]).synthetic_sets.keys() == {"plain"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sets": {"a": {"guidance": {"scal": 1}}}}, r"sets\.a\.guidance has no setting scal; it"),
+        ({"sets": {"a": {"number": 1}}}, r"sets\.a has no setting number; it has folder, count"),
+        ({"sets": {"a": {"guidance": {"scale": -1}}}}, r"sets\.a: .*guidance\.scale is -1"),
+        ({"sets": {"a": {"count": 0}}}, r"sets\.a: .*count is 0"),
+        ({"sets": {"a": {"folder": "x", "guidance": {}}}}, "beside guidance or start"),
+        ({"sets": {"a": 3}}, r"sets\.a is 3; give a mapping"),
+        ({"sets": {"real": {}}}, "'real' names a set or an arm"),
+        ({"sets": {"../a": {}}}, "'../a' names a set or an arm"),
+        ({"define_arms": {"a": {"sets": ["b"]}}}, "arm a trains on the set b; the sets are plain"),
+        ({"define_arms": {"a": {"rows": "thrice"}}}, r"define_arms\.a: .*thrice"),
+        ({"define_arms": {"a": {"loss": 1}}}, r"define_arms\.a has no setting loss"),
+        ({"arms": ["real", "nobody"]}, "arms name nobody; the arms are real, plain, minority"),
+        ({"arms": ["plain"]}, "add real, which all are compared with"),
+        ({"controls": ["nothing"]}, "controls name nothing; the controls are duplicate"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        RunConfig(**changes)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["- a list\n", "half: [", "word"])
+def test_a_file_of_no_sets_is_refused_without_repeating_it(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "sets.yaml"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r"sets\.yaml (holds no mapping|is not a YAML file)"):
+        _parsed(f"--sets={file}")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds data, a generator, images made elsewhere, and `out`, a run that YAML alone describes."""
+    root = tmp_path_factory.mktemp("sets")
+    save_generator(root / "generator")
+    save_folder(root / "data")
+    rng = np.random.default_rng(1)
+    for number in range(5):
+        (root / "elsewhere" / "deep").mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (24, 20, 3), np.uint8)
+        Image.fromarray(pixels).save(root / "elsewhere" / "deep" / f"{number}.png")
+    sets = {
+        "strong": {"guidance": {"scale": 2.0}, "count": 4, "sampler": {"solver": "ddim"}},
+        "elsewhere": {"folder": str(root / "elsewhere")},
+    }
+    (root / "study.yaml").write_text(yaml.safe_dump({"sets": sets}))
+    main([f"--config={root / 'study.yaml'}", *_flags(root, root / "out")])
+    return root
+
+
+def _flags(root: Path, out: Path) -> list[str]:
+    return [*tiny_flags(root / "data", root / "generator", out), "--study.seeds=1"]
+
+
+def test_a_third_set_and_one_made_elsewhere_make_a_report_of_five_arms(root: Path) -> None:
+    arms = ["real", "plain", "minority", "strong", "elsewhere"]
+    assert list(pd.read_csv(root / "out" / "summary.csv")["arm"].unique()) == arms
+    rates = pd.read_csv(root / "out" / "admission.csv").groupby("arm")["images"].sum()
+    assert rates.to_dict() == {"plain": 6, "minority": 6, "strong": 4, "elsewhere": 5}
+    page = (root / "out" / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in arms)
+    for name in arms[1:]:
+        assert (root / "out" / "synthetic" / name / "README.md").is_file()
+
+
+def test_images_made_elsewhere_stay_where_they_are_and_are_labelled_like_the_others(
+    root: Path,
+) -> None:
+    assert sorted(digests(root / "elsewhere")) == [f"deep/{number}.png" for number in range(5)]
+    table = load_table(root / "out" / "synthetic" / "elsewhere")
+    assert sorted(table["file_name"]) == [f"deep/{number}.png" for number in range(5)]
+    assert set(table["source"]) == {"synthetic"}
+    assert table[["Male", "Smiling", "p_Male"]].notna().all(axis=None)
+    assert set(table["admission"]) <= {"kept", "blank", "copy of train"}
+
+
+def test_another_folder_under_the_same_name_is_refused(root: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(root / "out", tmp_path / "out")
+    other = shutil.copytree(root / "elsewhere", tmp_path / "other")
+    sets = {**yaml.safe_load((root / "study.yaml").read_text())["sets"]}
+    sets["elsewhere"] = {"folder": str(other)}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"sets": sets}))
+    with pytest.raises(ValueError, match=r"holds a run with sets\.elsewhere\.folder"):
+        main([f"--config={tmp_path / 'study.yaml'}", *_flags(root, out)])
+
+
+def test_synthetic_images_alone_and_mixed_arms_train(root: Path, tmp_path: Path) -> None:
+    arms = {
+        "alone": {"sets": ["plain"], "real": "none"},
+        "mixed": {"sets": ["plain", "minority"], "rows": "oversampled"},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"define_arms": arms}))
+    main(
+        [
+            f"--config={tmp_path / 'study.yaml'}",
+            *_flags(root, tmp_path / "out"),
+            *("--arms", "real", "alone", "mixed"),
+        ]
+    )
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert list(scores["arm"].unique()) == ["real", "alone", "mixed"]

@@ -1,0 +1,86 @@
+"""Rounds go on until the quota is met or the limit reached, and keep what earlier ones made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from augment_doubles import tiny_unet
+from recipe_doubles import digests
+
+from augment import Denoiser, ImageFormat, Quota, SamplerConfig, Schedule, Selection, generate
+from recipes.chain.synthesis import fill, unmet
+
+
+def _made(seeds: Sequence[int]) -> pd.DataFrame:
+    """Every fifth image is bald, every second male, every third blank."""
+    return pd.DataFrame(
+        {
+            "file_name": [f"{seed}.png" for seed in seeds],
+            "seed": list(seeds),
+            "Bald": [(seed % 5 == 0) * 1.0 for seed in seeds],
+            "Male": [(seed % 2 == 0) * 1.0 for seed in seeds],
+            "admission": ["blank" if seed % 3 == 0 else "kept" for seed in seeds],
+        }
+    )
+
+
+def _fill(quota: Quota, *, limit: int = 40) -> tuple[pd.DataFrame, Selection]:
+    return fill(_made, quota, n_real=20, limit=limit, size=8)
+
+
+def test_it_stops_with_the_round_that_meets_the_wishes() -> None:
+    table, selection = _fill(Quota(wanted={"Bald=1": 3, "Male=1": 2}))
+    # Bald and kept: 5, 10, 20, 25, ...; the third is in the third round of 8.
+    assert table["seed"].tolist() == list(range(24))
+    assert selection.table["seed"].tolist() == [5, 10, 20]
+
+
+def test_what_the_limit_leaves_open_is_said() -> None:
+    table, selection = _fill(Quota(wanted={"Bald=1": 30}), limit=20)
+    assert table["seed"].tolist() == list(range(20))
+    assert selection.report.iloc[0].tolist() == ["Bald=1", 30, 2, 2]
+    assert unmet(selection) == ["Bald=1, 2 of 30"]
+    assert unmet(_fill(Quota(wanted={"Bald=1": 3, "Male=1": 2}))[1]) == []
+    assert unmet(_fill(Quota(ratio=5))[1]) == []  # at most so many
+
+
+@pytest.mark.parametrize(
+    ("quota", "generated", "taken"),
+    [
+        (Quota(), 40, 26),
+        (Quota(cap=10), 16, 10),
+        (Quota(ratio=0.25), 8, 5),
+        (Quota(ratio=5), 40, 26),
+    ],
+)
+def test_quotas_without_wishes(quota: Quota, generated: int, taken: int) -> None:
+    table, selection = _fill(quota)
+    assert (len(table), len(selection.table)) == (generated, taken)
+
+
+def test_rounds_of_generate_share_a_folder_resume_and_grow(tmp_path: Path) -> None:
+    denoiser = Denoiser(
+        tiny_unet(1, 1, sample_size=8),
+        Schedule.cosine(10),
+        ImageFormat(channels=1, size=8),
+        variance="fixed_small",
+    )
+
+    def make(seeds: Sequence[int]) -> pd.DataFrame:
+        made = generate(denoiser, seeds, tmp_path, sampler=SamplerConfig(steps=2, batch_size=2))
+        return made.assign(admission="kept")
+
+    first, _ = fill(make, Quota(), n_real=1, limit=6, size=4)
+    before = digests(tmp_path, "*.png")
+    (tmp_path / "2.png").unlink()  # as a stopped run leaves it
+    grown, _ = fill(make, Quota(), n_real=1, limit=10, size=4)
+    after = digests(tmp_path, "*.png")
+    assert len(before) == 6
+    assert len(after) == 10
+    assert {name: after[name] for name in before} == before
+    pd.testing.assert_frame_equal(grown[:6], first)
+    written = pd.read_csv(tmp_path / "metadata.csv")
+    assert written["seed"].tolist() == list(range(10))
