@@ -287,3 +287,8 @@ def test_paper_preset_is_the_papers() -> None:
     assert (train.decay, train.warmup) == ("exponential", 0)
     assert train.final_lr ** (1 / train.epochs) == pytest.approx(0.9)
     assert _parsed("--preset=paper", "--sampler.steps=9").sampler.steps == 9
+
+
+def test_it_can_be_imported_where_the_system_has_no_module_resource() -> None:
+    blocked = "import sys; sys.modules['resource'] = None; import recipes.celeba_augment"
+    subprocess.run([sys.executable, "-c", blocked], cwd=REPOSITORY, check=True)

@@ -65,6 +65,10 @@ class Run:
         if not path.is_file():
             write_text(path, yaml.safe_dump(self.config.record(), sort_keys=False))
 
+    def release(self) -> None:
+        """Let another run continue this one; the end of the process does so too."""
+        self._lock.release()
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announce a stage, and note how long it took."""

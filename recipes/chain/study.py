@@ -55,7 +55,9 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
             cache=run.out / "cache",
             skip_bad=run.config.skip_bad,
         )
-    return tell(run, inputs, title, sets, arms, scores, reference=reference)
+    summary = tell(run, inputs, title, sets, arms, scores, reference=reference)
+    run.release()
+    return summary
 
 
 def _judge(run: Run, inputs: Inputs) -> Judge:
