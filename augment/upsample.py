@@ -175,4 +175,7 @@ class _SmallImages:
 
 def _integers(cells: pd.Series) -> list[int]:
     """Numbers as they were written, or as pandas or a spreadsheet may have: 3.0 is 3."""
-    return [int(cell.removesuffix(".0")) for cell in cells]
+    plain = [cell.removesuffix(".0") for cell in cells]
+    if bad := [cell for cell in plain if not cell.removeprefix("-").isdecimal()]:
+        raise ValueError(f"{bad[0]!r} is not a whole number")
+    return [int(cell) for cell in plain]

@@ -32,7 +32,7 @@ class Judge:
         real: real rows of all splits, with `path`; those whose image did not decode are passed
             over.
         images: the real images, decoded at the size at which all are compared.
-        encode: features, float (B, D), of at most 64 images, uint8 (B, 3, S, S), as an `Encoder`
+        encoder: features, float (B, D), of at most 64 images, uint8 (B, 3, S, S), as an `Encoder`
             of augment gives them; left out, images are not judged by the real manifold.
         k: neighbours of the manifold's balls.
 
@@ -45,10 +45,10 @@ class Judge:
         real: pd.DataFrame,
         images: Images,
         *,
-        encode: Callable[[Tensor], Tensor] | None = None,
+        encoder: Callable[[Tensor], Tensor] | None = None,
         k: int = 5,
     ) -> None:
-        self.size, self.encode, self.k = images.pixels.shape[-1], encode, k
+        self.size, self.encoder, self.k = images.pixels.shape[-1], encoder, k
         self.real: dict[Split, RealImages] = {}
         usable = images.usable(real)
         for split in _SPLITS:
@@ -60,7 +60,7 @@ class Judge:
             raise ValueError("no real train image decodes; give images to compare with")
         train = _Rows(images.pixels, images.rows(usable[usable["split"] == "train"]))
         self.calibration = calibrate(train, self.real["train"].signatures)
-        self._manifold = None if encode is None else _features(encode, train)
+        self._manifold = None if encoder is None else _features(encoder, train)
 
     def __call__(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table, a row a generated image with its `path`, with its `admission` as by `admit`.
@@ -73,8 +73,8 @@ class Judge:
     def _judged(self, table: pd.DataFrame) -> pd.DataFrame:
         pixels, readable = decode(list(table["path"]), self.size, skip_bad=True)
         inside = None
-        if self.encode is not None and self._manifold is not None:
-            inside = in_manifold(_features(self.encode, pixels), self._manifold, k=self.k)
+        if self.encoder is not None and self._manifold is not None:
+            inside = in_manifold(_features(self.encoder, pixels), self._manifold, k=self.k)
         return admit(table, pixels, self.real, self.calibration, readable=readable, inside=inside)
 
 
@@ -94,7 +94,7 @@ class _Rows:
         return self.pixels[self.rows[positions]]
 
 
-def _features(encode: Callable[[Tensor], Tensor], images: Pixels) -> NDArray[np.floating]:
+def _features(encoder: Callable[[Tensor], Tensor], images: Pixels) -> NDArray[np.floating]:
     """Float (N, D) of any number of images."""
     batches = torch.split(torch.arange(len(images)), _ENCODED)
-    return torch.cat([encode(images[positions]).cpu() for positions in batches]).numpy()
+    return torch.cat([encoder(images[positions]).cpu() for positions in batches]).numpy()
