@@ -17,8 +17,15 @@ from typing import Literal
 
 from torch import Tensor
 
-from augment import ClassifierGuidance, Edit, SelfGuidanceConfig, Sum, generate
-from augment import load_denoiser, load_noised_classifier
+from augment import (
+    ClassifierGuidance,
+    Edit,
+    SelfGuidanceConfig,
+    Sum,
+    generate,
+    load_denoiser,
+    load_noised_classifier,
+)
 from augment.denoiser import Denoiser
 from augment.distance import NAMED
 from augment.generate import SamplerConfig

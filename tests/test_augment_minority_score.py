@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from augment_doubles import class_denoiser, mixture_denoiser, tiny_denoiser, tiny_unet
-from diffusers import DDPMPipeline, DDPMScheduler
+from augment_doubles import class_denoiser, mixture_denoiser, tiny_denoiser
 from PIL import Image
 from torch import Tensor
 
-from augment import L1, L2, Schedule, load_denoiser
+from augment import L1, L2, Schedule
 from augment.minority_score import (
     ScoreConfig,
     minority_classes,
@@ -104,8 +102,9 @@ def test_equal_scores_are_of_one_class_the_lowest_that_holds_them() -> None:
 
 
 def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    folder = _folder(tmp_path)
-    paths = [folder / f"{i}.png" for i in range(6)]
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path, image in zip(paths, _images(6, size=11), strict=True):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
 
     def broken(a: Tensor, b: Tensor) -> Tensor:
         distances = L2()(a, b)
@@ -134,15 +133,3 @@ def test_images_of_another_format_are_refused() -> None:
 def test_other_settings_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScoreConfig(**settings)  # type: ignore[arg-type]
-
-
-def _folder(tmp_path: Path, **columns: object) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    names = [f"{i}.png" for i in range(6)]
-    for name, image in zip(names, _images(6, size=11), strict=True):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / name)
-    split = ["train"] * 4 + ["test"] * 2
-    table = pd.DataFrame({"file_name": names, "split": split, "Smiling": ["1", "", "0"] * 2})
-    table.assign(**columns).to_csv(folder / "metadata.csv", index=False)
-    return folder

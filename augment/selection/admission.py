@@ -111,7 +111,11 @@ def admit(
             distance[copies] = near.numpy()[hits]
     if inside is not None:
         verdict[(verdict == KEPT) & ~inside] = OFF_MANIFOLD
-    return table.assign(**{ADMISSION: verdict, "copied": copied, "copied_distance": distance})
+    words = {
+        name: pd.Series(values, index=table.index, dtype="object")
+        for name, values in ((ADMISSION, verdict), ("copied", copied))
+    }
+    return table.assign(**words, copied_distance=distance)
 
 
 def admitted(table: pd.DataFrame) -> pd.DataFrame:
