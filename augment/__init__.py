@@ -3,21 +3,11 @@
 Pretrained diffusion models, the samplers that guide them to minority samples, and what follows.
 """
 
-from augment.admission import (
-    RealImages,
-    admit,
-    admitted,
-    in_manifold,
-    keep_rates,
-    refuse_leaks,
-)
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L1, L2, LPIPS, FeatureDistance
 from augment.edit import Edit
 from augment.generate import SamplerConfig, generate
 from augment.guidance import ClassifierGuidance, SelfGuidance, SelfGuidanceConfig, Sum
-from augment.merge import merge
-from augment.near_copies import Calibration, calibrate
 from augment.optimise import optimised
 from augment.pretrained import (
     CheckpointOptions,
@@ -27,9 +17,23 @@ from augment.pretrained import (
     load_noised_classifier,
     load_upsampler,
 )
-from augment.quota import Quota, Selection, select
 from augment.sampler import reverse_process, sample
 from augment.schedule import Schedule
+from augment.selection import (
+    Calibration,
+    Quota,
+    RealImages,
+    Selection,
+    Signatures,
+    admit,
+    admitted,
+    calibrate,
+    in_manifold,
+    keep_rates,
+    merge,
+    refuse_leaks,
+    select,
+)
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
 from augment.upsample import upsample
 
@@ -54,6 +58,7 @@ __all__ = [
     "Selection",
     "SelfGuidance",
     "SelfGuidanceConfig",
+    "Signatures",
     "Sum",
     "admit",
     "admitted",

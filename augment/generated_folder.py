@@ -1,88 +1,197 @@
-"""A folder of generated images: its record, its files and its table, all written atomically."""
+"""A folder of generated images: `<seed>.png`, a table and a record. What is missing is made.
+
+Seeds are generated in blocks of `batch_size`, always the same ones together, so that a run that was
+killed and started again writes byte for byte what an uninterrupted one writes. Each file carries
+its seed and the settings in its text chunks. Images are those of the seeds asked for and no others:
+nothing is made only to fill a batch and thrown away.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
+from tqdm.auto import tqdm
 
-from augment.atomic import write_bytes
+from augment.files import claim, write_bytes
+from augment.sampler import Batch, warn_unguided
 
-__all__ = ["claim", "is_whole", "read_record", "save_image", "write_table"]
+__all__ = ["RECORD", "TABLE", "checked_seeds", "fill", "read_png", "read_table"]
 
-_RECORD = "settings.json"
-_TABLE = "metadata.csv"
+RECORD = "settings.json"
+TABLE = "metadata.csv"
 
 _PNG_END = b"IEND\xaeB`\x82"
 """The last bytes of a PNG file: its end chunk with its check sum."""
 
 
-def claim(folder: Path, record: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Record what the folder holds, or check that it holds the same.
+def checked_seeds(seeds: Iterable[int]) -> list[int]:
+    """Seeds that can each name a file.
 
     Raises:
-        ValueError: it holds images of other settings, or files that are not ours.
+        ValueError: a seed is repeated or negative.
     """
-    path = folder / _RECORD
-    if not path.is_file():
-        strangers = [
-            name for name in (_TABLE, *map("{}.png".format, seeds)) if (folder / name).exists()
-        ]
-        if strangers:
-            raise ValueError(
-                f"{folder} holds {strangers[0]} but no {_RECORD}, so no images of ours; "
-                "give another folder"
-            )
-        write_bytes(path, (json.dumps(record, indent=2) + "\n").encode())
-        return
-    found = read_record(folder)
-    keys = sorted(record.keys() | found.keys())
-    if different := [key for key in keys if found.get(key) != record.get(key)]:
-        key = different[0]
-        raise ValueError(
-            f"{folder} holds images of another run "
-            f"({key} {found.get(key)}, now {record.get(key)}); "
-            "give another folder"
-        )
+    plain = [int(seed) for seed in seeds]
+    if plain and min(plain) < 0:
+        raise ValueError(f"seed {min(plain)} is negative; give integers from 0 up")
+    if twice := [seed for seed, count in Counter(plain).items() if count > 1]:
+        raise ValueError(f"seed {twice[0]} is given twice; give distinct seeds, one an image")
+    return plain
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The settings of the images in a folder.
+def fill(
+    folder: Path,
+    table: pd.DataFrame,
+    seeds: Sequence[int],
+    make: Callable[[Sequence[int], list[int] | None], Batch],
+    *,
+    batch_size: int,
+    record: Mapping[str, Any],
+    labels: Mapping[int, int] | None,
+    fabric: Fabric,
+) -> pd.DataFrame:
+    """Write `folder/<seed>.png` wherever there is no whole one, and the table.
+
+    An image that is not finite is not written and has no row.
+
+    Args:
+        folder: made if absent; claimed for the record.
+        table: a row a seed, with the `file_name` that it is to have.
+        seeds: distinct; blocks of `batch_size` of them are always made together.
+        make: the images of a block, given its seeds and their classes.
+        batch_size: images at a time on each device.
+        record: what makes the images what they are, to which the precision is added; it stands in
+            every file's text chunks too, beside the seed.
+        labels: the class of each seed's image, likewise, if it has one.
+        fabric: its processes take blocks in turn.
+
+    Returns:
+        The rows of the images that are there, with their absolute `path`.
 
     Raises:
-        FileNotFoundError: no such folder, or it has no record.
-        ValueError: what stands there is none.
+        ValueError: the folder holds something else, or no image is finite.
+
+    Warns:
+        UserWarning: some images are not finite, or the guidance failed on some steps of those made
+            now.
     """
-    path = folder / _RECORD
+    names = [f"{seed}.png" for seed in seeds]
+    record = {**record, "precision": str(fabric.strategy.precision.precision)}
+    with fabric.rank_zero_first():
+        record = claim(folder / RECORD, record, results=(TABLE, *names))
+    unguided = torch.zeros((), dtype=torch.int64)
+    for block in _unfinished(folder, seeds, batch_size, fabric):
+        with fabric.autocast():
+            batch = make(block, None if labels is None else [labels[seed] for seed in block])
+        unguided += batch.unguided.sum()
+        _save(batch, block, labels, folder, record)
+    total: Tensor = fabric.all_reduce(unguided, reduce_op="sum")  # type: ignore[assignment]
+    fabric.barrier()
+    made = np.array([(folder / name).is_file() for name in names], dtype=bool)
+    _report_left_out(folder, seeds, made, warn=fabric.is_global_zero)
+    table = table[made]
+    if fabric.is_global_zero:
+        warn_unguided(int(total))
+        _write_table(folder / TABLE, table)
+    fabric.barrier()
+    return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table of a folder that `fill` wrote, every cell as the text that stands there.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing; give a folder as augment.generate wrote it, with its {_RECORD}"
-        )
+        raise FileNotFoundError(f"{path} is missing; give a folder as `generate` wrote it")
+    content = path.read_bytes()
     try:
-        return dict(json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no record of generated images; give another folder") from error
+        rows = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} is not a table ({reason}); repair it, or delete it and generate again"
+        ) from error
+    if "file_name" not in rows or not content.endswith(b"\n"):
+        what = "is cut off" if "file_name" in rows else "has no column file_name"
+        raise ValueError(f"{path} {what}; repair it, or delete it and generate again")
+    return rows
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write the table, or add the rows that the standing one lacks; its own cells stay."""
-    if path.is_file():
-        found = pd.read_csv(path, dtype=str, keep_default_na=False)
-        new = table[~table["file_name"].isin(found["file_name"])]
-        if new.empty:
-            return
-        table = pd.concat([found, new.astype(str)], ignore_index=True)
-    write_bytes(path, table.to_csv(index=False).encode())
+def read_png(path: str) -> Image.Image:
+    """Read back an image that `fill` wrote.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.convert(image.mode)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} is damaged; delete it and generate again") from error
 
 
-def is_whole(path: Path) -> bool:
+def _unfinished(
+    folder: Path, seeds: Sequence[int], batch_size: int, fabric: Fabric
+) -> Iterable[Sequence[int]]:
+    """Blocks of seeds that lack a file, of this process alone; a progress bar on the first one."""
+    blocks = [seeds[first : first + batch_size] for first in range(0, len(seeds), batch_size)]
+    mine = [
+        block
+        for block in blocks[fabric.global_rank :: fabric.world_size]
+        if not all(_is_whole(folder / f"{seed}.png") for seed in block)
+    ]
+    silent = not (mine and fabric.is_global_zero)
+    bar: Iterable[Sequence[int]] = tqdm(
+        mine, desc=f"generate {folder.name}", unit="batch", disable=silent
+    )
+    return bar
+
+
+def _save(
+    batch: Batch,
+    seeds: Sequence[int],
+    labels: Mapping[int, int] | None,
+    folder: Path,
+    record: Mapping[str, Any],
+) -> None:
+    """Write the images of a block that are finite and not there yet."""
+    for row, seed in enumerate(seeds):
+        path = folder / f"{seed}.png"
+        if _is_whole(path):
+            continue
+        if not batch.finite[row]:
+            path.unlink(missing_ok=True)
+            continue
+        text = {"seed": seed, **record}
+        if labels is not None:
+            text["class_label"] = labels[seed]
+        if failed := int(batch.unguided[row]):
+            text["unguided_steps"] = failed
+        chunks = PngImagePlugin.PngInfo()
+        for key, value in text.items():
+            chunks.add_text(key, json.dumps(value))
+        file = BytesIO()
+        to_pil_image(batch.images[row]).save(file, format="PNG", pnginfo=chunks)
+        write_bytes(path, file.getvalue())
+
+
+def _is_whole(path: Path) -> bool:
     """Whether a file stands there and is a complete PNG."""
     try:
         with Image.open(path) as image:
@@ -93,11 +202,29 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def save_image(image: Tensor, path: Path, text: Mapping[str, Any]) -> None:
-    """Write uint8 (C, H, W) as PNG, each entry of `text` as JSON in a text chunk."""
-    chunks = PngImagePlugin.PngInfo()
-    for key, value in text.items():
-        chunks.add_text(key, json.dumps(value))
-    file = BytesIO()
-    to_pil_image(image).save(file, format="PNG", pnginfo=chunks)
-    write_bytes(path, file.getvalue())
+def _report_left_out(
+    folder: Path, seeds: Sequence[int], made: NDArray[np.bool_], *, warn: bool
+) -> None:
+    """Say that images are not finite and were left out; refuse a run of no others."""
+    if made.all():
+        return
+    message = (
+        f"{(~made).sum()} of {len(made)} images of {folder} are not finite, the first of seed "
+        f"{seeds[int(made.argmin())]}; they are left out; if these are many, take a weaker "
+        "guidance, precision 32-true or another generator"
+    )
+    if not made.any():
+        raise ValueError(message)
+    if warn:
+        warnings.warn(message, stacklevel=4)
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write the table, or add the rows that the standing one lacks; its own cells stay."""
+    if path.is_file():
+        found = read_table(path)
+        new = table[~table["file_name"].isin(found["file_name"])]
+        if new.empty:
+            return
+        table = pd.concat([found, new.astype(str)], ignore_index=True)
+    write_bytes(path, table.to_csv(index=False).encode())

@@ -51,6 +51,8 @@ class Batch(NamedTuple):
     """uint8 (B, C, H, W) on the CPU."""
     unguided: Tensor
     """On how many guided steps each one's gradient was of no use, int64 (B,) on the CPU."""
+    finite: Tensor
+    """Whether every pixel is finite, bool (B,) on the CPU; of others the image says nothing."""
 
 
 def reverse_process(
@@ -151,7 +153,8 @@ def sample_batch(
     ):
         if state.unguided is not None:
             unguided += state.unguided
-    return Batch(denoiser.image.to_uint8(state.x).cpu(), unguided.cpu())
+    finite = state.x.isfinite().flatten(1).all(dim=1)
+    return Batch(denoiser.image.to_uint8(state.x).cpu(), unguided.cpu(), finite.cpu())
 
 
 def sample(

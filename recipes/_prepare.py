@@ -25,7 +25,7 @@ from classify import (
     labelled_attributes,
 )
 from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
-from recipes._admission import Judge, batched
+from recipes.chain.admission import Judge
 from recipes._check_data import check_fit, check_quota, check_table
 from recipes._claim import check_claim, claim
 from recipes._labels import (

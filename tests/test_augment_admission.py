@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor
 from augment import (
     Calibration,
     RealImages,
+    Signatures,
     admit,
     admitted,
     in_manifold,
@@ -19,6 +22,7 @@ from augment import (
     merge,
     refuse_leaks,
 )
+from augment.selection import Split
 
 CALIBRATION = Calibration(threshold=0.15, found=1.0, false_alarms=0.0)
 
@@ -30,11 +34,15 @@ def _noise(count: int, seed: int) -> Tensor:
     return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
 
 
-def _real(split: str, seed: int) -> RealImages:
-    return RealImages(pixels=_noise(10, seed), names=pd.Series([f"{split}{i}" for i in range(10)]))
-
-
-REAL = {split: _real(split, seed) for seed, split in enumerate(("train", "val", "test"))}
+PIXELS: dict[Split, Tensor] = {
+    split: _noise(10, seed) for seed, split in enumerate(get_args(Split))
+}
+REAL = {
+    split: RealImages(
+        signatures=Signatures.of(pixels), names=pd.Series([f"{split}{i}" for i in range(10)])
+    )
+    for split, pixels in PIXELS.items()
+}
 
 
 def _table(count: int) -> pd.DataFrame:
@@ -48,9 +56,9 @@ def _table(count: int) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def judged() -> pd.DataFrame:
     pixels = _noise(8, seed=9)
-    pixels[1] = REAL["train"].pixels[4].roll(1, 2)
-    pixels[2] = REAL["val"].pixels[7].flip(2)
-    pixels[3] = REAL["test"].pixels[2]
+    pixels[1] = PIXELS["train"][4].roll(1, 2)
+    pixels[2] = PIXELS["val"][7].flip(2)
+    pixels[3] = PIXELS["test"][2]
     pixels[4] = torch.randint(90, 95, (3, 16, 16), dtype=torch.uint8)
     pixels[5] = 0
     readable, inside = np.ones((2, 8), dtype=bool)
@@ -81,8 +89,8 @@ def test_only_what_was_kept_is_merged_and_an_unjudged_table_whole(judged: pd.Dat
 
 
 def test_an_image_in_test_and_train_is_a_leak() -> None:
-    real = {**REAL, "train": RealImages(pixels=REAL["test"].pixels, names=REAL["train"].names)}
-    table = admit(_table(10), REAL["test"].pixels, real, CALIBRATION)
+    both = RealImages(signatures=REAL["test"].signatures, names=REAL["train"].names)
+    table = admit(_table(10), PIXELS["test"], {**REAL, "train": both}, CALIBRATION)
     assert set(table["admission"]) == {"copy of test"}
 
 

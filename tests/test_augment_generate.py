@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from augment_doubles import class_denoiser, tiny_denoiser
+from augment_doubles import TinyNetwork, class_denoiser, tiny_denoiser
 from PIL import Image
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from augment import (
     L2,
     LPIPS,
     Ancestral,
+    Denoiser,
     DPMSolver2M,
     FeatureDistance,
     SamplerConfig,
@@ -179,7 +180,7 @@ def test_a_folder_of_another_configuration_is_refused_and_left_alone(
     _run(tmp_path)
     (tmp_path / "0.png").unlink()
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=rf"holds images of another run \({key} ") as refusal:
+    with pytest.raises(ValueError, match=rf"holds results of another run \({key} ") as refusal:
         _run(tmp_path, **change)
     assert "\n" not in str(refusal.value)
     assert str(refusal.value).endswith("give another folder")
@@ -210,7 +211,9 @@ def test_files_that_stand_in_a_folder_of_no_run_are_not_taken_for_samples(
 @pytest.mark.parametrize("text", ["mine", "[1]", "3"])
 def test_a_settings_file_of_someone_else_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "settings.json").write_text(text)
-    with pytest.raises(ValueError, match=r"is no record of generated images; give another folder$"):
+    with pytest.raises(
+        ValueError, match=r"settings\.json is damaged or not a record; give another folder$"
+    ):
         _run(tmp_path)
     assert (tmp_path / "settings.json").read_text() == text
 
@@ -310,10 +313,10 @@ def test_the_solver_of_the_settings_makes_the_images_and_is_in_their_record(
     [
         (
             {"solver": "euler"},
-            r"^sampler\.solver is 'euler'; allowed are ancestral, ddim and dpm; ",
+            r"^sampler\.solver is 'euler'; give ancestral ",
         ),
-        ({"eta": 0.5}, r"^sampler\.eta is 0.5 with the solver ancestral; allowed "),
-        ({"eta": 1.5, "solver": "ddim"}, r"^sampler\.eta is 1.5 with the solver ddim; allowed "),
+        ({"eta": 0.5}, r"^sampler\.eta is 0.5 with the solver ancestral; give 0 "),
+        ({"eta": 1.5, "solver": "ddim"}, r"^sampler\.eta is 1.5 with the solver ddim; give 0 "),
     ],
 )
 def test_a_solver_that_does_not_exist_is_refused(settings: dict[str, object], message: str) -> None:
@@ -392,7 +395,7 @@ def test_a_compiled_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monk
     """Compiling changes the rounding alone, so the folder goes on with or without."""
     asked = []
     monkeypatch.setattr(
-        sys.modules["augment.generate.files"],
+        sys.modules["augment.generate"],
         "optimised",
         lambda denoiser: asked.append(denoiser) or denoiser,
     )
@@ -407,7 +410,7 @@ import sys
 from pathlib import Path
 import torch
 from lightning.fabric import Fabric
-from augment_doubles import class_denoiser, tiny_denoiser
+from augment_doubles import TinyNetwork, class_denoiser, tiny_denoiser
 from augment import SamplerConfig, SelfGuidance, generate
 
 torch.set_num_threads(1)
@@ -450,3 +453,90 @@ def test_other_weights_or_another_process_do_not_mix_with_what_stands(tmp_path: 
     with pytest.raises(ValueError, match=r"another run \(weights"):
         generate(other, range(2), tmp_path, sampler=SAMPLER, guidance=GUIDANCE)
     assert not (tmp_path / "1.png").exists()
+
+
+class _Overflowing(TinyNetwork):
+    """A network that gives NaN for the images with these places in a batch."""
+
+    def __init__(self, *places: int) -> None:
+        super().__init__(3, 6)
+        self.places = list(places)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        output = super().forward(x, t).clone()
+        output[self.places] = torch.nan
+        return output
+
+
+def _overflowing(*places: int) -> Denoiser:
+    whole = tiny_denoiser()
+    return Denoiser(
+        _Overflowing(*places), whole.schedule, whole.image, variance=whole.variance, clip=False
+    )
+
+
+def test_an_image_that_is_not_finite_is_left_out_and_named(tmp_path: Path) -> None:
+    """NaN became black pixels of a whole file."""
+    for _ in range(2):  # A run taken up again says so again.
+        with pytest.warns(UserWarning, match=r"^2 of 5 images .* not finite, the first of seed 1;"):
+            table = generate(_overflowing(1), range(5), tmp_path, sampler=SAMPLER)
+        assert table["seed"].tolist() == [0, 2, 3]
+        assert list(_hashes(tmp_path)) == ["0.png", "2.png", "3.png"]
+        assert pd.read_csv(tmp_path / "metadata.csv")["seed"].tolist() == [0, 2, 3]
+
+
+def test_a_run_without_a_finite_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^3 of 3 images .*first of seed 4; .*another generator$"):
+        generate(_overflowing(0, 1, 2), [4, 5, 6], tmp_path, sampler=SAMPLER)
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_two_identical_runs_at_once_write_the_files_of_one(tmp_path: Path) -> None:
+    class Meeting(TinyNetwork):
+        """At its first step another run of the same command goes from start to end."""
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            if not self.forwards:
+                generate(tiny_denoiser(), range(5), tmp_path / "two", sampler=SAMPLER)
+            return super().forward(x, t)
+
+    denoiser = tiny_denoiser()
+    denoiser.network = Meeting(3, 6)
+    generate(denoiser, range(5), tmp_path / "two", sampler=SAMPLER)
+    generate(tiny_denoiser(), range(5), tmp_path / "one", sampler=SAMPLER)
+    files = [{p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("one", "two")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'a,b\n"', b"name\n0.png\n"])
+def test_a_damaged_table_is_named_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    _run(tmp_path)
+    (tmp_path / "metadata.csv").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"metadata\.csv .*; repair it, or delete it and gen"
+    ) as no:
+        _run(tmp_path)
+    assert "\n" not in str(no.value)
+    assert (tmp_path / "metadata.csv").read_bytes() == content
+
+
+def test_a_table_cut_off_anywhere_is_completed_or_named(tmp_path: Path) -> None:
+    _run(tmp_path)
+    whole = (tmp_path / "metadata.csv").read_bytes()
+    header = whole.index(b"\n") + 1
+    for length in range(header, len(whole), 7):
+        (tmp_path / "metadata.csv").write_bytes(whole[:length])
+        if whole[:length].endswith(b"\n"):
+            _run(tmp_path)
+            assert (tmp_path / "metadata.csv").read_bytes() == whole
+        else:
+            with pytest.raises(ValueError, match=r"metadata\.csv is cut off; repair it, or delete"):
+                _run(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["file", "file/x"])
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=r"is a file or lies below one; give a folder$"):
+        _run(tmp_path / below)
+    assert (tmp_path / "file").read_text() == "mine"

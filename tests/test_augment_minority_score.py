@@ -5,23 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from augment_doubles import class_denoiser, mixture_denoiser, tiny_denoiser, tiny_unet
-from diffusers import DDPMPipeline, DDPMScheduler
+from augment_doubles import class_denoiser, mixture_denoiser, tiny_denoiser
 from PIL import Image
 from torch import Tensor
 
-from augment import L1, L2, Schedule, load_denoiser
-from augment.cropping import centre_crop
+from augment import L1, L2, Schedule
 from augment.minority_score import (
     ScoreConfig,
     minority_classes,
     minority_score,
     score_files,
 )
-from augment.minority_score.__main__ import main
 from augment.noise import SCORE, NoiseStream
 
 
@@ -31,7 +27,7 @@ def _images(n: int, channels: int = 3, size: int = 8) -> Tensor:
 
 
 def test_it_is_equation_5(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("augment.minority_score.score._seeds", lambda images, seed: range(3))
+    monkeypatch.setattr("augment.minority_score._seeds", lambda images, seed: range(3))
     denoiser, images = tiny_denoiser(), _images(3)
     config = ScoreConfig(perturb=40, samples=2)
     found = minority_score(denoiser, images, L1(), config)
@@ -106,8 +102,9 @@ def test_equal_scores_are_of_one_class_the_lowest_that_holds_them() -> None:
 
 
 def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    folder = _folder(tmp_path)
-    paths = [folder / f"{i}.png" for i in range(6)]
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path, image in zip(paths, _images(6, size=11), strict=True):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
 
     def broken(a: Tensor, b: Tensor) -> Tensor:
         distances = L2()(a, b)
@@ -115,7 +112,9 @@ def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
         return distances
 
     with pytest.raises(ValueError, match=r"^the score of .*3\.png is not finite; take another gen"):
-        score_files(tiny_denoiser(), paths, broken, config=ScoreConfig(batch_size=4))
+        score_files(
+            tiny_denoiser(), paths, broken, read=Image.open, config=ScoreConfig(batch_size=4)
+        )
 
 
 def test_images_of_another_format_are_refused() -> None:
@@ -134,89 +133,3 @@ def test_images_of_another_format_are_refused() -> None:
 def test_other_settings_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScoreConfig(**settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("size", [(40, 30), (30, 41), (12, 9), (5, 8)])
-def test_the_crop_halves_then_resizes_then_cuts(size: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-    image = Image.fromarray(pixels)
-    found = centre_crop(image, 8)
-    assert found.size == (8, 8)
-    naive = image
-    for _ in range({30: 1}.get(min(size), 0)):
-        naive = naive.resize((naive.width // 2, naive.height // 2), Image.Resampling.BOX)
-    short = min(naive.size)
-    naive = naive.resize(
-        (round(naive.width * 8 / short), round(naive.height * 8 / short)), Image.Resampling.BICUBIC
-    )
-    array = np.asarray(naive)
-    top, left = (array.shape[0] - 8) // 2, (array.shape[1] - 8) // 2
-    np.testing.assert_array_equal(np.asarray(found), array[top : top + 8, left : left + 8])
-
-
-def _folder(tmp_path: Path, **columns: object) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    names = [f"{i}.png" for i in range(6)]
-    for name, image in zip(names, _images(6, size=11), strict=True):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / name)
-    split = ["train"] * 4 + ["test"] * 2
-    table = pd.DataFrame({"file_name": names, "split": split, "Smiling": ["1", "", "0"] * 2})
-    table.assign(**columns).to_csv(folder / "metadata.csv", index=False)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("generator") / "pipeline"
-    DDPMPipeline(tiny_unet(), DDPMScheduler()).save_pretrained(folder)
-    return folder
-
-
-def test_the_command_adds_columns_to_a_copy(tmp_path: Path, generator: Path) -> None:
-    folder = _folder(tmp_path)
-    before = (folder / "metadata.csv").read_bytes()
-    out = folder / "scored.csv"
-    arguments = [str(generator), str(folder), "--distance", "l2", "--out", str(out)]
-    main([*arguments, "--classes", "2", "--score.batch_size", "4", "--accelerator", "cpu"])
-    assert (folder / "metadata.csv").read_bytes() == before
-    table = pd.read_csv(out)
-    assert list(table) == ["file_name", "split", "Smiling", "minority_score", "minority_class"]
-    assert table["Smiling"].isna().tolist() == [False, True, False] * 2
-    train = table["minority_score"][:4]
-    assert table["minority_class"].tolist() == [
-        int(s > train.median()) for s in table.minority_score
-    ]
-    paths = [folder / name for name in table["file_name"]]
-    expected = score_files(load_denoiser(generator), paths, L2())
-    np.testing.assert_allclose(table["minority_score"], expected, rtol=1e-5)
-    with pytest.raises(SystemExit, match=r"^error: .*scored.csv exists, and nothing is overwritt"):
-        main(arguments)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--classes=5"], "5 classes are wanted of 4 scores"),
-        (["--out=nowhere/new.csv"], "nowhere, for the new table, is no folder; make it, or give"),
-    ],
-)
-def test_what_the_end_would_refuse_is_said_before_anything_is_scored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], message: str
-) -> None:
-    monkeypatch.delattr("augment.minority_score.__main__.score_files")
-    arguments = ["avatars-32", str(_folder(tmp_path)), f"--out={tmp_path / 'new.csv'}"]
-    with pytest.raises(SystemExit, match=f"^error: {message}"):
-        main([*arguments, "--distance=l2", *flags])
-
-
-def test_the_command_wants_classes_that_it_can_use(tmp_path: Path, generator: Path) -> None:
-    folder = _folder(tmp_path, kind=["0", "1", "2.0", "x", "1", "1"])
-    arguments = [str(generator), str(folder), "--distance", "l2", "--out", str(tmp_path / "new")]
-    for column, message in (
-        ("nonesuch", "the table has no column nonesuch; it has file_name, split"),
-        ("kind", "column kind holds 'x'; allowed are class numbers"),
-    ):
-        with pytest.raises(SystemExit, match=f"^error: {message}"):
-            main([*arguments, "--label_column", column])
-    assert not (tmp_path / "new").exists()

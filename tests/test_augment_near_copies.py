@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import augment.near_copies
-from augment.near_copies import Calibration, calibrate, nearest
+import augment.selection.near_copies
+from augment.selection.near_copies import Calibration, Signatures, calibrate, nearest
 from classify.datasets.avatars import draw, sample
 
 
@@ -60,14 +60,14 @@ EDITS: dict[str, Callable[[Tensor], Tensor]] = {
 def test_a_copy_is_found_with_its_original_whatever_was_done_to_it(
     faces: Tensor, calibration: Calibration, edit: Callable[[Tensor], Tensor]
 ) -> None:
-    distance, position = nearest(edit(faces[40:60]), faces)
+    distance, position = nearest(edit(faces[40:60]), Signatures.of(faces))
     assert (distance < calibration.threshold).all()
     assert position.tolist() == list(range(40, 60))
 
 
 def test_distinct_faces_are_no_copies(faces: Tensor) -> None:
     calibration = calibrate(faces[:160])
-    distance, _ = nearest(faces[160:], faces[:160])
+    distance, _ = nearest(faces[160:], Signatures.of(faces[:160]))
     assert not (distance < calibration.threshold).any()
     assert calibration.found >= 0.99
     assert calibration.false_alarms <= 0.001
@@ -92,10 +92,10 @@ def test_where_distinct_images_are_as_near_as_copies_few_are_taken_for_them() ->
 
 def test_blocks_are_a_matter_of_memory_only(faces: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     own = torch.arange(30)
-    whole = nearest(faces[:30], faces, own=own)
-    monkeypatch.setattr(augment.near_copies, "_QUERIES", 7)
-    monkeypatch.setattr(augment.near_copies, "_REFERENCES", 11)
-    parts = nearest(faces[:30], faces, own=own)
+    whole = nearest(faces[:30], Signatures.of(faces), own=own)
+    monkeypatch.setattr(augment.selection.near_copies, "_IMAGES", 7)
+    monkeypatch.setattr(augment.selection.near_copies, "_REFERENCES", 11)
+    parts = nearest(faces[:30], Signatures.of(faces), own=own)
     torch.testing.assert_close(parts[0], whole[0])
     assert torch.equal(parts[1], whole[1])
     assert (whole[1] != own).all()
@@ -104,9 +104,9 @@ def test_blocks_are_a_matter_of_memory_only(faces: Tensor, monkeypatch: pytest.M
 def test_a_pose_costs_nothing_and_one_colour_is_like_nothing(faces: Tensor) -> None:
     inner = faces[:, :, 4:28, 4:28]
     moved = faces[:, :, 5:29, 3:27].flip(3)
-    assert nearest(moved, inner)[0].max() < 2e-3
+    assert nearest(moved, Signatures.of(inner))[0].max() < 2e-3
     grey = torch.full((1, 3, 32, 32), 90, dtype=torch.uint8)
-    assert nearest(grey, torch.cat([faces, grey]))[0].item() == pytest.approx(2**0.5)
+    assert nearest(grey, Signatures.of(torch.cat([faces, grey])))[0].item() == pytest.approx(2**0.5)
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,38 @@ def test_what_cannot_be_compared_is_refused(
     images: Tensor, references: Tensor, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        nearest(images, references)
+        nearest(images, Signatures.of(references))
 
 
 def test_too_few_images_or_nothing_but_repeats_leave_only_what_is_the_same(faces: Tensor) -> None:
     for images in (faces[:19], faces[:1].repeat(30, 1, 1, 1)):
         calibration = calibrate(images)
         assert math.isnan(calibration.found)
-        same, other = nearest(faces[[0, 25]], images)[0]
+        same, other = nearest(faces[[0, 25]], Signatures.of(images))[0]
         assert same < calibration.threshold < other
+
+
+def test_of_real_images_a_batch_and_the_sample_are_read_at_a_time(faces: Tensor) -> None:
+    """All of them were decoded and copied: 80 GB for CelebA at 256 pixels."""
+
+    class Reading:
+        """Images that stand in a file, and how many were asked for at a time."""
+
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+
+        def __len__(self) -> int:
+            return len(faces)
+
+        def __getitem__(self, positions: Tensor) -> Tensor:
+            self.asked.append(len(positions))
+            return faces[positions]
+
+    real = Reading()
+    known = Signatures.of(real)
+    assert (known.values.shape, known.size) == ((240, 256), (32, 32))
+    assert real.asked == [128, 112]
+    real.asked.clear()
+    found = calibrate(real, known, sample=50)
+    assert real.asked == [50]
+    assert found == calibrate(faces, sample=50)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from augment import Quota, select
-from augment.quota import parse_wish
+from augment.selection.quota import parse_wish
 
 NAN = float("nan")
 TABLE = pd.DataFrame(

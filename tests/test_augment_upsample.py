@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from augment_doubles import TinyNetwork, class_denoiser, tiny_denoiser, tiny_unet
+from augment_doubles import TinyNetwork, class_denoiser, tiny_denoiser
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -25,9 +25,8 @@ from augment import (
     upsample,
 )
 from augment.noise import REVERSE, UPSAMPLING, NoiseStream, derived_seeds
-from augment.pretrained import Upsampler, save_pipeline
-from augment.upsample.__main__ import main
-from augment.upsample.small_images import SmallImages
+from augment.pretrained import Upsampler
+from augment.upsample import _SmallImages
 
 SAMPLER = SamplerConfig(steps=4, batch_size=3)
 IMAGE = ImageFormat(channels=1, size=16)
@@ -156,12 +155,15 @@ def test_classes_and_seeds_may_have_become_floats_but_not_be_missing(tmp_path: P
     labels = table["class_label"].tolist()
     floats = table.astype({"class_label": float, "seed": float})
     floats.to_csv(tmp_path / "metadata.csv", index=False)
-    found = SmallImages.read(tmp_path)
+    found = _SmallImages.read(tmp_path)
     assert (found.seeds, found.labels()) == ([0, 1, 2, 3], labels)
     floats.loc[2, "class_label"] = float("nan")
     floats.to_csv(tmp_path / "metadata.csv", index=False)
-    with pytest.raises(ValueError, match=r"is no class for every image .* give sampler\.label"):
-        SmallImages.read(tmp_path).labels()
+    with pytest.raises(
+        ValueError,
+        match=r"is not a class for every image \('' is not a whole number\).* give sampler\.label",
+    ):
+        _SmallImages.read(tmp_path).labels()
 
 
 def test_what_cannot_be_enlarged_is_refused_before_a_folder_is_made(
@@ -186,25 +188,30 @@ def test_what_cannot_be_enlarged_is_refused_before_a_folder_is_made(
     assert "1 images of" in refusal(FileNotFoundError, _enlarging())
     table = pd.read_csv(small / "metadata.csv")
     table.drop(columns="seed")[:2].to_csv(small / "metadata.csv", index=False)
-    assert "has no seed for every image" in refusal(ValueError, _enlarging())
+    assert "has no seed of its own for every image" in refusal(ValueError, _enlarging())
     (small / "metadata.csv").unlink()
     assert "metadata.csv is missing" in refusal(FileNotFoundError, _enlarging())
     (small / "settings.json").unlink()
-    assert "settings.json is missing; give a folder as augment.generate wrote it" in refusal(
-        FileNotFoundError, _enlarging()
-    )
+    assert "settings.json is missing; give a folder" in refusal(FileNotFoundError, _enlarging())
 
 
-def test_the_command_goes_from_folder_to_folder(small: Path, tmp_path: Path) -> None:
-    network = tiny_unet(2, 1, sample_size=16)
-    save_pipeline(Denoiser(network, Schedule.linear(), IMAGE), tmp_path / "up", card={})
-    arguments = ["--upsampler", str(tmp_path / "up"), "--sampler.steps", "2"]
-    main([str(small), "--out", str(tmp_path / "large"), *arguments])
-    assert {p.name for p in (tmp_path / "large").iterdir()} == {
-        *(f"{seed}.png" for seed in (5, 2, 9, 4)),
-        "metadata.csv",
-        "settings.json",
-    }
-    assert _pixels(tmp_path / "large", 5).shape == (16, 16)
-    with pytest.raises(SystemExit, match=r"^error: .*gone.settings.json is missing; give a folder"):
-        main([str(tmp_path / "gone"), "--out", str(tmp_path / "new"), *arguments])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("settings.json", b'{"image": [1, 8', r"settings\.json is damaged or not a record"),
+        ("settings.json", b"{}", r"has no seed of its own for every image, or not their size"),
+        ("metadata.csv", b"", r"metadata\.csv is not a table \("),
+        ("metadata.csv", b"file_name,seed\n5.png,5", r"metadata\.csv is cut off; repair it"),
+        ("metadata.csv", b"file_name,seed\n5.png,5\n5.png,5\n", r"seed 5 is given twice"),
+        ("metadata.csv", b"file_name,seed\n../5.png,5\n", r"names \.\./5\.png beside seed 5; give"),
+        ("5.png", b"cut", r"5\.png is damaged; delete it and generate again"),
+    ],
+)
+def test_a_damaged_file_of_the_small_images_is_named(
+    small: Path, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (small / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as refusal:
+        upsample(_enlarging(), small, tmp_path / "large", sampler=SAMPLER)
+    assert "\n" not in str(refusal.value)
+    assert not list((tmp_path / "large").glob("*.png"))

@@ -1,11 +1,13 @@
-"""The command line of `generate`: what it writes, with what, and what it refuses."""
+"""The command of `generate`: what it writes, with what, and what it refuses."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,11 @@ from PIL import Image
 
 from augment import L1, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
 from augment.classifier_training import ClassifierNetworkConfig
-from augment.generate.__main__ import main
 from augment.pretrained import save_pipeline
 from augment.pretrained.classifier_folder import save_classifier_folder
+from recipes import generate, score, upsample
+from recipes.chain.command_line import run
+from recipes.generate import main
 
 FAST = ["--sampler.steps", "4", "--accelerator", "cpu", "--devices", "1"]
 
@@ -33,7 +37,8 @@ def generator(tmp_path: Path) -> Path:
 def _run(generator: Path, name: str, *arguments: str, seeds: int = 2) -> dict[str, Any]:
     """The record of the folder that the command wrote beside the generator."""
     out = generator.parent / name
-    main([str(generator), "--out", str(out), "--seeds", str(seeds), *FAST, *arguments])
+    words = [str(generator), "--out", str(out), "--seeds", str(seeds), *FAST, *arguments]
+    run(lambda: main(words))
     record: dict[str, Any] = json.loads((out / "settings.json").read_text())
     return record
 
@@ -66,7 +71,7 @@ def test_more_seeds_extend_a_folder_and_other_settings_are_refused(generator: Pa
     _run(generator, "new", seeds=4)
     assert (generator.parent / "new" / "3.png").is_file()
     assert (generator.parent / "new" / "0.png").stat().st_mtime_ns == first
-    with pytest.raises(SystemExit, match=r"^error: .* holds images of another run"):
+    with pytest.raises(SystemExit, match=r"^error: .* holds results of another run"):
         _run(generator, "new", "--guidance.scale", "0.5")
 
 
@@ -111,12 +116,15 @@ def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
         (["--sampler.steps", "1001"], "give 1 to 1000 steps"),
         (["--guidance.perturb", "1"], "guidance.perturb is 1.0; allowed is [0, 1)"),
         (["--guidance.distance", "cosine"], "guidance.distance"),
-        (["--accelerator", "tpu"], "accelerator tpu with devices 1 cannot be had"),
-        (["--devices", "many"], "devices many cannot be had"),
+        (["--accelerator", "tpu"], "devices is 1 with accelerator tpu"),
+        (["--devices", "many"], "devices is 'many' with accelerator cpu"),
         # Options that would do nothing:
-        (["--strength", "0.3"], "strength is 0.3 of no edit; give --edit, or leave it out"),
-        (["--classifier.target", "1"], "classifier.target is 1 and classifier.scale 1.0 of no"),
-        (["--classifier.scale", "3"], "classifier.scale 3.0 of no classifier; give classifier.so"),
+        (["--strength", "0.3"], "strength is 0.3 without an edit; give --edit, or leave it out"),
+        (["--classifier.target", "1"], "classifier.target is 1 and classifier.scale 1.0 without"),
+        (
+            ["--classifier.scale", "3"],
+            "classifier.scale 3.0 without a classifier; give classifier.so",
+        ),
     ],
 )
 def test_bad_input_is_one_line(generator: Path, arguments: list[str], message: str) -> None:
@@ -128,12 +136,30 @@ def test_bad_input_is_one_line(generator: Path, arguments: list[str], message: s
     assert not (generator.parent / "new").exists()
 
 
-@pytest.mark.parametrize("name", ["generate", "upsample"])
-def test_the_command_itself_explains_its_flags(name: str) -> None:
-    command = [sys.executable, "-m", f"augment.{name}", "--help"]
+@pytest.mark.parametrize("command", [generate, upsample, score], ids=lambda c: c.__name__)
+def test_help_names_every_flag(command: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help", "all"])
+    assert ended.value.code == 0
+    group = "--score.samples" if command is score else "--sampler.solver"
+    shown = capsys.readouterr().out
+    for text in ("--out", group, "Number of devices, or auto"):
+        assert text in shown
+
+
+def test_the_file_is_a_command_that_refuses_in_one_line(generator: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=200)
-    assert (done.returncode, done.stderr) == (0, "")
-    for flag in ("--out", "--sampler.steps", "--sampler.solver"):
-        assert flag in done.stdout
-    assert "Reverse steps an image" in done.stdout
+    words = [str(generator), "--seeds", "1", *FAST, "--out", str(tmp_path / "file" / "below")]
+    done = subprocess.run(
+        [sys.executable, str(root / "recipes" / "generate.py"), *words],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.endswith("below is a file or lies below one; give a folder")
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "file").read_text() == "mine"

@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from augment.cropping import centre_crop
 from augment.denoiser import Denoiser, ImageFormat
+from augment.devices import settled
 from augment.distance import Distance
-from augment.image_files import ImageFiles
+from augment.images import ImageFiles, Read, centre_crop
 from augment.noise import SCORE, NoiseStream
 from augment.sampler import class_labels
 from augment.schedule import Schedule
@@ -149,9 +149,10 @@ def check_classes(count: int, scores: int) -> None:
 
 def score_files(
     denoiser: Denoiser,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     distance: Distance,
     *,
+    read: Read,
     config: ScoreConfig = ScoreConfig(),
     labels: Sequence[int] | None = None,
     fabric: Fabric | None = None,
@@ -159,12 +160,14 @@ def score_files(
     """`minority_score` of image files, cropped and resized as the official code does.
 
     Args:
-        denoiser: the generator; moved to the fabric's device.
+        denoiser: the generator.
         paths: the images.
         distance: d.
+        read: how a file is decoded, `classify.datasets.read_image` for instance.
         config: how much noise, how many draws, images at a time.
         labels: the class of each, for a class-conditional denoiser.
-        fabric: a launched Lightning Fabric, whose processes take batches in turn.
+        fabric: a launched Lightning Fabric, to whose device the denoiser is moved and whose
+            processes take batches in turn; left out, this process works where the denoiser is.
 
     Returns:
         float32 (N,) in every process.
@@ -175,10 +178,9 @@ def score_files(
     """
     classes = None if labels is None else class_labels(denoiser, range(len(paths)), labels)
     denoiser.check_labels(classes)
-    fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    denoiser.to(fabric.device)
+    fabric = settled(denoiser, fabric)
     size, channels = denoiser.image.size, denoiser.image.channels
-    files = ImageFiles(paths, size=size, channels=channels, crop=centre_crop)
+    files = ImageFiles(paths, read, size=size, channels=channels, crop=centre_crop)
     scores = torch.zeros(len(files))
     batches = torch.split(torch.arange(len(files)), config.batch_size)
     mine = batches[fabric.global_rank :: fabric.world_size]

@@ -1,9 +1,10 @@
-"""Near-copies: which generated image is a real one, but for how copies get changed on the way.
+"""Near copies: which image is one of the real images, but for how copies get changed on the way.
 
-An image is compared as a signature: grey, 16 x 16, centred, of unit length, so that brightness,
+An image is compared by its *signature*: grey, 16 x 16, centred, of unit length, so that brightness,
 contrast and fine noise do not count. It is compared in 18 poses, mirrored or not and moved by up to
 a pixel either way, with every reference; the smallest distance counts. Distances are Euclidean, in
 [0, 2], and what is small depends on the data: `calibrate` reads it off the real images themselves.
+Of the references nothing but the signatures is held, 1 KB an image.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Calibration", "calibrate", "nearest"]
+__all__ = ["Calibration", "Pixels", "Signatures", "calibrate", "nearest"]
 
 _SIDE = 16
 """Of the signature, in pixels: JPEG's and noise's marks are gone, faces still differ."""
@@ -29,14 +31,49 @@ _REACH = 1
 _POSES = tuple(product((False, True), range(-_REACH, _REACH + 1), range(-_REACH, _REACH + 1)))
 _AS_IS = (False, 0, 0)
 _GREY = (0.299, 0.587, 0.114)
-_QUERIES, _REFERENCES = 128, 8192
-"""Compared at a time: 128 x 18 poses with 8192, 75 MB."""
+_IMAGES, _REFERENCES = 128, 8192
+"""Looked at and compared at a time: 128 x 18 poses with 8192 references, 75 MB."""
 _ENOUGH = 20
 """Real images from which a threshold can be read off."""
 _SAME = 0.01
 """Distance of images that are the same but for rounding."""
 _FLAT = 1e-3
 """Length of a signature, in grey levels, under which there is nothing to compare."""
+
+
+class Pixels(Protocol):
+    """Images by their positions: a tensor, or what reads some of a file when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Tensor, /) -> Tensor:
+        """uint8 (B, C, H, W) of int64 (B,), C 1 or 3."""
+
+
+@dataclass(frozen=True, eq=False)
+class Signatures:
+    """What is held of the images to compare with."""
+
+    values: Tensor
+    """float32 (M, 256), of unit length; zero for an image of one colour."""
+    size: tuple[int, int]
+    """Height and width of the images, which those compared with them have too."""
+
+    @classmethod
+    def of(cls, images: Pixels) -> Signatures:
+        """The signatures of at least one image, read in small batches.
+
+        Raises:
+            ValueError: no image, or not uint8 of 1 or 3 channels.
+        """
+        if not len(images):
+            raise ValueError("there is no reference to compare with; give at least 1 image")
+        parts = []
+        for positions in torch.split(torch.arange(len(images)), _IMAGES):
+            batch = images[positions]
+            _check(batch)
+            parts.append(_signatures(batch, _AS_IS))
+        return cls(torch.cat(parts), (batch.shape[2], batch.shape[3]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +90,12 @@ class Calibration:
 
 
 def calibrate(
-    images: Tensor, *, sample: int = 1000, false_alarms: float = 0.001, seed: int = 0
+    images: Pixels,
+    known: Signatures | None = None,
+    *,
+    sample: int = 1000,
+    false_alarms: float = 0.001,
+    seed: int = 0,
 ) -> Calibration:
     """The threshold for copies of images like these, from nothing but these.
 
@@ -65,10 +107,11 @@ def calibrate(
     one than half of the edited ones are to their own are repeats in the set, and left out.
 
     Args:
-        images: uint8 (N, C, H, W), distinct real images, C 1 or 3. Of fewer than 20, or of
-            images that all repeat one another, nothing can be read off: then only an image that
-            is the same counts as a copy.
-        sample: images at most that are edited, and that look for their nearest other.
+        images: N distinct real images. Of fewer than 20, or of images that all repeat one another,
+            nothing can be read off: then only an image that is the same counts as a copy.
+        known: their signatures, if they are known already.
+        sample: images at most that are edited, and that look for their nearest other; the pixels of
+            these alone are held.
         false_alarms: share of distinct images, in (0, 1), which the threshold may take for copies.
         seed: of the sample and of the noise.
     """
@@ -78,8 +121,8 @@ def calibrate(
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(np.sort(rng.permutation(len(images))[:sample]))
     originals = images[chosen]
-    edited = _moved(torch.cat([_edited(image, rng) for image in originals]), originals)
-    others, _ = nearest(originals, images, own=chosen)
+    edited = torch.cat([_moved(part, rng) for part in torch.split(originals, _IMAGES)])
+    others, _ = nearest(originals, known or Signatures.of(images), own=chosen)
     distinct = others[others > edited.median()]
     if not len(distinct):
         return same_only
@@ -93,13 +136,13 @@ def calibrate(
 
 
 def nearest(
-    images: Tensor, references: Tensor, *, own: Tensor | None = None
+    images: Tensor, references: Signatures, *, own: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Distance of each image, in its best pose, to the nearest reference, in blocks.
 
     Args:
-        images: uint8 (N, C, H, W), C 1 or 3.
-        references: uint8 (M, C', H, W) of the same size, M at least 1.
+        images: uint8 (N, C, H, W), C 1 or 3, of the references' size.
+        references: M of them.
         own: int64 (N,), for each image the reference that is left out; -1 for none.
 
     Returns:
@@ -107,16 +150,20 @@ def nearest(
         has nothing to compare: sqrt 2 from every other.
 
     Raises:
-        ValueError: other sizes or types, or no reference.
+        ValueError: another size or type.
     """
-    _check(images, references)
+    _check(images)
+    if images.shape[2:] != references.size:
+        raise ValueError(
+            f"images are of {tuple(images.shape[2:])} and references of {references.size} pixels; "
+            "give images of one size"
+        )
     cosine = torch.full((len(images),), -torch.inf)
     position = torch.zeros(len(images), dtype=torch.int64)
-    known = torch.cat([_signatures(part, _AS_IS) for part in torch.split(references, _REFERENCES)])
-    for start in range(0, len(images), _QUERIES):
-        rows = slice(start, start + _QUERIES)
+    for start in range(0, len(images), _IMAGES):
+        rows = slice(start, start + _IMAGES)
         posed = torch.stack([_signatures(images[rows], pose) for pose in _POSES])
-        for first, near in _near(posed, known):
+        for first, near in _near(posed, references.values):
             if own is not None:
                 inside = (own[rows] >= first) & (own[rows] < first + near.shape[1])
                 near[inside.nonzero()[:, 0], own[rows][inside] - first] = -torch.inf
@@ -156,11 +203,12 @@ def _signatures(images: Tensor, pose: tuple[bool, int, int]) -> Tensor:
     return torch.where(length > _FLAT, centred / length.clamp(min=_FLAT), 0.0)
 
 
-def _moved(images: Tensor, originals: Tensor) -> Tensor:
-    """Distance (N,) of each image, in its best pose, to its own original."""
+def _moved(originals: Tensor, rng: np.random.Generator) -> Tensor:
+    """Distance (N,) of each image, edited and in its best pose, to itself."""
+    edited = torch.stack([_edited(image, rng) for image in originals])
     known = _signatures(originals, _AS_IS)
     return _distance(
-        torch.stack([(_signatures(images, pose) * known).sum(1) for pose in _POSES]).amax(0)
+        torch.stack([(_signatures(edited, pose) * known).sum(1) for pose in _POSES]).amax(0)
     )
 
 
@@ -169,27 +217,22 @@ def _distance(cosine: Tensor) -> Tensor:
 
 
 def _edited(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """uint8 (C, H, W) as a copy comes back, (1, C, H, W): moved, mirrored, compressed and so on."""
+    """uint8 (C, H, W) as a copy comes back: moved, mirrored, compressed and so on."""
     pixels = image.roll((1, -1), (1, 2)).flip(2).permute(1, 2, 0).numpy()
     file = BytesIO()
     Image.fromarray(pixels.squeeze()).save(file, format="JPEG", quality=75)
     with Image.open(file) as stored:
         decoded = np.asarray(stored, dtype=np.float64).reshape(pixels.shape)
     changed = (decoded + rng.integers(-2, 3, decoded.shape)) * 1.08
-    return torch.from_numpy(changed.clip(0, 255).astype(np.uint8)).permute(2, 0, 1)[None]
+    return torch.from_numpy(changed.clip(0, 255).astype(np.uint8)).permute(2, 0, 1)
 
 
-def _check(images: Tensor, references: Tensor) -> None:
-    for given in (images, references):
-        if given.ndim != 4 or given.shape[1] not in (1, 3) or given.dtype != torch.uint8:
-            raise ValueError(
-                f"images are {given.dtype} {tuple(given.shape)}; "
-                "give uint8 (N, 1 or 3, H, W), decoded to one size"
-            )
-    if images.shape[2:] != references.shape[2:] or min(images.shape[2:]) <= 2 * _REACH:
+def _check(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != torch.uint8:
         raise ValueError(
-            f"images are {tuple(images.shape[2:])} and references {tuple(references.shape[2:])} "
-            "pixels; give both in one size, at least 3 pixels; decode them so"
+            f"images are {images.dtype} {tuple(images.shape)}; give uint8 (N, 1 or 3, H, W)"
         )
-    if not len(references):
-        raise ValueError("there is no reference to compare with; give at least one image")
+    if min(images.shape[2:]) <= 2 * _REACH:
+        raise ValueError(
+            f"images are {tuple(images.shape[2:])} pixels; give at least {2 * _REACH + 1} a side"
+        )

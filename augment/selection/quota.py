@@ -1,4 +1,4 @@
-"""Quotas: which of the generated images train a classifier.
+"""Quotas: which of the admitted images train a classifier, and the table that they join.
 
 All of them, so many for each real one, so many at most, or as many as there are wishes for:
 `Bald=1: 200` or `Male=0,Eyeglasses=1: 100`. One image may serve several wishes.
@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from augment.admission import admitted
+from augment.selection.admission import admitted
 
-__all__ = ["Quota", "Selection", "parse_wish", "select"]
+__all__ = ["Quota", "Selection", "merge", "parse_wish", "select"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """What to take of an arm's images; by default all."""
+    """What to take of a set's images; by default all."""
 
     ratio: float | None = None
     """Images at most for each real train image; left out, no such limit."""
@@ -109,6 +109,48 @@ def select(synthetic: pd.DataFrame, quota: Quota, *, n_real: int) -> Selection:
         report = list(zip(quota.wanted, counts, serves.sum(axis=0), got, strict=True))
         report.append(("all", len(table), int(serves.any(axis=1).sum()), len(table)))
     return Selection(table, pd.DataFrame(report, columns=["wish", "wanted", "available", "got"]))
+
+
+def merge(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
+    """Real rows of every split, then the synthetic ones that were admitted.
+
+    Args:
+        real: a table whose rows are real (also where it has no `source`); its validation and test
+            rows stay as they are.
+        synthetic: a table whose rows are synthetic and train; those that `admit` did not keep stay
+            out.
+
+    Returns:
+        One table with the columns of both; a column that one of them lacks is empty in its rows.
+
+    Raises:
+        ValueError: a table without a column, a synthetic row outside train, a real row in
+            `synthetic` or the reverse.
+    """
+    if "source" not in real:
+        real = real.assign(source="real")
+    for name in ("file_name", "split", "source"):
+        for kind, table in (("real", real), ("synthetic", synthetic)):
+            if name not in table:
+                raise ValueError(
+                    f"the {kind} table has no column {name}; give one as `load_table` and "
+                    "`generate` return it"
+                )
+    strays = synthetic[(synthetic["split"] != "train") | (synthetic["source"] != "synthetic")]
+    if len(strays):
+        row = strays.iloc[0]
+        raise ValueError(
+            f"{len(strays)} rows of the synthetic table are not synthetic train rows, the first "
+            f"{row['file_name']} ({row['source']}, {row['split']}); synthetic images only ever "
+            "train; set source and split so"
+        )
+    if (real["source"] != "real").any():
+        name = real.loc[real["source"] != "real", "file_name"].iloc[0]
+        raise ValueError(
+            f"the real table holds synthetic rows, the first {name}; "
+            "give the real rows alone and the rest as the second table"
+        )
+    return pd.concat([real, admitted(synthetic)], ignore_index=True)
 
 
 def _serves(table: pd.DataFrame, wishes: Sequence[str]) -> NDArray[np.bool_]:

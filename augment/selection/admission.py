@@ -16,12 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from augment.metrics import precision_mask
-from augment.near_copies import Calibration, nearest
+from augment.selection.near_copies import Calibration, Signatures, nearest
 
 __all__ = [
     "ADMISSION",
+    "BLANK",
     "KEPT",
+    "LEAKS",
+    "MEMORISED",
+    "OFF_MANIFOLD",
+    "UNREADABLE",
     "RealImages",
+    "Split",
     "admit",
     "admitted",
     "in_manifold",
@@ -34,24 +40,24 @@ ADMISSION = "admission"
 KEPT = "kept"
 UNREADABLE = "unreadable"
 BLANK = "blank"
-OFF_MANIFOLD = "off manifold"
 LEAKS = ("copy of test", "copy of val")
 """The generator knows images that it is judged on."""
 MEMORISED = "copy of train"
-REASONS = (KEPT, UNREADABLE, BLANK, *LEAKS, MEMORISED, OFF_MANIFOLD)
+OFF_MANIFOLD = "off manifold"
+_VERDICTS = [KEPT, UNREADABLE, BLANK, *LEAKS, MEMORISED, OFF_MANIFOLD]
 
-_BLANK = 4.0
-"""Grey levels of 255; a picture whose pixels deviate less, in every channel, shows nothing."""
+_SHOWS_NOTHING = 4.0
+"""Grey levels of 255; an image whose pixels deviate less, in every channel, shows nothing."""
 
 Split = Literal["train", "val", "test"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RealImages:
     """Real images of one split to compare with."""
 
-    pixels: Tensor
-    """uint8 (M, C, H, W)."""
+    signatures: Signatures
+    """Of M images."""
     names: pd.Series
     """What each is called (M,), for the table: its `file_name`."""
 
@@ -72,8 +78,7 @@ def admit(
         pixels: uint8 (N, C, H, W), what stands in the files.
         real: the real images by split; the splits that are not given are not compared with.
         calibration: of `calibrate` on the real train images.
-        readable: bool (N,), False for a file that does not decode or was not finite; its pixels are
-            not looked at.
+        readable: bool (N,), False for a file that does not decode; its pixels are not looked at.
         inside: bool (N,) of `in_manifold`; left out, that is not judged.
 
     Returns:
@@ -89,25 +94,28 @@ def admit(
             raise ValueError(
                 f"{what} has {len(given)} entries for {len(table)} rows; give one a row"
             )
-    verdict = pd.Series(KEPT, index=table.index, dtype="object")
-    copied = pd.Series(pd.NA, index=table.index, dtype="object")
-    distances = pd.Series(np.nan, index=table.index, dtype="float64")
+    verdict = np.full(len(table), KEPT, dtype=object)
+    copied = np.full(len(table), pd.NA, dtype=object)
+    distance = np.full(len(table), np.nan)
     if readable is not None:
         verdict[~readable] = UNREADABLE
-    verdict[(verdict == KEPT) & is_blank(pixels)] = BLANK
+    verdict[(verdict == KEPT) & _is_blank(pixels)] = BLANK
     for split in ("test", "val", "train"):
-        if split not in real:
-            continue
-        open_ = np.flatnonzero(verdict == KEPT)
-        near, at = nearest(pixels[open_], real[split].pixels)
-        hits = (near < calibration.threshold).numpy()
-        rows = table.index[open_[hits]]
-        verdict[rows] = f"copy of {split}"
-        copied[rows] = real[split].names.to_numpy()[at.numpy()[hits]]
-        distances[rows] = near.numpy()[hits]
+        if split in real:
+            unjudged = np.flatnonzero(verdict == KEPT)
+            near, at = nearest(pixels[unjudged], real[split].signatures)
+            hits = (near < calibration.threshold).numpy()
+            copies = unjudged[hits]
+            verdict[copies] = f"copy of {split}"
+            copied[copies] = real[split].names.to_numpy()[at.numpy()[hits]]
+            distance[copies] = near.numpy()[hits]
     if inside is not None:
         verdict[(verdict == KEPT) & ~inside] = OFF_MANIFOLD
-    return table.assign(**{ADMISSION: verdict, "copied": copied, "copied_distance": distances})
+    words = {
+        name: pd.Series(values, index=table.index, dtype="object")
+        for name, values in ((ADMISSION, verdict), ("copied", copied))
+    }
+    return table.assign(**words, copied_distance=distance)
 
 
 def admitted(table: pd.DataFrame) -> pd.DataFrame:
@@ -144,23 +152,13 @@ def keep_rates(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     rows = []
     for arm, table in tables.items():
-        counts = table[ADMISSION].value_counts().reindex(list(REASONS), fill_value=0)
+        counts = table[ADMISSION].value_counts().reindex(_VERDICTS, fill_value=0)
         rows += [
             (arm, reason, int(count), count / max(len(table), 1))
             for reason, count in counts.items()
             if count or reason == KEPT
         ]
     return pd.DataFrame(rows, columns=["arm", ADMISSION, "images", "share"])
-
-
-def is_blank(pixels: Tensor) -> NDArray[np.bool_]:
-    """Which of uint8 (N, C, H, W) images show next to nothing in every channel, bool (N,)."""
-    spread = [
-        part.float().flatten(2).std(dim=2, correction=0).amax(dim=1)
-        for part in torch.split(pixels, 1024)
-    ]
-    blank: NDArray[np.bool_] = (torch.cat(spread) < _BLANK).numpy()
-    return blank
 
 
 def in_manifold(
@@ -193,3 +191,13 @@ def in_manifold(
     if finite.any():
         inside[finite] = precision_mask(features[finite], real, k=k)
     return inside
+
+
+def _is_blank(pixels: Tensor) -> NDArray[np.bool_]:
+    """Which of uint8 (N, C, H, W) images show next to nothing in every channel, bool (N,)."""
+    spread = [
+        part.float().flatten(2).std(dim=2, correction=0).amax(dim=1)
+        for part in torch.split(pixels, 128)
+    ]
+    blank: NDArray[np.bool_] = (torch.cat(spread) < _SHOWS_NOTHING).numpy()
+    return blank

@@ -1,0 +1,124 @@
+"""Score images by how badly a generator restores them from noise: the minority score (Eq. 5).
+
+    python recipes/score.py lsun.pt BEDS --classes 100
+    python recipes/score.py avatars-32 AVATARS --distance l2 --out AVATARS/scored.csv
+
+BEDS and AVATARS are folders of images, with or without a metadata.csv, which stays as it is: the
+scores go into a copy of it. LPIPS, the default, needs VGG-16's weights (torchvision's); a
+class-conditional generator needs the images' classes (--label_column).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from augment import LPIPS, load_denoiser
+from augment.denoiser import Denoiser
+from augment.distance import NAMED
+from augment.minority_score import ScoreConfig, check_classes, minority_classes, score_files
+from classify.datasets import load_images, read_image
+from classify.files import write_text
+from recipes.chain.command_line import parse, run
+from recipes.chain.devices import launch
+
+__all__ = ["Settings", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Score the images of a folder: how badly a generator restores each from noise."""
+
+    generator: str
+    """Embedded name, diffusers folder, guided-diffusion .pt file or hub id."""
+    folder: Path
+    """Images, with or without a metadata.csv, which stays as it is."""
+    out: Path | None = None
+    """The new table, a copy of the folder's with the column minority_score; left out, scored.csv in
+    the folder, where its file names hold."""
+    classes: int | None = None
+    """Also add the column minority_class, of so many classes of equal size; their bounds are the
+    train rows' (if there are splits), and the last class is the most minor."""
+    distance: Literal["lpips", "l1", "l2"] = "lpips"
+    """How far an image is from its restored one: lpips (VGG-16, the official code's), l1 or l2."""
+    trunk: Path | None = None
+    """A local copy of VGG-16's weights, torchvision's vgg16-397923af.pth."""
+    label_column: str | None = None
+    """The column of each image's class, needed by a class-conditional generator."""
+    accelerator: str = "auto"
+    """Kind of device, such as cpu or gpu (Lightning's)."""
+    devices: int | str = "auto"
+    """Number of devices, or auto (Lightning's); several give the same scores as one."""
+    num_nodes: int = 1
+    """Number of machines (Lightning's)."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    """How images are noised and restored."""
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Score the images; the path of the new table."""
+    settings = parse(Settings, arguments)
+    out = settings.out or settings.folder / "scored.csv"
+    if out.exists():
+        raise ValueError(f"{out} exists, and nothing is overwritten; give another file by --out")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out.parent}, for the new table, is not a folder; make it")
+    rows = load_images(settings.folder)
+    fitted = np.array(rows["split"] == "train") if "split" in rows else np.full(len(rows), True)
+    if settings.classes is not None:
+        check_classes(settings.classes, int(fitted.sum()))
+    denoiser = load_denoiser(settings.generator)
+    labels = _labels(rows, settings.label_column, denoiser)
+    lpips = settings.distance == "lpips"
+    distance = LPIPS("vgg", trunk=settings.trunk) if lpips else NAMED[settings.distance]()
+    fabric = launch(
+        settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
+    )
+    scores = score_files(
+        denoiser,
+        list(rows["path"]),
+        distance,
+        read=read_image,
+        config=settings.score,
+        labels=labels,
+        fabric=fabric,
+    )
+    table = rows.drop(columns="path").assign(minority_score=scores)
+    if settings.classes is not None:
+        table["minority_class"] = minority_classes(scores, settings.classes, scores[fitted])
+    if fabric.is_global_zero:
+        write_text(out, table.to_csv(index=False))
+        print(f"{len(rows):,} images scored: {out}")
+    fabric.barrier()
+    return out
+
+
+def _labels(rows: pd.DataFrame, column: str | None, denoiser: Denoiser) -> list[int] | None:
+    """The class of each image, if the generator has classes."""
+    if column is None and denoiser.classes is not None:
+        raise ValueError(
+            f"the generator is class-conditional and knows {denoiser.classes} classes; name the "
+            "table's column of class numbers by --label_column"
+        )
+    if column is None:
+        return None
+    if column not in rows:
+        raise ValueError(
+            f"the table has no column {column}; it has {', '.join(map(str, rows))}; name one"
+        )
+    cells = [str(cell).strip().removesuffix(".0") for cell in rows[column]]
+    if bad := [cell for cell in cells if not cell.isdigit()]:
+        raise ValueError(
+            f"column {column} holds {bad[0]!r}; give class numbers from 0 up: name another "
+            "column or correct the cell"
+        )
+    return [int(cell) for cell in cells]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,56 @@
+"""Enlarge generated images with a pretrained upsampler.
+
+    python recipes/generate.py imagenet_64.pt --out runs/small --seeds 64
+    python recipes/upsample.py runs/small 64_256_upsampler.pt --out runs/large
+
+It writes `<seed>.png` and `metadata.csv` for each image of the small folder. The same command again
+continues a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from augment import SamplerConfig, load_upsampler, upsample
+from recipes.chain.command_line import parse, run
+from recipes.chain.devices import launch
+
+__all__ = ["Settings", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Enlarge the images of a folder that recipes/generate.py wrote."""
+
+    folder: Path
+    """The small images."""
+    upsampler: str
+    """Diffusers folder, guided-diffusion .pt file or hub id."""
+    out: Path = Path("runs/upsample")
+    """The folder of the large images; a stopped run found there is continued."""
+    accelerator: str = "auto"
+    """Kind of device, such as cpu or gpu (Lightning's)."""
+    devices: int | str = "auto"
+    """Number of devices, or auto (Lightning's); several give the same images as one."""
+    num_nodes: int = 1
+    """Number of machines (Lightning's)."""
+    sampler: SamplerConfig = field(default_factory=partial(SamplerConfig, batch_size=8))
+    """The reverse process."""
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Enlarge the images; the folder of the large ones."""
+    settings = parse(Settings, arguments)
+    loaded = load_upsampler(settings.upsampler)
+    fabric = launch(
+        settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
+    )
+    upsample(loaded, settings.folder, settings.out, sampler=settings.sampler, fabric=fabric)
+    return settings.out
+
+
+if __name__ == "__main__":
+    run(main)
