@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from recipe_doubles import save_folder, save_generator, tiny_flags
 
-from recipes._results import format_summary
+from recipes.chain.results import format_summary
 from recipes._settings import CONTROLS
 from recipes.celeba_augment import main
 

@@ -16,7 +16,7 @@ import recipes._chain
 from classify import Arm
 from labeling import LabelPolicy, quality_by_group
 from recipes._labels import softened
-from recipes._quality import useless_labels
+from recipes.chain.quality import useless_labels
 from recipes.celeba_augment import main
 
 POLICY = [
