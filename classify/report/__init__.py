@@ -1,7 +1,41 @@
-"""The study's report as one HTML file."""
+"""The study's report: one HTML page made of sections.
 
-from classify.report.page import write_report
-from classify.report.report import PAPER_REFERENCE, Report
-from classify.report.verdict import Verdict, judge, verdicts
+A section is a function that takes the tables it shows and returns plain blocks (`blocks.py`), or
+None where there is nothing to show. A further part of the page is one more such function, and its
+entry in the list that is given to `write_page`.
+"""
 
-__all__ = ["PAPER_REFERENCE", "Report", "Verdict", "judge", "verdicts", "write_report"]
+from classify.report.blocks import Section
+from classify.report.differences import differences_section
+from classify.report.figures import colours_of
+from classify.report.groups import audit_section
+from classify.report.labels import labels_section
+from classify.report.page import write_page
+from classify.report.record import notes_section, record_section
+from classify.report.scores import (
+    arms_section,
+    attributes_section,
+    controls_section,
+    verdict_section,
+    verdicts,
+)
+from classify.report.sets import admission_section, rarity_section, samples_section
+
+__all__ = [
+    "Section",
+    "admission_section",
+    "arms_section",
+    "attributes_section",
+    "audit_section",
+    "colours_of",
+    "controls_section",
+    "differences_section",
+    "labels_section",
+    "notes_section",
+    "rarity_section",
+    "record_section",
+    "samples_section",
+    "verdict_section",
+    "verdicts",
+    "write_page",
+]

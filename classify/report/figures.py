@@ -1,15 +1,15 @@
 """Figures as SVG that take their ink and their arm colours from the page's style sheet.
 
 matplotlib draws in placeholder colours; `_to_inline_svg` puts CSS in their place, so that one
-drawing is legible on a light page, on a dark page and on paper. Rows are attributes; arms differ by
-colour and by marker.
+drawing is legible on a light page, on a dark page and on paper. Rows are attributes; arms and sets
+differ by colour and by marker. There are eight of these; what comes after is a hollow grey ring.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -20,20 +20,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from classify.report.text import percent
+from classify.report.tables import percent as as_percent
 
-__all__ = ["N_COLOURS", "dot_plot", "forest_plot"]
+__all__ = ["N_COLOURS", "colours_of", "dot_plot", "forest_plot"]
 
 N_COLOURS = 8  # as many as the style sheet defines (--arm-0 ...)
 _MARKERS = "oDs^vPX*"
 _INK, _PAPER = "#010203", "#010204"
 _ARMS = [f"#0a0b{i:02x}" for i in range(N_COLOURS)]
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _BOTTOM = 424, 124, 48, 16, 28, 40  # page pixels at scale 1
-_LEGEND = 24
+_LEGEND, _LETTER, _KEY = 18, 6.5, 28  # of a legend: height of a row, width of a letter, of a marker
 _STYLE: Any = {
     "font.size": 10.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "report",  # the same figures give the same file
+    "text.parse_math": False,  # a name may hold dollar signs
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
@@ -53,6 +54,11 @@ _STYLE: Any = {
 }
 
 
+def colours_of(names: Iterable[str]) -> dict[str, int]:
+    """Name -> index of its colour and marker, for the first eight of the names."""
+    return {name: i for i, name in enumerate(list(dict.fromkeys(names))[:N_COLOURS])}
+
+
 def dot_plot(
     values: pd.DataFrame,
     colours: Mapping[str, int],
@@ -65,14 +71,16 @@ def dot_plot(
 
     Args:
         values: index attribute (top to bottom), columns arms or sets; NaN is left out. A column
-            that is not in `colours` is drawn as a hollow ring in the ink's colour.
+            that is not in `colours` is drawn as a hollow grey ring.
         colours: name -> index of its colour and marker.
         label: what the horizontal axis measures.
         percent: values are shares, to be written in percent.
         shares: share of positives by attribute, written at the right.
     """
     with mpl.rc_context(_STYLE):
-        figure, axes = _rows(list(values.index), label, shares, legend=True)
+        per_row = _names_in_a_row(list(values.columns))
+        legend_rows = -(-len(values.columns) // per_row)
+        figure, axes = _rows(list(values.index), label, shares, legend=_LEGEND * legend_rows)
         y = np.arange(len(values))
         low, high = values.min(axis=1).to_numpy(float), values.max(axis=1).to_numpy(float)
         axes.hlines(y, low, high, colors=_INK, linewidth=1, alpha=0.35)
@@ -81,15 +89,16 @@ def dot_plot(
                 values[name].to_numpy(float),
                 y,
                 linestyle="none",
-                label=name,
+                label=f"\u200b{name}",  # matplotlib leaves out names that begin with _
                 **_marker(colours.get(name)),
             )
         axes.legend(
             loc="lower center",
             bbox_to_anchor=(0.5, 1),
-            ncols=len(values.columns),
+            ncols=per_row,
             frameon=False,
             borderaxespad=1.9,
+            labelspacing=0.2,
             handletextpad=0.1,
             columnspacing=1.4,
         )
@@ -100,7 +109,11 @@ def dot_plot(
 
 
 def forest_plot(
-    differences: pd.DataFrame, colour: int, *, label: str, shares: pd.Series[float] | None = None
+    differences: pd.DataFrame,
+    colour: int | None,
+    *,
+    label: str,
+    shares: pd.Series[float] | None = None,
 ) -> Markup:
     """One row an attribute: the difference and its interval, filled where the interval excludes 0,
     hollow elsewhere.
@@ -108,7 +121,7 @@ def forest_plot(
     Args:
         differences: index attribute (top to bottom), columns `difference, low, high`; bounds may be
             NaN.
-        colour: index of the arm's colour and marker.
+        colour: index of the arm's colour and marker; None for grey.
         label: what the horizontal axis measures.
         shares: share of positives by attribute, written at the right.
     """
@@ -117,7 +130,7 @@ def forest_plot(
         axes.axvline(0, color=_INK, linewidth=1)
         y = np.arange(len(differences))
         mean, low, high = (differences[c].to_numpy(float) for c in ("difference", "low", "high"))
-        axes.hlines(y, low, high, colors=_ARMS[colour % N_COLOURS], linewidth=1.5)
+        axes.hlines(y, low, high, colors=_ink(colour), linewidth=1.5)
         certain = (low > 0) | (high < 0)
         style = {"linestyle": "none", **_marker(colour)}
         axes.plot(mean[certain], y[certain], **style)
@@ -125,19 +138,28 @@ def forest_plot(
         return _to_inline_svg(figure)
 
 
+def _ink(colour: int | None) -> str:
+    return _INK if colour is None else _ARMS[colour]
+
+
 def _marker(colour: int | None) -> dict[str, Any]:
     if colour is None:
         return {"marker": "o", "markersize": 8, "markerfacecolor": "none", "markeredgecolor": _INK}
-    ink = _ARMS[colour % N_COLOURS]
-    marker = _MARKERS[colour % N_COLOURS]
-    return {"marker": marker, "markersize": 5.5, "markerfacecolor": ink, "markeredgecolor": ink}
+    face = {"markerfacecolor": _ink(colour), "markeredgecolor": _ink(colour)}
+    return {"marker": _MARKERS[colour], "markersize": 5.5, **face}
+
+
+def _names_in_a_row(names: Sequence[str]) -> int:
+    """How many of a legend fit beside one another; its columns are as wide as the longest name."""
+    widest = _KEY + _LETTER * max(len(str(name)) for name in names)
+    return min(len(names), max(1, int(_WIDTH // widest)))
 
 
 def _rows(
-    names: Sequence[str], label: str, shares: pd.Series[float] | None, *, legend: bool = False
+    names: Sequence[str], label: str, shares: pd.Series[float] | None, *, legend: int = 0
 ) -> tuple[Figure, Axes]:
     """Axes with one labelled row a name, of constant row height whatever their number."""
-    height = _TOP + _LEGEND * legend + _BOTTOM + _ROW * len(names)
+    height = _TOP + legend + _BOTTOM + _ROW * len(names)
     figure = Figure(figsize=(_WIDTH / 72, height / 72))
     width, rows = 1 - (_LEFT + _RIGHT) / _WIDTH, _ROW * len(names) / height
     axes = figure.add_axes((_LEFT / _WIDTH, _BOTTOM / height, width, rows))
@@ -148,7 +170,7 @@ def _rows(
     axes.tick_params(length=0, labeltop=True)
     axes.grid(alpha=0.18, linewidth=0.8)
     if shares is not None:
-        cells = [percent(share) for share in shares.reindex(list(names))]
+        cells = [as_percent(share) for share in shares.reindex(list(names))]
         for y, text in enumerate(["share", *cells], start=-1):
             at = axes.get_yaxis_transform()
             axes.text(1.18, y, text, transform=at, ha="right", va="center", alpha=0.75)

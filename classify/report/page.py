@@ -1,28 +1,26 @@
-"""Write a report: one HTML file that opens offline and needs no script."""
+"""Write a page: one HTML file that opens offline and needs no script."""
 
 from __future__ import annotations
 
-import os
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from classify.report.report import Report
-from classify.report.view import view
+from classify.files import write_text
+from classify.report.blocks import Section
+from classify.report.figures import N_COLOURS
 
-__all__ = ["write_report"]
+__all__ = ["write_page"]
 
 
-def write_report(path: Path, report: Report) -> None:
-    """Write a report as one HTML file, atomically; a report that stands there is replaced.
+def write_page(path: str | Path, title: str, sections: Iterable[Section | None]) -> None:
+    """Write sections as one HTML file, atomically; a page that stands there is replaced.
 
     Args:
         path: the file to write; its folder is made if need be.
-        report: what to show.
-
-    Raises:
-        FileNotFoundError, ValueError: a sample image is missing or does not decode.
+        title: heading of the page.
+        sections: what to show, in this order; None is left out.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -31,15 +29,12 @@ def write_report(path: Path, report: Report) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("template.html.j2").render(view(report))
+    environment.filters["kind"] = lambda block: type(block).__name__
+    page = environment.get_template("template.html.j2").render(
+        title=title,
+        sections=[section for section in sections if section is not None],
+        n_colours=N_COLOURS,
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(temporary, 0o644)  # mkstemp's file is private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_text(path, page)

@@ -5,36 +5,27 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["Sheet", "contact_sheet"]
+from classify.report.blocks import Cell, Sheet
+
+__all__ = ["contact_sheet"]
 
 _COLUMNS, _GAP, _LARGEST = 8, 2, 96
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sheet:
-    """A grid of images, ready for an `<img>`."""
-
-    uri: str
-    """PNG as a data URI."""
-    width: int
-    """Width of the PNG in pixels."""
-    height: int
-    """Height of the PNG in pixels."""
-    count: int
-    """Number of images in it."""
-
-
-def contact_sheet(paths: Sequence[str | Path], limit: int = 64) -> Sheet:
+def contact_sheet(
+    paths: Sequence[str | Path], caption: Cell, what: str, *, limit: int = 64
+) -> Sheet:
     """Put the first `limit` images in rows of 8, each a square of the first one's size but at most
     96 pixels.
 
     Args:
         paths: at least one image file.
+        caption: what stands above.
+        what: what the images are, for who cannot see them.
         limit: largest number of images shown; the page should stay small enough to send.
 
     Raises:
@@ -53,14 +44,15 @@ def contact_sheet(paths: Sequence[str | Path], limit: int = 64) -> Sheet:
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Sheet(uri=uri, width=sheet.width, height=sheet.height, count=len(images))
+    label = f"Grid of {len(images)} images: {what}"
+    return Sheet(uri, sheet.width, sheet.height, label, caption)
 
 
 def _open(path: Path) -> Image.Image:
     if not path.is_file():
-        raise FileNotFoundError(f"sample {path} is missing; generate it again or leave it out")
+        raise FileNotFoundError(f"image {path} is missing; generate it again")
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"sample {path} does not decode ({error}); generate it again") from error
+        raise ValueError(f"{path} does not decode as an image ({error}); make it again") from error

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from gzip import GzipFile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from classify import GROUPS, Predictions, aequitas_frame, audit, composition, fairlearn_frame
-from recipes._files import write_gzip_csv
+from classify.files import write_bytes
 
-__all__ = ["AUDITED", "audit_arms", "audit_groups", "compose", "dividing", "export"]
-
-AUDITED = ("real", "minority")
-"""The arms: before and after."""
+__all__ = ["audit_arms", "audit_groups", "compose", "dividing", "export"]
 
 
 def audit_groups(table: pd.DataFrame, files: pd.Index) -> pd.DataFrame | None:
@@ -37,28 +36,30 @@ def dividing(table: pd.DataFrame) -> list[str]:
     return [name for name in GROUPS if name in table and table[name].nunique() > 1]
 
 
-def audit_arms(predictions: Predictions, groups: pd.DataFrame) -> pd.DataFrame:
-    """Figures by group of real and minority, and their change."""
+def audit_arms(predictions: Predictions, groups: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """Figures by group of the arms, and their change from the first."""
     return audit(
         predictions.labels,
-        {arm: predictions.probabilities[arm] for arm in AUDITED},
+        {arm: predictions.probabilities[arm] for arm in arms},
         groups,
         predictions.attributes,
-        baseline="real",
+        baseline=arms[0],
     )
 
 
-def compose(table: pd.DataFrame, synthetic: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def compose(table: pd.DataFrame, sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """How many images of each group the sets have; synthetic ones by the labeler's labels, and
     unlabelled by what is no attribute of the study.
     """
     train = table[table["split"] == "train"]
     columns = [name for name in GROUPS if name in train]
-    sets = {"real train": train, **synthetic}
-    return composition({k: rows.reindex(columns=columns) for k, rows in sets.items()}, columns)
+    tables = {"real train": train, **sets}
+    return composition({k: rows.reindex(columns=columns) for k, rows in tables.items()}, columns)
 
 
-def export(folder: Path, predictions: Predictions, groups: pd.DataFrame) -> None:
+def export(
+    folder: Path, predictions: Predictions, groups: pd.DataFrame, arms: Sequence[str]
+) -> None:
     """Write `fairlearn-<arm>.csv.gz` and `aequitas-<arm>.csv.gz` of the audited arms.
 
     A row is a test image, an attribute it has a label of and a fit: columns `attribute` and `seed`,
@@ -71,12 +72,13 @@ def export(folder: Path, predictions: Predictions, groups: pd.DataFrame) -> None
         folder: made if absent.
         predictions: of the study.
         groups: of `audit_groups`.
+        arms: names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for arm in AUDITED:
+    for arm in arms:
         for tool, convert in (("fairlearn", _unchanged), ("aequitas", aequitas_frame)):
             parts = _fits(predictions, arm, groups, convert)
-            write_gzip_csv(folder / f"{tool}-{arm}.csv.gz", parts)
+            _write_gzip_csv(folder / f"{tool}-{arm}.csv.gz", parts)
 
 
 def _fits(
@@ -104,3 +106,13 @@ def _fits(
 
 def _unchanged(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
+
+
+def _write_gzip_csv(path: Path, parts: Iterator[pd.DataFrame]) -> None:
+    """Tables of the same columns below one another; equal ones give equal bytes, without a time."""
+    packed = BytesIO()
+    with GzipFile(fileobj=packed, filename="", mode="wb", compresslevel=6, mtime=0) as file:
+        for number, part in enumerate(parts):
+            text = part.to_csv(index=False, header=number == 0, float_format="%.6g")
+            file.write(text.encode())
+    write_bytes(path, packed.getvalue())

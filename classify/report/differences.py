@@ -1,0 +1,110 @@
+"""How far one arm is ahead of the others, attribute by attribute, rare and common ones apart."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from classify.comparison import MACRO_COMMON, MACRO_RARE, RARE
+from classify.intervals import LEVEL
+from classify.metrics import MACRO
+from classify.report.blocks import Block, Details, Figure, Paragraph, Section, heading, how
+from classify.report.figures import forest_plot
+from classify.report.labels import ALL
+from classify.report.tables import (
+    Colours,
+    Shares,
+    bounds,
+    figure,
+    key,
+    ordered,
+    share,
+    tabulate,
+    word,
+)
+
+__all__ = ["differences_section"]
+
+_APART = {MACRO_RARE: f"rare, below {100 * RARE:g} %", MACRO_COMMON: "common"}
+"""The means over some attributes, and what the page calls these."""
+
+
+def differences_section(
+    comparison: pd.DataFrame,
+    focus: str | None,
+    colours: Colours,
+    shares: Shares = None,
+    quality: pd.DataFrame | None = None,
+) -> Section | None:
+    """The paired differences of one arm, with a forest plot a baseline.
+
+    Args:
+        comparison: of `classify.compare`.
+        focus: the arm whose differences are shown.
+        colours: of the arms.
+        shares: of positives.
+        quality: the labeler's own; its errors stand beside the differences.
+    """
+    rows = comparison[(comparison["arm"] == focus) & (comparison["metric"] == "f1")]
+    rows = rows.dropna(subset="difference")
+    single = rows[~rows["attribute"].isin((MACRO, *_APART))]
+    if single.empty:
+        return None
+    text = (
+        f"F1 of {focus} minus F1 of the other arm, paired by seed, with its 95 % interval. Right "
+        f"of 0 favours {focus}. A marker is filled where the interval excludes 0, and hollow "
+        "elsewhere. The intervals are not corrected for looking at many attributes: about one in "
+        "twenty excludes 0 by chance alone. How many differences stay certain after Holm’s "
+        "adjustment is said beside each figure."
+    )
+    blocks: list[Block] = [how(text), *_apart(rows, str(focus), colours)]
+    if quality is not None:
+        errors = quality[quality["group"] == ALL].set_index("attribute")["error"]
+        single = single.assign(error=single["attribute"].map(errors))
+    for place, (baseline, told) in enumerate(single.groupby("baseline", sort=False)):
+        table = ordered(told.set_index("attribute", drop=False), shares)
+        title = f"{focus} against {baseline}"
+        count, plot, numbers = _against(table, f"{focus} minus F1 of {baseline}", colours, shares)
+        if place == 0:
+            blocks += [heading(title), count, plot, Details("The numbers", [numbers])]
+        else:
+            blocks.append(Details(title, [count, plot, numbers]))
+    return Section("Differences by attribute", blocks)
+
+
+def _apart(rows: pd.DataFrame, focus: str, colours: Colours) -> list[Block]:
+    """The mean differences of rare and of common attributes."""
+    means = rows[rows["attribute"].isin(_APART)]
+    columns = {
+        f"{focus} against": key("baseline", colours),
+        "Attributes": word("kind"),
+        "Mean difference": figure("difference", signed=True),
+        "95 % interval": bounds,
+    }
+    kinds = means.assign(kind=means["attribute"].map(_APART))
+    return [] if means.empty else [tabulate(kinds, columns)]
+
+
+def _against(table: pd.DataFrame, what: str, colours: Colours, shares: Shares) -> list[Block]:
+    """How many differences are certain, their figure and their numbers."""
+    above, below = int((table["low"] > 0).sum()), int((table["high"] < 0).sum())
+    counted = (
+        f"Of {len(table)} attributes, {above} lie above 0, {below} below 0, and "
+        f"{len(table) - above - below} are undecided"
+    )
+    if "p_holm" in table:
+        counted += f"; {int((table['p_holm'] < LEVEL).sum())} are certain after Holm’s adjustment"
+    colour = colours.get(str(table["arm"].iloc[0]))
+    plot = forest_plot(table, colour, label=f"F1 of {what}", shares=shares)
+    columns = {
+        "Attribute": word("attribute"),
+        "Difference": figure("difference", signed=True),
+        "95 % interval": bounds,
+        **({"Labels wrong": share("error")} if "error" in table else {}),
+    }
+    return [
+        Paragraph(f"{counted}."),
+        Figure(
+            plot, f"Forest plot of differences by attribute, F1 of {what}; numbers in the table"
+        ),
+        tabulate(table, columns),
+    ]

@@ -1,0 +1,78 @@
+"""What labels say: how far the labeler can be trusted, and how rare the synthetic sets are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from labeling import quality_by_group
+from recipes.chain.audit import dividing
+
+__all__ = ["label_quality", "label_rarity", "log_probabilities", "prevalence", "useless_labels"]
+
+_TELLING = 0.1
+"""Of Youden's J, true less false positive rate: 0 by chance, 1 at best."""
+
+
+def label_quality(val: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
+    """The labels that the labeler gives the real val rows, judged by attribute and by group.
+
+    Args:
+        val: real val rows with their true labels.
+        labelled: the same rows with the labeler's; its columns are the attributes judged.
+
+    Returns:
+        As `labeling.quality_by_group`; the groups are of Male and Young, where the table has them.
+    """
+    return quality_by_group(val, labelled, dividing(val))
+
+
+def useless_labels(quality: pd.DataFrame) -> list[str]:
+    """Attributes that the labeler hardly tells better than chance, of `label_quality`."""
+    rows = quality[(quality["group"] == "all") & quality["f1"].notna()].set_index("attribute")
+    negatives = rows["n"] - rows["n_positive"]
+    # Every error is a missed positive or a false one.
+    false_positives = rows["error"] * rows["n"] - (1 - rows["recall"]) * rows["n_positive"]
+    telling = rows["recall"] - false_positives / negatives
+    return [str(name) for name in rows.index[telling < _TELLING]]
+
+
+def prevalence(
+    real: pd.DataFrame, sets: Mapping[str, pd.DataFrame], attributes: Sequence[str]
+) -> pd.DataFrame:
+    """Share of positives in [0, 1]: index attribute, `real` (its train rows), then a column a set.
+
+    The sets' shares are of the labeler's labels; NaN where an attribute has no label.
+    """
+    tables = {"real": real[real["split"] == "train"], **sets}
+    shares = {name: table[list(attributes)].mean() for name, table in tables.items()}
+    return pd.DataFrame(shares).rename_axis("attribute")
+
+
+def label_rarity(table: pd.DataFrame, shares: pd.Series[float]) -> pd.Series[float]:
+    """How rare each row's labels are together: minus their log-probability (nats), were the
+    attributes independent and as frequent as `shares` says. What is empty counts nothing.
+    """
+    p = shares.clip(1e-6, 1 - 1e-6)  # a value that never occurred is very rare, not impossible
+    labels = table[list(p.index)]
+    surprise = -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
+    return surprise.sum(axis=1)
+
+
+def log_probabilities(
+    log_probability: Callable[[pd.DataFrame], NDArray[np.float64]],
+    tables: Mapping[str, pd.DataFrame],
+    attributes: Sequence[str],
+) -> pd.DataFrame | None:
+    """Mean log-probability (nats) of the attributes of each table, under the known distribution.
+
+    Returns:
+        Index table, columns `mean_log_probability, n`; None where an attribute is without label.
+    """
+    if any(table[list(attributes)].isna().any(axis=None) for table in tables.values()):
+        return None
+    rows = {name: (float(log_probability(t).mean()), len(t)) for name, t in tables.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean_log_probability", "n"])
