@@ -5,10 +5,10 @@
     python recipes/label.py evaluate TABLE --labeler SRC --policy policy.json --out quality.csv
     python recipes/label.py export --labeler SRC --out NAME.onnx
 
-TABLE is a folder that `classify.load_table` reads: one with `metadata.csv`, or CelebA's. SRC is
-what `labeling.load_labeler` takes; of several, each attribute is the first's that knows it. `fit`
-and `evaluate` compare with true labels, of real rows; `label` writes a folder with `metadata.csv`,
-the images beside it. The embedded labeler takes about 1,000 images a second and core.
+TABLE is a folder with `metadata.csv`, or CelebA's; for `label` any folder of images. SRC is what
+`labeling.load_labeler` takes; of several, each attribute is the first's that knows it. `fit` and
+`evaluate` compare with true labels, of real rows; `label` writes a folder with `metadata.csv`, the
+images beside it. The embedded labeler takes about 1,000 images a second and core.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Literal
 import pandas as pd
 from lightning.fabric import Fabric
 
-from classify import load_table
+from classify.datasets import load_images, load_table, read_image
 from labeling import (
     LabelPolicy,
     PolicyConfig,
@@ -40,6 +40,7 @@ from labeling.card import head
 from labeling.files import refuse_existing, scratch_path, write_text
 from labeling.quality import ALL
 from recipes.chain.command_line import parse, run
+from recipes.chain.devices import launch
 
 __all__ = ["Evaluate", "Export", "Fit", "Label", "main"]
 
@@ -62,20 +63,28 @@ class _WithLabeler:
 @dataclass(frozen=True, kw_only=True)
 class _WithImages(_WithLabeler):
     table: Path
-    """Folder of images with metadata.csv, or CelebA's."""
+    """Folder of images with metadata.csv, or CelebA's; to label, any folder of images."""
     attributes: list[str] = field(default_factory=list)
     """Names of attributes; left out, all that the labeler knows, of those with true labels where
     these are needed."""
     batch_size: int = 256
     """Images at a time."""
+    devices: int | str = "auto"
+    """Number of devices, or auto (Lightning's); several give the same labels as one."""
+    num_nodes: int = 1
+    """Number of machines (Lightning's)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label(_WithImages):
-    """Label every image of a table: labels and probabilities into a new folder."""
-
+class _WithPolicy(_WithImages):
     policy: Path | None = None
     """File that `fit` wrote; left out, the labeler's own thresholds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label(_WithPolicy):
+    """Label every image of a table: labels and probabilities into a new folder."""
+
     soft: bool = False
     """Write the probability in place of 1 and 0; for synthetic rows only."""
     out: Path = Path("runs/labelled")
@@ -93,11 +102,9 @@ class Fit(_WithImages):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(_WithImages):
+class Evaluate(_WithPolicy):
     """Compare a labeler's labels with the true ones of real rows, into a CSV file."""
 
-    policy: Path | None = None
-    """File that `fit` wrote; left out, the labeler's own thresholds."""
     groups: list[str] = field(default_factory=list)
     """Columns whose intersections are judged apart, such as Male Young."""
     split: Literal["train", "val", "test"] = "val"
@@ -119,63 +126,54 @@ class Export(_WithLabeler):
 def label(settings: Label) -> pd.DataFrame:
     """Label a table and write it; returns what was written, with `path`."""
     refuse_existing(settings.out / FILE)
-    policy = None if settings.policy is None else LabelPolicy.read(settings.policy)
-    table = load_table(settings.table, [])
+    table = load_images(settings.table)
     if settings.soft and ("source" not in table or (table["source"] != "synthetic").any()):
         raise ValueError(
             f"{settings.table} has rows whose source is not synthetic; soft labels are for "
             "synthetic rows; leave --soft out"
         )
-    labeler = load_labeler(settings.labeler)
+    labeler, fabric = load_labeler(settings.labeler), _launched(settings)
     names = settings.attributes or list(labeler.attributes)
-    labelled = pseudo_label(
-        table,
-        labeler,
-        names,
-        policy=policy,
-        soft=settings.soft,
-        batch_size=settings.batch_size,
-        fabric=_device(),
-    )
-    _write_folder(labelled, settings.out)
-    summary = pd.DataFrame({"kept": labelled[names].notna().mean(), "mean": labelled[names].mean()})
-    print(summary.rename_axis("attribute").to_string(float_format="%.3f"))
-    print(f"{len(labelled):,} images labelled: {settings.out / FILE}")
+    labelled = _labelled(table, labeler, names, settings, fabric, soft=settings.soft)
+    if fabric.is_global_zero:
+        _write_folder(labelled, settings.out)
+        shares = {"kept": labelled[names].notna().mean(), "mean": labelled[names].mean()}
+        print(pd.DataFrame(shares).rename_axis("attribute").to_string(float_format="%.3f"))
+        print(f"{len(labelled):,} images labelled: {settings.out / FILE}")
     return labelled
 
 
 def fit(settings: Fit) -> LabelPolicy:
     """Fit a policy, write it and return it."""
     refuse_existing(settings.out)
-    labeler = load_labeler(settings.labeler)
-    rows, names = _true_labels(settings, labeler, "val")
-    probabilities = label_probabilities(
-        rows, labeler, batch_size=settings.batch_size, fabric=_device()
-    )
+    labeler, fabric = load_labeler(settings.labeler), _launched(settings)
+    rows, names = _real_rows(settings, labeler, "val")
     columns = [labeler.attributes.index(name) for name in names]
+    probabilities = label_probabilities(
+        rows, labeler, read=read_image, batch_size=settings.batch_size, fabric=fabric
+    )[:, columns]
     policy = LabelPolicy.fit(
-        rows, probabilities[:, columns], names, config=settings.wanted, labeler=labeler.sha256
+        rows, probabilities, names, config=settings.wanted, labeler=labeler.sha256
     )
-    policy.write(settings.out)
-    print(policy.summary().to_string(float_format="%.3f"))
-    print(f"fitted on {len(rows):,} real val images: {settings.out}")
+    if fabric.is_global_zero:
+        policy.write(settings.out)
+        print(policy.summary().to_string(float_format="%.3f"))
+        print(f"fitted on {len(rows):,} real val images: {settings.out}")
     return policy
 
 
 def evaluate(settings: Evaluate) -> pd.DataFrame:
     """Judge a labeler, write its scores and return them."""
     refuse_existing(settings.out)
-    policy = None if settings.policy is None else LabelPolicy.read(settings.policy)
-    labeler = load_labeler(settings.labeler)
-    rows, names = _true_labels(settings, labeler, settings.split, settings.groups)
-    decided = pseudo_label(
-        rows, labeler, names, policy=policy, batch_size=settings.batch_size, fabric=_device()
-    )
-    quality = quality_by_group(rows, decided[names], settings.groups, min_count=settings.min_count)
-    write_text(settings.out, quality.to_csv(index=False))
-    shown = quality[quality["group"] == ALL].drop(columns="group")
-    print(shown.to_string(index=False, float_format="%.3f"))
-    print(f"judged on {len(rows):,} real {settings.split} images: {settings.out}")
+    labeler, fabric = load_labeler(settings.labeler), _launched(settings)
+    rows, names = _real_rows(settings, labeler, settings.split, settings.groups)
+    decided = _labelled(rows, labeler, names, settings, fabric)[names]
+    quality = quality_by_group(rows, decided, settings.groups, min_count=settings.min_count)
+    if fabric.is_global_zero:
+        write_text(settings.out, quality.to_csv(index=False))
+        shown = quality[quality["group"] == ALL].drop(columns="group")
+        print(shown.to_string(index=False, float_format="%.3f"))
+        print(f"judged on {len(rows):,} real {settings.split} images: {settings.out}")
     return quality
 
 
@@ -210,12 +208,33 @@ def main(arguments: Sequence[str] | None = None) -> object:
     return command(parse(kind, words[1:]))
 
 
-def _device() -> Fabric:
-    """This process alone, on the best device there is."""
-    return Fabric(devices=1)
+def _launched(settings: _WithImages) -> Fabric:
+    return launch(settings.devices, num_nodes=settings.num_nodes)
 
 
-def _true_labels(
+def _labelled(
+    table: pd.DataFrame,
+    labeler: Predictor,
+    names: Sequence[str],
+    settings: _WithPolicy,
+    fabric: Fabric,
+    *,
+    soft: bool = False,
+) -> pd.DataFrame:
+    """`pseudo_label` by the settings' policy."""
+    return pseudo_label(
+        table,
+        labeler,
+        names,
+        policy=None if settings.policy is None else LabelPolicy.read(settings.policy),
+        read=read_image,
+        soft=soft,
+        batch_size=settings.batch_size,
+        fabric=fabric,
+    )
+
+
+def _real_rows(
     settings: _WithImages, labeler: Predictor, split: str, groups: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[str]]:
     """The real rows of a split, and the attributes to judge; those asked for have to be there."""
@@ -234,7 +253,8 @@ def _true_labels(
     rows = table[(table["split"] == split) & (table["source"] == "real")]
     if rows.empty:
         raise ValueError(
-            f"the table has no real rows of split {split}; labels are judged on such rows; add some"
+            f"{settings.table} has no real rows of split {split}; labels are judged on such rows; "
+            "add some"
         )
     return rows.reset_index(drop=True), names
 
