@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
 
-__all__ = ["DEFAULT_THRESHOLD", "Interpolation", "LabelerCard", "head"]
+from labeling.files import read_json
+
+__all__ = ["DEFAULT_THRESHOLD", "Interpolation", "LabelerCard", "head", "read_card"]
 
 DEFAULT_THRESHOLD = 0.5
 Interpolation = Literal["bicubic", "bilinear"]
@@ -44,10 +47,8 @@ class LabelerCard:
         # Tuples, so that the order of the outputs cannot change under a loaded network.
         for name in ("attributes", "mean", "std"):
             value = getattr(self, name)
-            if isinstance(value, str) or not isinstance(value, Sequence):
-                raise ValueError(
-                    f"{name} is {value!r}; expected a list; correct the labeler's card"
-                )
+            is_list = isinstance(value, Sequence) and not isinstance(value, str)
+            self._check(is_list, name, value, "a list")
             object.__setattr__(self, name, tuple(value))
         self._check_attributes()
         self._check_preprocessing()
@@ -58,53 +59,71 @@ class LabelerCard:
         """Threshold of every attribute, 0.5 for one not listed."""
         return {name: self.thresholds.get(name, DEFAULT_THRESHOLD) for name in self.attributes}
 
+    @staticmethod
+    def _check(holds: bool, name: str, value: object, kind: str) -> None:
+        """Raise a ValueError about a field that does not hold."""
+        if not holds:
+            raise ValueError(
+                f"{name} is {value!r}; it has to be {kind}; correct the labeler's card"
+            )
+
     def _check_attributes(self) -> None:
         repeated = sorted({name for name in self.attributes if self.attributes.count(name) > 1})
         if not self.attributes or repeated:
             got = f"{repeated[0]!r} twice" if repeated else "none"
             raise ValueError(
-                f"attributes has {got}; expected distinct names, one an output; correct the "
-                "labeler's card"
+                f"attributes has {got}; names are distinct, one an output; correct the labeler's "
+                "card"
             )
 
     def _check_preprocessing(self) -> None:
-        if not isinstance(self.image_size, int) or self.image_size < 1:
-            raise ValueError(
-                f"image_size is {self.image_size!r}; expected a whole number of pixels of at least "
-                "1; correct the labeler's card"
-            )
-        if not _are_finite(self.mean) or len(self.mean) != 3:
-            raise ValueError(
-                f"mean is {self.mean}; expected 3 finite numbers; correct the labeler's card"
-            )
-        if not _are_finite(self.std) or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(
-                f"std is {self.std}; expected 3 numbers above 0; correct the labeler's card"
-            )
-
-        if self.interpolation not in get_args(Interpolation):
-            raise ValueError(
-                f"interpolation is {self.interpolation!r}; expected "
-                f"{' or '.join(get_args(Interpolation))}; correct the labeler's card"
-            )
+        size, mean, std = self.image_size, self.mean, self.std
+        whole = isinstance(size, int) and size >= 1
+        self._check(whole, "image_size", size, "a whole number of pixels, at least 1")
+        self._check(len(mean) == 3 and _are_finite(mean), "mean", mean, "3 finite numbers")
+        positive = len(std) == 3 and _are_finite(std) and min(std) > 0
+        self._check(positive, "std", std, "3 numbers above 0")
+        methods = get_args(Interpolation)
+        known = self.interpolation in methods
+        self._check(known, "interpolation", self.interpolation, " or ".join(methods))
 
     def _check_thresholds(self) -> None:
-        if not isinstance(self.thresholds, Mapping):
-            raise ValueError(
-                f"thresholds is {self.thresholds!r}; expected name: number; correct the labeler's "
-                "card"
-            )
-        for name, value in self.thresholds.items():
+        thresholds = self.thresholds
+        self._check(isinstance(thresholds, Mapping), "thresholds", thresholds, "name: number")
+        for name, value in thresholds.items():
             if name not in self.attributes:
                 raise ValueError(
-                    f"thresholds names {name!r}, which is not among the attributes "
-                    f"({head(self.attributes)}); correct the labeler's card"
+                    f"thresholds names {name!r}; the attributes are {head(self.attributes)}; "
+                    "correct the labeler's card"
                 )
-            if not _are_finite([value]) or not 0 <= value <= 1:
-                raise ValueError(
-                    f"thresholds has {value!r} for {name!r}; expected a number in [0, 1]; correct "
-                    "the labeler's card"
-                )
+            in_range = _are_finite([value]) and 0 <= value <= 1
+            self._check(in_range, f"the threshold of {name!r}", value, "a number in [0, 1]")
+
+
+Card = TypeVar("Card", bound=LabelerCard)
+
+
+def read_card(path: Path, kind: type[Card], defaults: Mapping[str, Any] | None = None) -> Card:
+    """Read a card.
+
+    Args:
+        path: of a JSON object with the fields of `kind`; further keys are left alone.
+        kind: the card's class.
+        defaults: values of fields that the file may leave out, besides those `kind` has.
+
+    Raises:
+        ValueError: the file is no such JSON; the message names it.
+    """
+    content = {**(defaults or {}), **read_json(path)}
+    required = [f.name for f in fields(kind) if f.default is MISSING]
+    if missing := [name for name in required if name not in content]:
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}; a card has all of these; write the card again"
+        )
+    try:
+        return kind(**{f.name: content[f.name] for f in fields(kind) if f.name in content})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def head(names: Sequence[str], count: int = 3) -> str:

@@ -2,12 +2,13 @@
 
 It owns its preprocessing and carries its card, so whoever calls it needs to know neither the size
 it was trained at nor its normalisation. `Predictor` is all that labelling asks for; `Labeler` is
-one with a torch network, whose features and gradients can be used besides. Where either comes from
-is the business of `labeling.adapters`.
+one with a torch network, whose features and gradients can be used besides; `Combination` is several
+as one. Where they come from is the business of `labeling.adapters`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from labeling.card import LabelerCard
 
-__all__ = ["Labeler", "Predictor", "check_images", "preprocess"]
+__all__ = ["Combination", "Labeler", "Predictor", "check_images", "preprocess"]
 
 
 class Predictor(Protocol):
@@ -49,11 +50,15 @@ class Predictor(Protocol):
 class Labeler(Predictor):
     """A frozen torch network with its card.
 
+    `labeler.network(labeler.preprocess(x))` is differentiable in x, float (N, 1 or 3, H, W) in
+    [0, 1], and gives log-odds.
+
     Args:
         card: attribute names, preprocessing, thresholds and provenance.
         network: maps float32 (N, 3, S, S) preprocessed images, S = `card.image_size`, to float (N,
             A) log-odds, A = `len(card.attributes)`. It is put in evaluation mode and its parameters
-            are frozen.
+            are frozen. It may hold modules that others use too, such as a generator's: only `to`
+            moves it, and it is used wherever it is then.
         sha256: of the file that the weights came from, for records; empty if from none.
     """
 
@@ -61,12 +66,15 @@ class Labeler(Predictor):
         self.card = card
         self.sha256 = sha256
         self.network = network.eval().requires_grad_(False)
-        self._device = next((p.device for p in network.parameters()), torch.device("cpu"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is; the CPU for one without parameters."""
+        return next((p.device for p in self.network.parameters()), torch.device("cpu"))
 
     def to(self, device: torch.device | str) -> Labeler:
         """Move the network to a device, in place as `nn.Module.to` does; returns itself."""
-        self._device = torch.device(device)
-        self.network.to(self._device)
+        self.network.to(device)
         return self
 
     def preprocess(self, images: Tensor) -> Tensor:
@@ -85,9 +93,75 @@ class Labeler(Predictor):
         """
         check_images(images)
         if len(images) == 0:
-            return torch.empty(0, len(self.attributes), device=self._device)
-        logits: Tensor = self.network(self.preprocess(images.to(self._device).float() / 255))
+            return torch.empty(0, len(self.attributes), device=self.device)
+        logits: Tensor = self.network(self.preprocess(images.to(self.device).float() / 255))
         return logits.float().sigmoid()
+
+
+class Combination(Predictor):
+    """Labelers side by side: each attribute is the first's that knows it.
+
+    Args:
+        parts: the labelers, the most trusted first; each keeps its own preprocessing.
+
+    Raises:
+        ValueError: no parts, or one that has no attribute left to itself.
+    """
+
+    def __init__(self, parts: Sequence[Predictor]) -> None:
+        if not parts:
+            raise ValueError("labelers are none; several may stand side by side; name at least one")
+        self.parts = tuple(parts)
+        self.sha256 = "+".join(part.sha256 for part in parts)
+        self._columns: list[list[int]] = []
+        thresholds: dict[str, float] = {}
+        for part in parts:
+            columns = [i for i, name in enumerate(part.attributes) if name not in thresholds]
+            if not columns:
+                raise ValueError(
+                    f"labeler {part.card.source} adds nothing; those before it know all its "
+                    "attributes; leave it out or name it earlier"
+                )
+            self._columns.append(columns)
+            thresholds = {**part.thresholds, **thresholds}
+        names = [
+            part.attributes[i]
+            for part, columns in zip(parts, self._columns, strict=True)
+            for i in columns
+        ]
+        self.card = _joint_card([part.card for part in parts], names, thresholds)
+
+    def to(self, device: torch.device | str) -> Combination:
+        """Move all parts; returns itself."""
+        for part in self.parts:
+            part.to(device)
+        return self
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Probabilities float32 (N, A) in [0, 1] on the CPU, of uint8 (N, 1 or 3, H, W)."""
+        return self.join([part(images).cpu() for part in self.parts])
+
+    def join(self, probabilities: Sequence[Tensor]) -> Tensor:
+        """(N, A) from the parts' own (N, A_i)."""
+        pairs = zip(probabilities, self._columns, strict=True)
+        return torch.cat([p[:, columns] for p, columns in pairs], dim=1)
+
+
+def _joint_card(
+    cards: Sequence[LabelerCard], names: Sequence[str], thresholds: dict[str, float]
+) -> LabelerCard:
+    """What is known of all together; the parts' own preprocessing stays theirs."""
+    return LabelerCard(
+        architecture=" + ".join(card.architecture for card in cards),
+        source=" + ".join(card.source for card in cards),
+        licence=" + ".join(card.licence for card in cards),
+        command=" + ".join(card.command for card in cards),
+        attributes=names,
+        image_size=max(card.image_size for card in cards),
+        mean=[0.0] * 3,
+        std=[1.0] * 3,
+        thresholds=thresholds,
+    )
 
 
 def preprocess(images: Tensor, card: LabelerCard) -> Tensor:
@@ -104,8 +178,7 @@ def preprocess(images: Tensor, card: LabelerCard) -> Tensor:
     Raises:
         ValueError: images of another shape or dtype.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point():
-        raise ValueError(_refusal(images, "float (N, 1 or 3, H, W) in [0, 1]"))
+    _check(images, images.is_floating_point(), "float (N, 1 or 3, H, W) in [0, 1]")
     size = (card.image_size, card.image_size)
     images = images.expand(-1, 3, -1, -1)
     if images.shape[-2:] != size:
@@ -117,10 +190,10 @@ def preprocess(images: Tensor, card: LabelerCard) -> Tensor:
 
 def check_images(images: Tensor) -> None:
     """Refuse what is not uint8 (N, 1 or 3, H, W) with a ValueError."""
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != torch.uint8:
-        raise ValueError(_refusal(images, "uint8 (N, 1 or 3, H, W)"))
+    _check(images, images.dtype == torch.uint8, "uint8 (N, 1 or 3, H, W)")
 
 
-def _refusal(images: Tensor, allowed: str) -> str:
-    got = f"{images.dtype} {tuple(images.shape)}"
-    return f"images are {got}; a labeler takes {allowed}; convert them first"
+def _check(images: Tensor, is_dtype: bool, allowed: str) -> None:
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not is_dtype:
+        got = f"{images.dtype} {tuple(images.shape)}"
+        raise ValueError(f"images are {got}; a labeler takes {allowed}; convert them first")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labeling.adapters import load_checkpoint, load_clip, load_hf, load_onnx
-from labeling.combination import Combination
-from labeling.labeler import Predictor
+from labeling.labeler import Combination, Predictor
 
 __all__ = ["embedded_labelers", "load_labeler"]
 
@@ -27,7 +26,8 @@ def load_labeler(src: str | Path | Sequence[str | Path]) -> Predictor:
     Args:
         src: one of
 
-            - an embedded name; it wins over a folder of the same name, so write `./name` for that;
+            - an embedded name, which always means the embedded labeler; a local folder of that name
+              is `./name`, or a `Path`;
             - a checkpoint folder of ours (`card.json`, `model.safetensors`);
             - a folder of a transformers image classifier (`config.json`);
             - an .onnx file with its card beside it;
@@ -57,9 +57,9 @@ def load_labeler(src: str | Path | Sequence[str | Path]) -> Predictor:
         return load_clip(path)
     if isinstance(src, str) and _HUB_ID.fullmatch(src) and not path.parent.is_dir():
         return load_hf(src)
+    names = ", ".join(embedded_labelers()) or "none here"
     raise FileNotFoundError(
-        f"labeler {str(src)!r} is neither an embedded name "
-        f"({', '.join(embedded_labelers()) or 'none here'}) nor a folder; give one of these "
-        "names, a folder with card.json and model.safetensors or of a transformers model, "
+        f"labeler {str(src)!r} is neither an embedded name ({names}) nor a folder; give one of "
+        "these names, a folder with card.json and model.safetensors or of a transformers model, "
         "an .onnx file, a .yaml file of CLIP prompts or a hub id"
     )

@@ -3,35 +3,131 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from labeling.calibration import calibrated
-from labeling.card import head
-from labeling.card_file import read_json
-from labeling.files import write_text
-from labeling.rule import PolicyConfig, Rule, fit_rule
-from labeling.thresholds import as_columns
+from labeling.card import DEFAULT_THRESHOLD, head
+from labeling.files import read_json, write_text
+from labeling.labeler import Predictor
+from labeling.thresholds import (
+    Curve,
+    Floats,
+    as_columns,
+    calibrated,
+    calibration_error,
+    fit_temperature,
+)
 
-__all__ = ["LabelPolicy"]
+__all__ = ["LabelPolicy", "PolicyConfig", "Rule"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """What is wanted of labels."""
+
+    precision: float | None = None
+    """Share of present labels that shall be right: the lowest threshold that keeps it, the
+    F1-optimal one where none does; left out, the F1-optimal one."""
+    band: float = 0.0
+    """Cells whose calibrated probability is nearer to the threshold than this stay empty."""
+    both_precision: float | None = None
+    """Share of present and of absent labels that shall be right; cells that would break it stay
+    empty. Takes the place of `precision` and `band`."""
+    min_count: int = 10
+    """Validation rows that a wanted precision has to be seen on."""
+    calibrate: bool = True
+    """Fit a temperature; otherwise it is 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("precision", "both_precision"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name} is {value}; give a share in (0, 1], such as 0.95")
+        if not 0 <= self.band < 1:
+            raise ValueError(f"band is {self.band}; give a number in [0, 1), 0 to fill every cell")
+        if self.min_count < 1:
+            raise ValueError(f"min_count is {self.min_count}; give a number of rows, at least 1")
+        if self.both_precision is not None and (self.precision is not None or self.band):
+            raise ValueError(
+                f"both_precision is {self.both_precision}; it takes the place of precision and "
+                "band; leave these out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Present where p >= `present`, absent where p < `absent`, else empty; p is calibrated."""
+
+    present: float | None
+    """None: never present."""
+    absent: float | None
+    """At most `present`. None: never absent."""
+    temperature: float = 1.0
+    """By which the log-odds are divided first."""
+    n: int | None = None
+    """Labelled validation rows it was fitted on; None if it was not fitted."""
+    n_positive: int | None = None
+    """Present ones of them."""
+    kept: float | None = None
+    """Share of them that gets a label."""
+    precision_present: float | None = None
+    """Share of the present labels that are right, on them; None without any."""
+    precision_absent: float | None = None
+    """Likewise of the absent labels."""
+    ece_before: float | None = None
+    """Expected calibration error on them, of 15 bins, at temperature 1."""
+    ece_after: float | None = None
+    """The same at `temperature`; on the rows that this was fitted on, so a little too good."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature is {self.temperature}; give a number above 0")
+        if self._lowest_present < self._highest_absent:
+            raise ValueError(
+                f"absent is {self.absent} and present {self.present}; give an absent that is no "
+                "higher"
+            )
+
+    @property
+    def _lowest_present(self) -> float:
+        return math.inf if self.present is None else self.present
+
+    @property
+    def _highest_absent(self) -> float:
+        return -math.inf if self.absent is None else self.absent
+
+    def decide(self, p: Floats) -> Floats:
+        """1, 0 or NaN = empty, float64 (N,), of calibrated probabilities (N,)."""
+        labels = np.full(len(p), np.nan)
+        labels[p >= self._lowest_present] = 1.0
+        labels[p < self._highest_absent] = 0.0
+        return labels
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelPolicy:
     """One `Rule` an attribute, and what they were fitted for."""
 
-    rules: Mapping[str, Rule]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
     """Attribute name -> its rule."""
     config: PolicyConfig = field(default_factory=PolicyConfig)
     """What was asked of the fit."""
     labeler: str = ""
     """sha256 of the labeler it belongs to; empty for any."""
+
+    @classmethod
+    def of_card(cls, labeler: Predictor) -> LabelPolicy:
+        """The thresholds of a labeler's card: present where p >= threshold, else absent; nothing is
+        empty and nothing calibrated.
+        """
+        rules = {name: Rule(present=t, absent=t) for name, t in labeler.thresholds.items()}
+        return cls(rules=rules, labeler=labeler.sha256)
 
     @classmethod
     def fit(
@@ -65,43 +161,58 @@ class LabelPolicy:
         config = config or PolicyConfig()
         truth = table[list(attributes)].to_numpy(dtype=np.float64)
         p, y = as_columns(probabilities, truth, len(attributes))
-        rules = {name: fit_rule(p[:, i], y[:, i], config) for i, name in enumerate(attributes)}
+        rules = {name: _fit_rule(p[:, i], y[:, i], config) for i, name in enumerate(attributes)}
         return cls(rules=rules, config=config, labeler=labeler)
 
-    @classmethod
-    def from_thresholds(cls, thresholds: Mapping[str, float]) -> LabelPolicy:
-        """Present where p >= threshold, else absent; nothing empty and nothing calibrated."""
-        return cls(rules={name: Rule.at(value) for name, value in thresholds.items()})
+    def completed(self, labeler: Predictor) -> LabelPolicy:
+        """Add the thresholds of the labeler's card for attributes without a rule.
 
-    def calibrate(
-        self, probabilities: npt.ArrayLike, attributes: Sequence[str]
-    ) -> npt.NDArray[np.float64]:
-        """Calibrated probabilities float64 (N, A) of float (N, A); NaN stays NaN."""
-        p = np.array(probabilities, dtype=np.float64)
-        for i, name in enumerate(attributes):
-            if name in self.rules:
-                p[:, i] = calibrated(p[:, i], self.rules[name].temperature)
-        return p
+        Raises:
+            ValueError: it was fitted for another labeler.
+        """
+        self.check_labeler(labeler.sha256)
+        return replace(self, rules={**self.of_card(labeler).rules, **self.rules})
 
-    def decide(
+    def check_labeler(self, sha256: str) -> None:
+        """Refuse a labeler it was not fitted for, with a ValueError."""
+        if self.labeler and sha256 and self.labeler != sha256:
+            raise ValueError(
+                f"the policy was fitted for the labeler {self.labeler[:12]}, not for "
+                f"{sha256[:12]}; fit one for this labeler"
+            )
+
+    def apply(
         self, probabilities: npt.ArrayLike, attributes: Sequence[str], *, soft: bool = False
-    ) -> npt.NDArray[np.float64]:
-        """Labels of probabilities that `calibrate` gave.
+    ) -> tuple[Floats, Floats]:
+        """Labels and calibrated probabilities.
 
         Args:
             probabilities: float (N, A) in [0, 1]; NaN = no prediction.
             attributes: the A names; one without a rule stays empty.
-            soft: give the probability itself in place of 1 and 0.
+            soft: give the calibrated probability in place of 1 and 0.
 
         Returns:
-            float64 (N, A) of 1, 0 (or the probability) and NaN = empty.
+            float64 (N, A) of 1, 0 (or the probability) and NaN = empty; and float64 (N, A) in
+            [0, 1], NaN where there is no prediction.
         """
         p = np.array(probabilities, dtype=np.float64)
         labels = np.full_like(p, np.nan)
         for i, name in enumerate(attributes):
-            if name in self.rules:
-                labels[:, i] = self.rules[name].decide(p[:, i])
-        return np.where(np.isnan(labels), np.nan, p) if soft else labels
+            if (rule := self.rules.get(name)) is not None:
+                p[:, i] = calibrated(p[:, i], rule.temperature)
+                labels[:, i] = rule.decide(p[:, i])
+        return np.where(np.isnan(labels), np.nan, p) if soft else labels, p
+
+    def summary(self) -> pd.DataFrame:
+        """The rules as a table of numbers: one row an attribute (index `attribute`), a column a
+        field of `Rule`, NaN where it is None.
+        """
+        names = [f.name for f in fields(Rule)]
+        index = pd.Index(list(self.rules), name="attribute")
+        table = pd.DataFrame(
+            [asdict(rule) for rule in self.rules.values()], index=index, columns=names
+        )
+        return table.astype({name: float for name in names if table[name].dtype == object})
 
     def write(self, path: str | Path) -> None:
         """Write as JSON, atomically; ValueError if the file exists."""
@@ -118,8 +229,8 @@ class LabelPolicy:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(
-                f"policy {path} is missing; write it with: python -m labeling fit TABLE --labeler "
-                f"SRC --out {path}"
+                f"policy {path} is missing; write it with: python recipes/label.py fit TABLE "
+                f"--labeler SRC --out {path}"
             )
         content = read_json(path)
         try:
@@ -132,28 +243,14 @@ class LabelPolicy:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path} is not a label policy ({reason}); fit it again") from error
 
-    def check_labeler(self, sha256: str) -> None:
-        """Refuse a labeler it was not fitted for, with a ValueError."""
-        if self.labeler and sha256 and self.labeler != sha256:
-            raise ValueError(
-                f"the policy was fitted for the labeler {self.labeler[:12]}, not for "
-                f"{sha256[:12]}; fit one for this labeler"
-            )
-
-    def summary(self) -> pd.DataFrame:
-        """The rules as a table: one row an attribute (index `attribute`), a column a field."""
-        names = [f.name for f in fields(Rule)]
-        rows: list[dict[str, Any]] = [asdict(rule) for rule in self.rules.values()]
-        index = pd.Index(list(self.rules), name="attribute")
-        return pd.DataFrame(rows, index=index, columns=names)
-
 
 def _refuse_other_rows(table: pd.DataFrame) -> None:
-    wanted = {"split": "val", "source": "real"}
     if "split" not in table.columns or table.empty:
         got = "has no rows" if table.empty else "has no column split"
-        raise ValueError(f"the table to fit on {got}; expected real rows of split val; give them")
-    for column, value in wanted.items():
+        raise ValueError(
+            f"the table to fit on {got}; a policy is fitted on real val rows; give them"
+        )
+    for column, value in {"split": "val", "source": "real"}.items():
         if column not in table.columns:
             continue
         strays = np.flatnonzero(table[column] != value)
@@ -163,3 +260,62 @@ def _refuse_other_rows(table: pd.DataFrame) -> None:
                 f"row {strays[0]} has {column} {got!r} (and {strays.size - 1:,} more); a policy is "
                 "fitted on real rows of split val only; leave the others out"
             )
+
+
+def _fit_rule(p: Floats, y: Floats, config: PolicyConfig) -> Rule:
+    """The rule of one attribute, from float64 (N,) probabilities and labels 1, 0 or NaN = left out.
+
+    Where the rows do not hold both values nothing can be fitted: 0.5 divides present from absent,
+    or everything stays empty if `both_precision` is wanted.
+    """
+    known = ~np.isnan(y)
+    p, y = p[known], y[known]
+    n, n_positive = len(y), int(y.sum())
+    if not 0 < n_positive < n:
+        cut = None if config.both_precision is not None else DEFAULT_THRESHOLD
+        return Rule(present=cut, absent=cut, n=n, n_positive=n_positive)
+    temperature = fit_temperature(p, y) if config.calibrate else 1.0
+    scaled = calibrated(p, temperature)
+    present, absent = _cuts(Curve.of(scaled, y), config)
+    rule = Rule(present=present, absent=absent, temperature=temperature, n=n, n_positive=n_positive)
+    decided = rule.decide(scaled)
+    return replace(
+        rule,
+        kept=float(np.mean(~np.isnan(decided))),
+        precision_present=_share_right(decided, y, 1),
+        precision_absent=_share_right(decided, y, 0),
+        ece_before=calibration_error(p, y),
+        ece_after=calibration_error(scaled, y),
+    )
+
+
+def _share_right(decided: Floats, y: Floats, value: int) -> float | None:
+    """Of the rows decided to have a value, how many have it."""
+    called = decided == value
+    return float(np.mean(y[called] == value)) if called.any() else None
+
+
+def _cuts(curve: Curve, config: PolicyConfig) -> tuple[float | None, float | None]:
+    """`present` and `absent` of the rule."""
+    if config.both_precision is not None:
+        return _precise_cuts(curve, config.both_precision, config.min_count)
+    threshold = curve.best
+    if config.precision is not None:
+        enough = curve.precise_present(config.precision, config.min_count)
+        threshold = float(curve.cuts[enough][-1]) if enough.any() else threshold
+    return threshold + config.band, threshold - config.band
+
+
+def _precise_cuts(curve: Curve, wanted: float, min_count: int) -> tuple[float | None, float | None]:
+    """One cut of the best F1 if both sides are precise there, else the widest pair of cuts."""
+    present = curve.precise_present(wanted, min_count)
+    absent = curve.precise_absent(wanted, min_count)
+    if (both := present & absent).any():
+        cut = float(curve.cuts[both][np.argmax(curve.f1[both])])
+        return cut, cut
+    lowest = int(np.flatnonzero(present)[-1]) if present.any() else None
+    absent[: lowest or 0] = False  # cuts above `present`
+    return (
+        None if lowest is None else float(curve.cuts[lowest]),
+        float(curve.cuts[absent][0]) if absent.any() else None,
+    )

@@ -1,16 +1,38 @@
-"""Decision thresholds that maximise F1, fitted on real validation rows (never on test)."""
+"""What labelled rows say of probabilities: where to cut, and how far they are too sure.
+
+Both are fitted on real validation rows, never on test.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+from torchmetrics.functional.classification import binary_calibration_error
 
 from labeling.card import DEFAULT_THRESHOLD
-from labeling.curve import Curve
 
-__all__ = ["as_columns", "best_threshold", "fit_thresholds"]
+__all__ = [
+    "Curve",
+    "as_columns",
+    "calibrated",
+    "calibration_error",
+    "fit_temperature",
+    "fit_thresholds",
+]
+
+Floats = npt.NDArray[np.float64]
+Cuts = npt.NDArray[np.bool_]
+
+_TEMPERATURES = (0.05, 20.0)
+_EDGE = 1e-7
+"""Probabilities are kept this far from 0 and 1, whose log-odds are infinite; about float32's step
+below 1."""
 
 
 def fit_thresholds(
@@ -28,29 +50,130 @@ def fit_thresholds(
         neighbouring probabilities it separates, or half-way to 0 below the smallest. Among equally
         good ones the highest is taken. 0.5 where the labelled rows do not hold both values, since
         nothing can be weighed there.
+
+    Raises:
+        ValueError: the shapes do not fit together, or a label is neither 1, 0 nor NaN.
     """
     p, y = as_columns(probabilities, labels, len(attributes))
-    return {name: best_threshold(Curve.of(p[:, i], y[:, i])) for i, name in enumerate(attributes)}
+    return {name: Curve.of(p[:, i], y[:, i]).best for i, name in enumerate(attributes)}
 
 
 def as_columns(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike, n_attributes: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Floats, Floats]:
     """Both as float64 (N, A), checked. A row without either value is NaN in both."""
     p, y = np.array(probabilities, dtype=np.float64), np.array(labels, dtype=np.float64)
     if p.shape != y.shape or p.ndim != 2 or p.shape[1] != n_attributes:
         raise ValueError(
             f"probabilities are {p.shape} and labels {y.shape} for {n_attributes} attributes; "
-            "expected (rows, attributes) for both; pass the same rows, one column an attribute"
+            "both have to be (rows, attributes); pass the same rows, one column an attribute"
         )
     unusable = np.isnan(p) | np.isnan(y)
     p[unusable] = y[unusable] = np.nan
     bad = ~unusable & ((y != 0) & (y != 1))
     if bad.any():
-        raise ValueError(f"labels hold {y[bad][0]:g}; expected 1, 0 or NaN; convert them first")
+        raise ValueError(f"a label is {y[bad][0]:g}; it has to be 1, 0 or NaN; convert them first")
     return p, y
 
 
-def best_threshold(curve: Curve) -> float:
-    """The cut of the highest F1, the highest among equals; 0.5 where nothing can be weighed."""
-    return float(curve.cuts[np.argmax(curve.f1)]) if curve.holds_both else DEFAULT_THRESHOLD
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Everything a threshold can do on labelled rows: counts of "present where p >= cut", one entry
+    for each of K possible cuts, descending.
+    """
+
+    cuts: Floats
+    """Half-way between two neighbouring probabilities, the last half-way from the smallest to 0."""
+    called: Floats
+    """Rows called present."""
+    true: Floats
+    """Those of them that are."""
+    n: int
+    """All rows."""
+    n_positive: int
+    """Rows that are present."""
+
+    @classmethod
+    def of(cls, p: Floats, y: Floats) -> Curve:
+        """Of probabilities (N,) and labels 1, 0 or NaN = unlabelled, left out, (N,)."""
+        known = ~np.isnan(y)
+        p, y = p[known], y[known]
+        values, row_of = np.unique(-p, return_inverse=True)  # descending probabilities
+        values = -values
+        return cls(
+            cuts=(values + np.append(values[1:], 0.0)) / 2,
+            called=np.cumsum(np.bincount(row_of)).astype(np.float64),
+            true=np.cumsum(np.bincount(row_of, weights=y)),
+            n=len(y),
+            n_positive=int(y.sum()),
+        )
+
+    @property
+    def f1(self) -> Floats:
+        """F1 of the positive class, by cut."""
+        return 2 * self.true / (self.called + self.n_positive)
+
+    @property
+    def best(self) -> float:
+        """The cut of the highest F1, the highest among equals; 0.5 where the rows do not hold both
+        values.
+        """
+        weighable = 0 < self.n_positive < self.n
+        return float(self.cuts[np.argmax(self.f1)]) if weighable else DEFAULT_THRESHOLD
+
+    def precise_present(self, wanted: float, min_count: int) -> Cuts:
+        """Cuts at which `present` is right as often as wanted, on `min_count` rows at least."""
+        return (self.called >= min_count) & (self.true >= wanted * self.called)
+
+    def precise_absent(self, wanted: float, min_count: int) -> Cuts:
+        """Cuts at which `absent` is right as often as wanted, on `min_count` rows at least."""
+        called = self.n - self.called
+        true = called - (self.n_positive - self.true)
+        return (called >= min_count) & (true >= wanted * called)
+
+
+def calibrated(p: Floats, temperature: float) -> Floats:
+    """Temperature scaling: sigmoid(logit(p) / temperature), elementwise; p itself where the
+    temperature is 1 (Guo et al., 2017, "On calibration of modern neural networks").
+    """
+    if temperature == 1:
+        return p
+    scaled: Floats = expit(logit(np.clip(p, _EDGE, 1 - _EDGE)) / temperature)
+    return scaled
+
+
+def fit_temperature(p: Floats, y: Floats) -> float:
+    """The most probable temperature, whose logarithm is standard normal before any row is seen.
+
+    That prior weighs about as much as one row: it decides only where the likelihood alone would
+    send the temperature to 0, since the rows happen to be told apart without error.
+
+    Args:
+        p: float64 (N,) probabilities in [0, 1].
+        y: float64 (N,) labels 1 or 0, of both values.
+
+    Returns:
+        A number in [0.05, 20]: above 1 for a labeler that is too sure of itself.
+    """
+    log_odds = logit(np.clip(p, _EDGE, 1 - _EDGE))
+
+    def loss(log_temperature: float) -> float:
+        margin = (1 - 2 * y) * log_odds / np.exp(log_temperature)
+        return float(np.logaddexp(0.0, margin).sum() + log_temperature**2 / 2)
+
+    bounds = tuple(np.log(_TEMPERATURES))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def calibration_error(p: Floats, y: Floats, *, bins: int = 15) -> float:
+    """Expected calibration error, over equally wide bins, by torchmetrics.
+
+    Args:
+        p: float64 (N,) probabilities in [0, 1].
+        y: float64 (N,) labels 1 or 0.
+        bins: how many.
+    """
+    error = binary_calibration_error(
+        torch.from_numpy(p.copy()), torch.from_numpy(y.copy()).int(), n_bins=bins, norm="l1"
+    )
+    return float(error)

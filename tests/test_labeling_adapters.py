@@ -2,18 +2,23 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from labeling import Labeler, load_labeler
-from labeling.adapters.extras import require
+from labeling import Labeler, LabelerCard, export_onnx, load_labeler
+from labeling.adapters.foreign import require
+from labeling.adapters.hf import _LogOdds
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
 open_clip = pytest.importorskip("open_clip")
 transformers = pytest.importorskip("transformers")
 helper, TensorProto = onnx.helper, onnx.TensorProto
@@ -42,7 +47,7 @@ def _transformer(folder: Path, problem: str | None = None, **preprocessing: Any)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = transformers.ViTForImageClassification(config).eval()
-        torch.nn.init.normal_(model.classifier.weight)
+        nn.init.normal_(model.classifier.weight)
     model.save_pretrained(folder)
     settings = {"size": {"height": 16, "width": 16}} | preprocessing
     transformers.ViTImageProcessor(**settings).save_pretrained(folder)
@@ -57,6 +62,48 @@ def test_exclusive_classes_are_those_of_transformers(tmp_path: Path, problem: st
         expected = model((_images().float() / 255 - 0.5) / 0.5).logits.softmax(1)
     assert labeler.attributes == tuple(NAMES)
     torch.testing.assert_close(labeler(_images()), expected)
+
+
+class _Logits(nn.Module):
+    """A model whose logits are the images given."""
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=pixel_values)
+
+
+class _Largest(TorchDispatchMode):
+    """Keeps the number of elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_many_exclusive_classes_need_no_more_room_than_their_logits() -> None:
+    logits = torch.randn(4, 1000)
+    with _Largest() as largest:
+        _LogOdds(_Logits(), exclusive=True)(logits)
+    assert largest.elements <= logits.numel()
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0, 1000.0])
+def test_log_odds_of_exclusive_classes_and_their_gradient_by_definition(spread: float) -> None:
+    """Of classes as good as certain too, where 1 - p is nothing in float32."""
+    logits = (spread * torch.randn(6, 5, generator=torch.Generator().manual_seed(0))).double()
+    logits[0] = 2.0  # no likeliest class
+    got, asked = logits.float().requires_grad_(), logits.requires_grad_()
+    own = torch.eye(5, dtype=torch.bool)
+    others = asked[:, None].expand(-1, 5, -1).masked_fill(own, -torch.inf).logsumexp(2)
+    weights = torch.linspace(-1, 2, 5)
+    ((asked - others) * weights).sum().backward()
+    log_odds = _LogOdds(_Logits(), exclusive=True)(got)
+    (log_odds * weights).sum().backward()
+    torch.testing.assert_close(log_odds.double(), asked - others, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got.grad.double(), asked.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_multi_label_probabilities_are_apart(tmp_path: Path) -> None:
@@ -107,7 +154,7 @@ def _clip(folder: Path) -> tuple[str, Any]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = open_clip.CLIP(**config).eval()
-        torch.nn.init.constant_(model.logit_scale, 1.0)  # so that probabilities differ
+        nn.init.constant_(model.logit_scale, 1.0)  # so that probabilities differ
     folder.mkdir()
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     content = {"model_cfg": config, "preprocess_cfg": {"mean": [0.4] * 3, "std": [0.3] * 3}}
@@ -150,7 +197,10 @@ def test_prompts_of_a_side_are_averaged(tmp_path: Path) -> None:
         ("a: [", "is not YAML or JSON"),
         ("- a", "zero-shot prompts have model, prompts"),
         ("{model: a, prompts: {}, prompt: 1}", "zero-shot prompts have model, prompts"),
-        ("{model: a, prompts: {hat: {positive: [x]}}}", "positive and negative, each a list"),
+        (
+            "{model: a, prompts: {hat: {positive: [x]}}}",
+            "they have to be positive and negative, each a list",
+        ),
         ("{model: a, prompts: {hat: {positive: x, negative: [y]}}}", "prompts of 'hat'"),
         ("{model: a, prompts: [hat]}", "prompts of 'prompts'"),
         (
@@ -211,7 +261,9 @@ def test_a_graph_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gives \(3,\) an image; its card has 1 attributes"):
         load_labeler(tmp_path / "a.onnx")(_images())
     _graph(tmp_path / "a.onnx", activation="relu")
-    with pytest.raises(ValueError, match=r"a.json: activation is 'relu'; expected none, sigmoid"):
+    with pytest.raises(
+        ValueError, match=r"a.json: activation is 'relu'; it has to be none or sigmoid or softmax"
+    ):
         load_labeler(tmp_path / "a.onnx")
     _graph(tmp_path / "a.onnx")
     (tmp_path / "a.onnx").write_bytes(b"no graph")
@@ -226,3 +278,42 @@ def test_a_library_that_is_not_there_says_how_to_get_it(monkeypatch: pytest.Monk
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"pip install '\.\[onnx\]'"):
         require("onnxruntime", extra="onnx")
+
+
+def _small_labeler() -> Labeler:
+    card = LabelerCard(
+        architecture="small",
+        attributes=["a", "b"],
+        image_size=12,
+        mean=[0.4, 0.5, 0.6],
+        std=[0.2, 0.25, 0.3],
+        thresholds={"a": 0.3},
+        source="test",
+        licence="MIT",
+        command="",
+        interpolation="bilinear",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]
+        return Labeler(card, nn.Sequential(*layers, nn.Linear(400, 2)))
+
+
+def test_exported_gives_the_same_probabilities(tmp_path: Path) -> None:
+    labeler = _small_labeler()
+    exported = load_labeler(export_onnx(labeler, tmp_path / "new" / "a.onnx"))
+    for count, channels, size in ((1, 3, 12), (5, 3, 30), (2, 1, 9)):
+        images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
+        torch.testing.assert_close(exported(images), labeler(images), rtol=0, atol=1e-5)
+    assert exported.thresholds == labeler.thresholds
+    assert exported.card.source == "test"
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.json", "a.onnx"]
+    with pytest.raises(ValueError, match="has no torch network"):
+        export_onnx(exported, tmp_path / "b.onnx")
+    with pytest.raises(ValueError, match="exists and is not overwritten"):
+        export_onnx(labeler, tmp_path / "new" / "a.onnx")
+
+
+def test_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"does not end in \.onnx"):
+        export_onnx(_small_labeler(), tmp_path / "a.pt")

@@ -1,4 +1,4 @@
-"""Labeler: preprocessing, card, and loading of checkpoint folders and embedded names."""
+"""Labeler: preprocessing, card, device, several as one, and loading by folder and by name."""
 
 import functools
 import json
@@ -6,14 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms.v2 import functional as T
 
-from labeling import Labeler, LabelerCard, embedded_labelers, load_labeler
+from labeling import (
+    Combination,
+    Labeler,
+    LabelerCard,
+    embedded_labelers,
+    label_probabilities,
+    load_labeler,
+    pseudo_label,
+)
 
 CARD: dict[str, Any] = {
     "architecture": "resnet18",
@@ -24,7 +34,7 @@ CARD: dict[str, Any] = {
     "thresholds": {"Bald": 0.3},
     "source": "drawn",
     "licence": "MIT",
-    "command": "python -m classify.train",
+    "command": "python recipes/train_labeler.py",
     "scores": None,
 }
 
@@ -125,6 +135,17 @@ def test_other_images_are_refused(tmp_path: Path, images: torch.Tensor) -> None:
         load_labeler(tmp_path)(images)
 
 
+def test_a_labeler_works_where_its_network_is() -> None:
+    """Whoever shares the network may have moved it since."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    labeler = Labeler(LabelerCard(**CARD), network)
+    assert labeler.device == torch.device("cpu")
+    network.to("meta")
+    assert labeler.device == torch.device("meta")
+    assert labeler(_images()).device == torch.device("meta")
+    assert labeler(_images()[:0]).device == torch.device("meta")
+
+
 def test_any_network_can_be_a_labeler() -> None:
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     labeler = Labeler(LabelerCard(**CARD | {"architecture": "linear"}), network)
@@ -137,20 +158,20 @@ def test_any_network_can_be_a_labeler() -> None:
     [
         ({"attributes": []}, "attributes has none"),
         ({"attributes": ["a", "a"], "thresholds": {}}, "attributes has 'a' twice"),
-        ({"attributes": "Bald"}, "attributes is 'Bald'; expected a list"),
+        ({"attributes": "Bald"}, "attributes is 'Bald'; it has to be a list"),
         ({"image_size": 0}, "image_size is 0"),
-        ({"mean": [0.5]}, "mean is .*; expected 3 finite numbers"),
-        ({"std": [0.5, 0.0, 0.5]}, "std is .*; expected 3 numbers above 0"),
+        ({"mean": [0.5]}, "mean is .*; it has to be 3 finite numbers"),
+        ({"std": [0.5, 0.0, 0.5]}, "std is .*; it has to be 3 numbers above 0"),
         ({"thresholds": {"Hat": 0.5}}, "thresholds names 'Hat'"),
-        ({"interpolation": "nearest"}, "interpolation is 'nearest'; expected bicubic or"),
-        ({"thresholds": {"Bald": 1.5}}, "thresholds has 1.5 for 'Bald'"),
+        ({"interpolation": "nearest"}, "interpolation is 'nearest'; it has to be bicubic or"),
+        ({"thresholds": {"Bald": 1.5}}, "the threshold of 'Bald' is 1.5"),
         ({"architecture": "os.system"}, "'os.system' .* is not a torchvision classification"),
         ({"architecture": "fcn_resnet50"}, "'fcn_resnet50' .* is not a torchvision classif"),
         (
             {"attributes": ["a"], "thresholds": {}},
-            r"2 keys .* fc.weight is \(2, 512\), expected \(1",
+            r"2 keys .* fc.weight is \(2, 512\), by the card \(1",
         ),
-        ({"architecture": "resnet34"}, r"96 keys .* layer1.2.conv1.weight is absent, expected"),
+        ({"architecture": "resnet34"}, r"96 keys .* layer1.2.conv1.weight is absent, by the card"),
     ],
 )
 def test_a_card_that_does_not_hold_is_one_line(
@@ -188,6 +209,22 @@ def test_an_unknown_name_lists_the_embedded_ones(
         load_labeler("nobody")
 
 
+def test_an_embedded_name_always_means_the_embedded_labeler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A local folder of that name is given as a path."""
+    here = tmp_path / "here"
+    _write(tmp_path / "ours")
+    here.mkdir()
+    _write(here / "ours", attributes=["Bangs", "Hat"], thresholds={})
+    monkeypatch.setattr("labeling.load._EMBEDDED", tmp_path)
+    monkeypatch.chdir(here)
+    assert load_labeler("ours").attributes == ("Bald", "Bangs")
+    for local in ("./ours", "ours/", Path("ours"), str(here / "ours")):
+        assert load_labeler(local).attributes == ("Bangs", "Hat")
+    assert "always means the embedded labeler" in " ".join((load_labeler.__doc__ or "").split())
+
+
 def test_several_sources_are_a_combination_and_one_is_itself(tmp_path: Path) -> None:
     _write(tmp_path / "a")
     _write(tmp_path / "b", attributes=["Bangs", "Hat"], thresholds={"Hat": 0.7})
@@ -215,3 +252,68 @@ def test_only_a_name_of_two_parts_is_looked_for_on_the_hub(
 def test_what_is_embedded_loads(name: str) -> None:
     labeler = load_labeler(name)
     assert labeler(_images()).shape == (3, len(labeler.attributes))
+
+
+class _Brightness(nn.Module):
+    """The mean brightness times each attribute's factor."""
+
+    def __init__(self, factors: list[float]) -> None:
+        super().__init__()
+        self.factors = torch.tensor(factors)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((1, 2, 3))[:, None] * self.factors
+
+
+def _brightness(factors: dict[str, float], size: int = 8, threshold: float = 0.5) -> Labeler:
+    card = LabelerCard(
+        architecture="brightness",
+        attributes=list(factors),
+        image_size=size,
+        mean=[0.0] * 3,
+        std=[1.0] * 3,
+        thresholds=dict.fromkeys(factors, threshold),
+        source=" and ".join(factors),
+        licence="MIT",
+        command="",
+    )
+    return Labeler(card, _Brightness(list(factors.values())))
+
+
+def _table(folder: Path) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        Image.fromarray(rng.integers(0, 256, (30, 20, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return pd.DataFrame({"path": [str(folder / f"{i}.png") for i in range(5)]})
+
+
+def test_the_first_that_knows_an_attribute_gives_it(tmp_path: Path) -> None:
+    first, second = _brightness({"a": 1, "b": 2}), _brightness({"b": -3, "c": 4}, 16, 0.9)
+    both, table = Combination([first, second]), _table(tmp_path)
+    assert both.attributes == ("a", "b", "c")
+    assert both.thresholds == {"a": 0.5, "b": 0.5, "c": 0.9}
+    one, other = (label_probabilities(table, labeler) for labeler in (first, second))
+    expected = np.column_stack([one, other[:, 1]])
+    np.testing.assert_array_equal(label_probabilities(table, both, batch_size=2), expected)
+
+
+def test_images_are_seen_by_each_as_by_itself() -> None:
+    images = torch.randint(256, (3, 3, 20, 20), dtype=torch.uint8)
+    first, second = _brightness({"a": 1}), _brightness({"b": 2}, 16)
+    expected = torch.cat([first(images), second(images)], 1)
+    torch.testing.assert_close(Combination([first, second])(images), expected, rtol=0, atol=0)
+
+
+def test_what_none_knows_stays_empty(tmp_path: Path) -> None:
+    labelled = pseudo_label(
+        _table(tmp_path), Combination([_brightness({"a": 1}), _brightness({"b": 2})]), ["b", "z"]
+    )
+    assert labelled["z"].isna().all()
+    assert labelled["b"].notna().all()
+
+
+def test_a_part_that_adds_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="labeler b adds nothing"):
+        Combination([_brightness({"a": 1, "b": 2}), _brightness({"b": 2})])
+    with pytest.raises(ValueError, match=r"labelers are none; .*; name at least one"):
+        Combination([])

@@ -9,8 +9,8 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from labeling import LabelPolicy, PolicyConfig, Rule, fit_thresholds
-from labeling.calibration import calibrated, calibration_error, fit_temperature
+from labeling import LabelerCard, LabelPolicy, PolicyConfig, Predictor, Rule, fit_thresholds
+from labeling.thresholds import calibrated, calibration_error, fit_temperature
 
 
 def _draw(n: int = 4000, sharpness: float = 1.0, seed: int = 0) -> tuple[pd.DataFrame, Any]:
@@ -24,8 +24,8 @@ def _draw(n: int = 4000, sharpness: float = 1.0, seed: int = 0) -> tuple[pd.Data
 
 def _decided(table: pd.DataFrame, p: Any, **wanted: Any) -> tuple[np.ndarray, np.ndarray, Rule]:
     policy = LabelPolicy.fit(table, p, ["a"], config=PolicyConfig(**wanted))
-    labels = policy.decide(policy.calibrate(p, ["a"]), ["a"])[:, 0]
-    return labels, table["a"].to_numpy(), policy.rules["a"]
+    labels, _ = policy.apply(p, ["a"])
+    return labels[:, 0], table["a"].to_numpy(), policy.rules["a"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_unlabelled_rows_do_not_count() -> None:
 def test_soft_labels_are_probabilities_where_a_label_would_be() -> None:
     policy = LabelPolicy(rules={"a": Rule(present=0.7, absent=0.3)})
     p = [[0.1, 0.9], [0.5, 0.9], [0.7, 0.9], [np.nan, 0.9]]
-    soft, hard = (policy.decide(p, ["a", "z"], soft=soft) for soft in (True, False))
+    soft, hard = (policy.apply(p, ["a", "z"], soft=soft)[0] for soft in (True, False))
     np.testing.assert_array_equal(soft[:, 0], [0.1, np.nan, 0.7, np.nan])
     np.testing.assert_array_equal(hard[:, 0], [0, np.nan, 1, np.nan])
     assert np.isnan(soft[:, 1]).all()
@@ -201,22 +201,70 @@ def test_what_is_written_is_read_and_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"rules": {"a": {"present": 1}}}')
     with pytest.raises(ValueError, match="is not a label policy"):
         LabelPolicy.read(tmp_path / "other.json")
-    with pytest.raises(FileNotFoundError, match="python -m labeling fit"):
+    with pytest.raises(FileNotFoundError, match=r"python recipes/label\.py fit"):
         LabelPolicy.read(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"precision": 0.0}, "precision is 0.0; expected a share"),
+        ({"precision": 0.0}, r"precision is 0.0; give a share in \(0, 1\]"),
         ({"both_precision": 1.1}, "both_precision is 1.1"),
         ({"band": 1.0}, "band is 1.0"),
         ({"min_count": 0}, "min_count is 0"),
-        ({"both_precision": 0.9, "band": 0.1}, "both_precision is given with precision or band"),
+        (
+            {"both_precision": 0.9, "band": 0.1},
+            "both_precision is 0.9; it takes the place of precision and band",
+        ),
     ],
 )
 def test_settings_that_do_not_hold_are_refused(wanted: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PolicyConfig(**wanted)
-    with pytest.raises(ValueError, match="absent may be no higher"):
+    with pytest.raises(
+        ValueError, match=r"absent is 0\.3 and present 0.2; give an absent that is no higher"
+    ):
         Rule(present=0.2, absent=0.3)
+
+
+class _Named(Predictor):
+    """A labeler of which nothing but card and hash is asked."""
+
+    def __init__(self, sha256: str, thresholds: dict[str, float]) -> None:
+        self.sha256 = sha256
+        self.card = LabelerCard(
+            architecture="none",
+            attributes=["a", "b"],
+            image_size=1,
+            mean=[0.0] * 3,
+            std=[1.0] * 3,
+            thresholds=thresholds,
+            source="test",
+            licence="MIT",
+            command="",
+        )
+
+
+def test_a_cards_thresholds_are_a_policy() -> None:
+    policy = LabelPolicy.of_card(_Named("abc", {"a": 0.3}))
+    p = np.array([[0.29, 0.5], [0.3, 0.49]])
+    labels, calibrated_p = policy.apply(p, ["a", "b"])
+    assert labels.tolist() == [[0, 1], [1, 0]]
+    np.testing.assert_array_equal(calibrated_p, p)
+    summary = policy.summary()
+    assert summary["present"].to_dict() == {"a": 0.3, "b": 0.5}
+    assert (summary["temperature"] == 1).all()
+    assert summary[["kept", "n", "ece_before"]].isna().all(axis=None)
+    assert {str(kind) for kind in summary.dtypes} == {"float64"}
+    policy.check_labeler("abc")
+    with pytest.raises(ValueError, match="fitted for the labeler abc, not for def"):
+        policy.check_labeler("def")
+
+
+def test_a_fitted_policy_is_completed_by_the_card() -> None:
+    fitted = LabelPolicy(rules={"a": Rule(present=0.9, absent=0.1)}, labeler="abc")
+    whole = fitted.completed(_Named("abc", {"a": 0.3, "b": 0.4}))
+    assert whole.rules == {**fitted.rules, "b": Rule(present=0.4, absent=0.4)}
+    assert list(fitted.rules) == ["a"]
+    with pytest.raises(ValueError, match="fitted for the labeler abc, not for def"):
+        fitted.completed(_Named("def", {}))

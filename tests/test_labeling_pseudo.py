@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from labeling import (
+    Combination,
     Labeler,
     LabelerCard,
     LabelPolicy,
@@ -22,7 +23,7 @@ from labeling import (
     pseudo_label,
 )
 from labeling.card import Interpolation
-from labeling.pseudo import _decode
+from labeling.pseudo import _square, read_plain
 
 SIZE = 4
 
@@ -89,7 +90,7 @@ def test_attributes_the_labeler_does_not_know_stay_empty(tmp_path: Path) -> None
 
 
 def test_a_study_wholly_unknown_to_the_labeler_is_refused(tmp_path: Path) -> None:
-    message = r"none of the study's attributes: the study has a, b, c, ... 4 in all; .* red, green"
+    message = r"attributes are a, b, c, ... 4 in all; the labeler knows none .* red, green"
     with pytest.raises(ValueError, match=message):
         pseudo_label(_table(tmp_path), _labeler(), list("abcd"))
 
@@ -112,14 +113,46 @@ def test_a_wide_image_is_cropped_to_its_middle(tmp_path: Path) -> None:
     )
 
 
-def test_grey_and_transparent_files_are_read_as_colour(tmp_path: Path) -> None:
-    modes = ["L", "RGBA", "P", "1"]
-    for mode in modes:
-        Image.new("L", (SIZE, SIZE), 255).convert(mode).save(tmp_path / f"{mode}.png")
-    table = pd.DataFrame({"path": [str(tmp_path / f"{mode}.png") for mode in modes]})
+def test_grey_files_are_read_as_colour(tmp_path: Path) -> None:
+    Image.new("L", (SIZE, SIZE), 255).save(tmp_path / "L.png")
+    table = pd.DataFrame({"path": [str(tmp_path / "L.png")]})
     np.testing.assert_allclose(
         label_probabilities(table, _labeler()), 1 / (1 + np.exp(-5)), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "I;16", "transparent"])
+def test_other_files_are_left_to_the_reader_that_is_passed(tmp_path: Path, mode: str) -> None:
+    white = Image.new("L", (SIZE, SIZE), 255)
+    if mode == "I;16":
+        white = Image.fromarray(np.full((SIZE, SIZE), 65_535, dtype=np.uint16))
+    elif mode != "transparent":
+        white = white.convert(mode)
+    options = {"transparency": 0} if mode == "transparent" else {}
+    white.save(tmp_path / "a.png", **options)
+    table = pd.DataFrame({"path": [str(tmp_path / "a.png")]})
+    with pytest.raises(ValueError, match=r"a\.png has mode .* pass read=classify") as caught:
+        pseudo_label(table, _labeler(), ["red"])
+    assert "\n" not in str(caught.value)
+    seen: list[str] = []
+
+    def read(path: str) -> Image.Image:
+        seen.append(path)
+        return Image.new("L", (SIZE, SIZE), 255)
+
+    p = pseudo_label(table, _labeler(), ["red"], read=read)["p_red"]
+    np.testing.assert_allclose(p, 1 / (1 + np.exp(-5)), atol=1e-6)
+    assert seen == list(table["path"])
+
+
+def test_an_image_is_turned_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((SIZE, 2 * SIZE, 3), dtype=np.uint8)
+    pixels[:, SIZE:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    upright = np.asarray(read_plain(str(tmp_path / "a.png")))
+    np.testing.assert_array_equal(upright, np.rot90(pixels, -1))
 
 
 def test_a_bad_or_missing_image_is_named(tmp_path: Path) -> None:
@@ -169,9 +202,32 @@ def test_a_file_is_resized_as_an_array_is(tmp_path: Path, side: int, method: Int
     pixels = np.random.default_rng(0).integers(80, 176, (side, side, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     ours = labeler.preprocess(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255) + 0.5
-    decoded = torch.from_numpy(_decode(str(tmp_path / "a.png"), card).copy())
+    decoded = torch.from_numpy(_square(read_plain(str(tmp_path / "a.png")), card).copy())
     decoded = decoded.permute(2, 0, 1) / 255
     torch.testing.assert_close(ours[0], decoded, rtol=0, atol=1.5 / 255)
+
+
+def test_a_labeler_is_moved_only_where_a_fabric_says_so(tmp_path: Path) -> None:
+    moved: list[torch.device | str] = []
+
+    class Staying(Labeler):
+        def to(self, device: torch.device | str) -> Labeler:
+            moved.append(device)
+            return self
+
+    labeler, table = Staying(_labeler().card, _MeanColour()), _table(tmp_path)
+    pseudo_label(table, labeler, ["red"])
+    pseudo_label(table, Combination([labeler]), ["red"])
+    assert moved == []
+    pseudo_label(table, labeler, ["red"], fabric=Fabric(accelerator="cpu", devices=1))
+    assert moved == [torch.device("cpu")]
+
+
+def test_the_cards_thresholds_are_the_policy_that_is_left_out(tmp_path: Path) -> None:
+    table, labeler = _table(tmp_path), _labeler()
+    left_out = pseudo_label(table, labeler, ["red", "green"])
+    given = pseudo_label(table, labeler, ["red", "green"], policy=LabelPolicy.of_card(labeler))
+    pd.testing.assert_frame_equal(given, left_out)
 
 
 def test_a_policy_calibrates_decides_and_leaves_cells_empty(tmp_path: Path) -> None:
@@ -200,6 +256,6 @@ def test_soft_labels_are_the_probabilities(tmp_path: Path) -> None:
 
 def test_another_labelers_policy_is_refused(tmp_path: Path) -> None:
     labeler = Labeler(_labeler().card, _MeanColour(), sha256="abc")
-    policy = LabelPolicy(rules={"red": Rule.at(0.5)}, labeler="def")
+    policy = LabelPolicy(rules={"red": Rule(present=0.5, absent=0.5)}, labeler="def")
     with pytest.raises(ValueError, match="fitted for the labeler def, not for abc"):
         pseudo_label(_table(tmp_path), labeler, ["red"], policy=policy)

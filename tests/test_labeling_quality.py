@@ -5,50 +5,46 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from labeling import decision_quality, label_quality, quality_by_group
+from labeling import quality_by_group
 
 NAN = np.nan
 
 
+def _judged(truth: list[float], decided: list[float], min_count: int = 1) -> pd.Series:
+    """The scores of one attribute over all rows."""
+    tables = (pd.DataFrame({"a": values}) for values in (truth, decided))
+    return quality_by_group(*tables, min_count=min_count).iloc[0]
+
+
 def test_counts_by_hand() -> None:
-    labels = [[1.0], [1.0], [1.0], [0.0], [0.0], [NAN]]
-    p = [[0.9], [0.7], [0.1], [0.8], [0.2], [0.9]]  # 2 true positives, 1 missed, 1 false alarm
-    row = label_quality(labels, p, {"Bald": 0.5}).to_dict("index")["Bald"]
-    assert row == pytest.approx(
-        {"f1": 2 / 3, "precision": 2 / 3, "recall": 2 / 3, "n": 5, "n_positive": 3}
+    # 2 true positives, 1 missed, 1 false alarm
+    row = _judged([1, 1, 1, 0, 0, NAN], [1, 1, 0, 1, 0, 1])
+    assert row.drop(["group", "attribute"]).to_dict() == pytest.approx(
+        {
+            "f1": 2 / 3,
+            "precision": 2 / 3,
+            "recall": 2 / 3,
+            "error": 2 / 5,
+            "kept": 1,
+            "n": 5,
+            "n_positive": 3,
+        }
     )
 
 
-def test_each_attribute_has_its_own_threshold_and_a_tie_counts_as_present() -> None:
-    labels = np.array([[1.0, 1.0], [0.0, 0.0]])
-    p = np.array([[0.3, 0.3], [0.2, 0.2]])
-    quality = label_quality(labels, p, {"a": 0.3, "b": 0.31})
-    assert quality["recall"].to_dict() == {"a": 1.0, "b": 0.0}
-
-
-@pytest.mark.parametrize("labels", [[0.0, 0.0], [1.0, 1.0], [NAN, NAN]])
-def test_is_empty_not_zero_without_both_values(labels: list[float]) -> None:
-    quality = label_quality(np.array(labels)[:, None], [[0.9], [0.1]], {"a": 0.5})
-    scores = quality[["f1", "precision", "recall"]]
+@pytest.mark.parametrize("truth", [[0.0, 0.0], [1.0, 1.0], [NAN, NAN]])
+def test_is_empty_not_zero_without_both_values(truth: list[float]) -> None:
+    scores = _judged(truth, [1, 0])[["f1", "precision", "recall", "error"]]
     assert np.isnan(scores.to_numpy(dtype=float)).all()
 
 
 def test_never_predicted_is_zero_as_in_scikit_learn() -> None:
-    quality = label_quality([[1.0], [0.0]], [[0.1], [0.1]], {"a": 0.5})
-    assert quality[["f1", "precision", "recall"]].to_numpy().tolist() == [[0.0, 0.0, 0.0]]
-
-
-def test_rows_without_a_prediction_are_left_out() -> None:
-    quality = label_quality([[1.0], [0.0], [1.0]], [[0.9], [0.1], [NAN]], {"a": 0.5})
-    assert quality.loc["a", "n"] == 2
-    assert quality.loc["a", "recall"] == 1.0
+    assert _judged([1, 0], [0, 0])[["f1", "precision", "recall"]].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_cells_left_empty_are_no_errors_and_are_counted() -> None:
-    truth = pd.DataFrame({"a": [1, 1, 0, 0, NAN]})
-    decided = pd.DataFrame({"a": [1, NAN, 1, 0, 1]})
-    row = decision_quality(truth, decided).loc["a"]
-    assert row.to_dict() == pytest.approx(
+    row = _judged([1, 1, 0, 0, NAN], [1, NAN, 1, 0, 1])
+    assert row.drop(["group", "attribute"]).to_dict() == pytest.approx(
         {
             "f1": 2 / 3,
             "precision": 0.5,
@@ -111,6 +107,6 @@ def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(ValueError, match="no column Old to group by"):
         quality_by_group(truth, decided, ["Old"])
     with pytest.raises(ValueError, match="no true labels of b"):
-        decision_quality(truth, decided.rename(columns={"a": "b"}))
+        quality_by_group(truth, decided.rename(columns={"a": "b"}))
     with pytest.raises(ValueError, match="min_count is 0"):
-        decision_quality(truth, decided, min_count=0)
+        quality_by_group(truth, decided, min_count=0)

@@ -86,5 +86,5 @@ def test_attributes_are_fitted_apart_and_keep_their_names() -> None:
 def test_wrong_shapes_and_values_are_refused() -> None:
     with pytest.raises(ValueError, match=r"probabilities are \(2, 1\) and labels \(2, 1\) for 2"):
         fit_thresholds([[0.1], [0.2]], [[0], [1]], ["a", "b"])
-    with pytest.raises(ValueError, match="labels hold -1; expected 1, 0 or NaN"):
+    with pytest.raises(ValueError, match="a label is -1; it has to be 1, 0 or NaN"):
         fit_thresholds([[0.1], [0.2]], [[-1], [1]], ["a"])

@@ -15,8 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from labeling.card import LabelerCard
-from labeling.card_file import read_card
+from labeling.card import LabelerCard, read_card
 from labeling.labeler import Labeler
 
 __all__ = ["load_checkpoint"]
@@ -44,9 +43,8 @@ def load_checkpoint(folder: str | Path) -> Labeler:
     missing = [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"labeler checkpoint {folder} has no {' and no '.join(missing)}; "
-            f"a checkpoint folder holds {CARD} and {WEIGHTS}; name one that python -m "
-            "classify.train wrote"
+            f"labeler checkpoint {folder} has no {' and no '.join(missing)}; it holds {CARD} and "
+            f"{WEIGHTS}; give one that python recipes/train_labeler.py wrote"
         )
     card = read_card(folder / CARD, LabelerCard)
     network = _load_network(card, folder / WEIGHTS)
@@ -56,13 +54,13 @@ def load_checkpoint(folder: str | Path) -> Labeler:
 
 
 def _load_network(card: LabelerCard, path: Path) -> nn.Module:
-    architectures = torchvision.models.list_models(module=torchvision.models)
-    if card.architecture not in architectures:
+    """In float32, whatever the file's precision."""
+    if card.architecture not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(
             f"architecture {card.architecture!r} of {path.parent} is not a torchvision "
-            "classification model; "
-            "allowed are names such as resnet18 (all: torchvision.models.list_models("
-            "module=torchvision.models)); correct the card or update torchvision"
+            "classification model; it has to be a name such as resnet18, of "
+            "torchvision.models.list_models(module=torchvision.models); correct the card or update "
+            "torchvision"
         )
     try:
         state = load_file(path)
@@ -75,18 +73,18 @@ def _load_network(card: LabelerCard, path: Path) -> nn.Module:
             card.architecture, weights=None, num_classes=len(card.attributes)
         )
     _check_fit(network, state, path)
-    network.load_state_dict(state)  # copies into float32, whatever the file's precision
+    network.load_state_dict(state)
     return network
 
 
 def _check_fit(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     got = {key: tuple(value.shape) for key, value in state.items()}
-    bad = [key for key in {**expected, **got} if expected.get(key) != got.get(key)]
+    bad = [key for key in {**wanted, **got} if wanted.get(key) != got.get(key)]
     if bad:
-        has, needs = got.get(bad[0], "absent"), expected.get(bad[0], "nothing")
+        has, needs = got.get(bad[0], "absent"), wanted.get(bad[0], "absent")
         raise ValueError(
             f"{len(bad)} keys of {path} do not fit the card's architecture and number of "
-            "attributes "
-            f"(first: {bad[0]} is {has}, expected {needs}); use the card written with these weights"
+            f"attributes (first: {bad[0]} is {has}, by the card {needs}); use the card written "
+            "with these weights"
         )

@@ -22,8 +22,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labeling.adapters.digest import digest
-from labeling.adapters.extras import require
+from labeling.adapters.foreign import digest, require
 from labeling.card import LabelerCard
 from labeling.labeler import Labeler
 
@@ -120,8 +119,8 @@ def _read(path: Path) -> dict[str, Any]:
     for name, sides in prompts.items() if isinstance(prompts, dict) else [("prompts", None)]:
         if not isinstance(sides, dict) or any(not _are_texts(sides.get(side)) for side in _SIDES):
             raise ValueError(
-                f"{path}: the prompts of {name!r} are {sides!r}; expected positive and negative, "
-                "each a list of texts; correct it"
+                f"{path}: the prompts of {name!r} are {sides!r}; they have to be positive and "
+                "negative, each a list of texts; correct it"
             )
     return content
 

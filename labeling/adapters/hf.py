@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labeling.adapters.digest import digest
-from labeling.adapters.extras import require
+from labeling.adapters.foreign import digest, require
 from labeling.card import Interpolation, LabelerCard
 from labeling.labeler import Labeler
 
@@ -60,9 +59,7 @@ def load_hf(src: str | Path) -> Labeler:
 
 
 class _LogOdds(nn.Module):
-    """The model's logits as log-odds (N, A), which exclusive classes have too:
-    log p_k - log(1 - p_k) = z_k - logsumexp of the others.
-    """
+    """The model's logits as log-odds (N, A), which exclusive classes have too."""
 
     def __init__(self, model: nn.Module, *, exclusive: bool) -> None:
         super().__init__()
@@ -71,12 +68,21 @@ class _LogOdds(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(pixel_values=images).logits
-        if not self.exclusive:
-            return logits
-        count = logits.shape[1]
-        itself = torch.eye(count, dtype=torch.bool, device=logits.device)
-        others = logits[:, None].expand(-1, count, -1).masked_fill(itself, -torch.inf)
-        return logits - others.logsumexp(2)
+        return _exclusive_log_odds(logits) if self.exclusive else logits
+
+
+def _exclusive_log_odds(logits: Tensor) -> Tensor:
+    """Of float (N, K), K > 1: log p_k - log(1 - p_k) = z_k - logsumexp of the others.
+
+    The others' sum is the whole less the class's own, logsumexp + log(1 - p_k), which is exact to
+    rounding where p_k is at most 1/2; for the likeliest class of an image it is summed itself.
+    """
+    whole = logits.logsumexp(1, keepdim=True)
+    top = logits.argmax(1, keepdim=True)
+    others_of_top = logits.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
+    p = (logits - whole).exp().scatter(1, top, 0.0)
+    others = (whole + torch.log1p(-p)).scatter(1, top, others_of_top)
+    return logits - others
 
 
 def _preprocessing(processor: Any, src: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An ONNX file with a card beside it, run by onnxruntime.
+"""An ONNX file with a card beside it, run by onnxruntime, or written from a torch network.
 
 Beside `NAME.onnx` stands `NAME.json`, the fields of `OnnxCard`; an .onnx file says of its input
 neither the normalisation nor what its outputs mean.
@@ -7,7 +7,10 @@ neither the normalisation nor what its outputs mean.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+import os
+import warnings
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,15 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labeling.adapters.extras import require
-from labeling.card import LabelerCard
-from labeling.card_file import read_card
-from labeling.labeler import Predictor, check_images, preprocess
+from labeling.adapters.foreign import require
+from labeling.card import LabelerCard, head, read_card
+from labeling.files import refuse_existing, scratch_path, write_text
+from labeling.labeler import Labeler, Predictor, check_images, preprocess
 
-__all__ = ["OnnxCard", "OnnxLabeler", "load_onnx"]
+__all__ = ["OnnxCard", "OnnxLabeler", "export_onnx", "load_onnx"]
 
 Activation = Literal["none", "sigmoid", "softmax"]
 Layout = Literal["NCHW", "NHWC"]
+
+_OPSET = 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +44,8 @@ class OnnxCard(LabelerCard):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, allowed in (("activation", get_args(Activation)), ("layout", get_args(Layout))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; expected {', '.join(allowed)}; correct "
-                    "the labeler's card"
-                )
+            value = getattr(self, name)
+            self._check(value in allowed, name, value, " or ".join(allowed))
 
 
 class OnnxLabeler(Predictor):
@@ -134,3 +136,61 @@ def load_onnx(path: str | Path) -> OnnxLabeler:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is not an ONNX graph ({reason}); export it again") from error
     return OnnxLabeler(card, session, sha256=hashlib.sha256(content).hexdigest())
+
+
+def export_onnx(labeler: Predictor, path: str | Path) -> Path:
+    """Write `NAME.onnx` and its card `NAME.json`, which `load_labeler` takes.
+
+    Args:
+        labeler: one with a torch network; it is left on its device.
+        path: of the .onnx file. The graph takes preprocessed images, float32 (N, 3, S, S) for any
+            N, and gives log-odds (N, A).
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the labeler has no torch network, the path is no .onnx, a file exists, or a
+            library is not installed.
+    """
+    path = Path(path)
+    if not isinstance(labeler, Labeler):
+        raise ValueError(
+            f"the labeler of {head(labeler.attributes)} has no torch network to export; "
+            "give a checkpoint, a transformers model or CLIP prompts"
+        )
+    if path.suffix != ".onnx":
+        raise ValueError(f"{path} does not end in .onnx; give it that ending")
+    for file in (path, path.with_suffix(".json")):
+        refuse_existing(file)
+    for module in ("onnx", "onnxscript"):
+        require(module, extra="onnx")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = scratch_path(path)
+    try:
+        _write_graph(labeler, scratch)
+        card = {**asdict(labeler.card), "activation": "sigmoid", "layout": "NCHW"}
+        write_text(path.with_suffix(".json"), json.dumps(card, indent=1))
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def _write_graph(labeler: Labeler, path: Path) -> None:
+    size = labeler.card.image_size
+    example = torch.zeros(2, 3, size, size, device=labeler.device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, of torch's deprecated classes
+        torch.onnx.export(
+            labeler.network,
+            (example,),
+            path,
+            input_names=["images"],
+            output_names=["log_odds"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            opset_version=_OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )

@@ -1,4 +1,4 @@
-"""`python -m labeling`: from a table to a policy, labels and their quality."""
+"""`recipes/label.py`: from a table to a policy, labels and their quality."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import nn
 
 from classify import load_table
 from labeling import Labeler, LabelerCard, LabelPolicy
-from labeling.__main__ import main
+from recipes.label import main
 
 
 class _MeanColour(nn.Module):
@@ -35,7 +35,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         command="",
     )
     monkeypatch.setattr(
-        "labeling.commands.load_labeler", lambda src: Labeler(card, _MeanColour(), sha256="abc")
+        "recipes.label.load_labeler", lambda src: Labeler(card, _MeanColour(), sha256="abc")
     )
     folder, rng = tmp_path / "real", np.random.default_rng(0)
     rows = []
@@ -92,8 +92,8 @@ def test_a_policy_does_not_depend_on_test_rows(table: Path, tmp_path: Path) -> N
 
 def test_soft_labels_are_read_by_classify_where_asked(table: Path, tmp_path: Path) -> None:
     arguments = ["label", str(table), "--labeler", "x", "--out", str(tmp_path / "out")]
-    arguments += ["--soft", "true"]
-    with pytest.raises(SystemExit, match="rows that are not synthetic"):
+    arguments += ["--soft"]
+    with pytest.raises(ValueError, match="rows whose source is not synthetic"):
         main(arguments)
     rows = pd.read_csv(table / "metadata.csv").assign(source="synthetic", split="train")
     rows.to_csv(table / "metadata.csv", index=False)
@@ -107,15 +107,20 @@ def test_soft_labels_are_read_by_classify_where_asked(table: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["label", "nowhere", "--out", "new"], "nowhere is missing; give a folder"),
+        (["label", "nowhere", "--out", "new"], "nowhere"),
         (["fit", "TABLE", "--out", "TABLE/metadata.csv"], "exists and is not overwritten"),
         (["label", "TABLE", "--out", "TABLE"], "metadata.csv exists and is not overwritten"),
+        (["label", "TABLE", "--out", "TABLE/0/0.png"], r"0\.png is a file"),
+        (["export", "--out", "TABLE/0/0.png/a.onnx"], r"0\.png is a file"),
         (["label", "TABLE", "--out", "new", "--policy", "none.json"], "policy none.json is miss"),
-        (["evaluate", "TABLE", "--out", "new", "--attributes", "hat"], "attributes are hat"),
+        (["evaluate", "TABLE", "--out", "new", "--attributes", "hat"], "lacks hat"),
+        (["evaluate", "TABLE", "--out", "new", "--attributes", "Male"], "attributes are Male"),
         (["evaluate", "TABLE", "--out", "new", "--groups", "Old"], "no column Old to group"),
         (["evaluate", "TABLE", "--out", "new", "--split", "dev"], "split"),
         (["fit", "TABLE", "--out", "new", "--wanted.band", "2"], "band"),
-        (["paint"], "paint"),
+        (["fit", "TABLE", "--out", "new", "--labeler", "[]"], "labeler is empty"),
+        (["paint"], "the command is 'paint'; it is one of label, fit"),
+        ([], "the command is ''"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -123,10 +128,35 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(table.parent)
     words = [word.replace("TABLE", str(table)) for word in arguments]
-    with pytest.raises(SystemExit, match=message) as caught:
-        main([*words, *(["--labeler", "x"] if len(words) > 1 else [])])
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        main([*words, *(["--labeler", "x"] if "--out" in words and "[]" not in words else [])])
     assert "\n" not in str(caught.value)
     assert not (table.parent / "new").exists()
+
+
+@pytest.mark.parametrize("command", ["label", "fit", "evaluate", "export"])
+def test_settings_may_stand_in_a_file_and_are_explained(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """The command line goes before the file."""
+    for topic in (["--help"], [command, "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(topic)
+        assert ended.value.code == 0
+        assert "--labeler" in capsys.readouterr().out
+    (tmp_path / "taken").touch()
+    settings = {"table": str(table), "labeler": ["x"], "out": str(tmp_path / "new")}
+    settings |= {"batch_size": 7}
+    if command == "export":
+        settings = {"labeler": ["x"], "out": str(tmp_path / "new.onnx")}
+    (tmp_path / "settings.yaml").write_text(json.dumps(settings))
+    config = [command, "--config", str(tmp_path / "settings.yaml")]
+    with pytest.raises(ValueError, match="taken"):
+        main([*config, "--out", str(tmp_path / "taken" / "a.onnx")])
+    if command == "export":
+        pytest.importorskip("onnxscript")
+    main(config)
+    assert Path(settings["out"]).exists()
 
 
 def test_labelers_are_named_one_after_another(
@@ -138,18 +168,64 @@ def test_labelers_are_named_one_after_another(
         asked.append(sources)
         raise ValueError("seen")
 
-    monkeypatch.setattr("labeling.commands.load_labeler", load)
-    with pytest.raises(SystemExit, match="seen"):
-        main(["export", "--labeler", "a", "--labeler", "b", "--out", str(tmp_path / "a.onnx")])
+    monkeypatch.setattr("recipes.label.load_labeler", load)
+    with pytest.raises(ValueError, match="seen"):
+        main(["export", "--labeler", "a", "b", "--out", str(tmp_path / "a.onnx")])
     assert asked == [["a", "b"]]
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "file_name,split\n../x.png,val\n"])
 def test_a_table_that_is_none_is_one_line(table: Path, tmp_path: Path, content: str) -> None:
     (table / "metadata.csv").write_text(content)
-    with pytest.raises(SystemExit, match=r"metadata\.csv"):
+    with pytest.raises(ValueError, match=r"metadata\.csv"):
         main(["label", str(table), "--labeler", "x", "--out", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
+
+
+def test_another_image_is_never_taken_for_ours(table: Path, tmp_path: Path) -> None:
+    """An interrupted run goes on; images of something else are left alone."""
+    out = tmp_path / "out"
+    (out / "0").mkdir(parents=True)
+    arguments = ["label", str(table), "--labeler", "x", "--out", str(out)]
+    (out / "0" / "0.png").write_bytes(b"someone's")
+    with pytest.raises(ValueError, match=r"0\.png is another image"):
+        main(arguments)
+    assert (out / "0" / "0.png").read_bytes() == b"someone's"
+    assert not (out / "metadata.csv").exists()
+    (out / "0" / "0.png").write_bytes((table / "0" / "0.png").read_bytes())
+    main(arguments)
+    assert len(load_table(out)) == 90
+
+
+def test_a_folder_without_a_table_is_labelled(table: Path, tmp_path: Path) -> None:
+    (table / "metadata.csv").unlink()
+    out = tmp_path / "out"
+    main(["label", str(table), "--labeler", "x", "--attributes", "red", "--out", str(out)])
+    labelled = pd.read_csv(out / "metadata.csv")
+    assert list(labelled.columns) == ["file_name", "red", "p_red"]
+    assert len(labelled) == 90
+
+
+def test_celebas_own_layout_is_read(table: Path, tmp_path: Path) -> None:
+    celeba = tmp_path / "celeba"
+    (celeba / "img_align_celeba").mkdir(parents=True)
+    rows = pd.read_csv(table / "metadata.csv")
+    lines, splits = [str(len(rows)), "red Male"], []
+    for i, row in rows.iterrows():
+        name = f"{i:06d}.jpg"
+        (table / row["file_name"]).rename(celeba / "img_align_celeba" / name)
+        lines.append(f"{name} {2 * row['red'] - 1} {2 * row['Male'] - 1}")
+        splits.append(f"{name} {('train', 'val', 'test').index(row['split'])}")
+    (celeba / "list_attr_celeba.txt").write_text("\n".join(lines))
+    (celeba / "list_eval_partition.txt").write_text("\n".join(splits))
+    arguments = [str(celeba), "--labeler", "x", "--attributes", "red"]
+    csv = tmp_path / "quality.csv"
+    main(["evaluate", *arguments, "--groups", "Male", "--min_count", "2", "--out", str(csv)])
+    assert list(pd.read_csv(csv)["group"]) == ["all", "Male=0", "Male=1"]
+    main(["label", *arguments, "--out", str(tmp_path / "out")])
+    labelled = load_table(tmp_path / "out", ["red"])
+    assert labelled["red"].notna().all()
+    assert labelled["file_name"].iloc[0] == "img_align_celeba/000000.jpg"
 
 
 def test_the_policy_file_is_plain_json(table: Path, tmp_path: Path) -> None:
