@@ -6,10 +6,17 @@ from classify.checkpoint import save_checkpoint
 from classify.comparison import compare, count_scored, summarise
 from classify.config import FitConfig
 from classify.data import Augmentation
-from classify.datasets import attribute_columns, load_table
+from classify.datasets import (
+    Images,
+    attribute_columns,
+    decode,
+    decode_tables,
+    load_images,
+    load_table,
+    read_image,
+)
 from classify.fairness import audit
 from classify.groups import GROUPS, composition
-from classify.images import Images, decode, decode_tables
 from classify.labels import check_learnable, label_tensor, labelled_attributes
 from classify.metrics import attribute_scores
 from classify.model import AttributeClassifier
@@ -41,11 +48,13 @@ __all__ = [
     "fit",
     "label_tensor",
     "labelled_attributes",
+    "load_images",
     "load_table",
     "metric_frame",
     "oversample",
     "predict",
     "rand_augment",
+    "read_image",
     "read_predictions",
     "relabel",
     "reweight",

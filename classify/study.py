@@ -21,8 +21,8 @@ import torch
 
 from classify.arms import Arm
 from classify.config import FitConfig
+from classify.datasets.images import Images, decode_tables
 from classify.files import claim, differing, write_text
-from classify.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores
 from classify.predictions import PREDICTIONS, write_predictions
@@ -59,7 +59,7 @@ def run_study(
         fabric: A launched Fabric whose processes share the fits; its device is used.
         steps: Optimiser steps of every fit; by default the config's epochs over the real train rows
             of the first arm.
-        cache: Folder for decoded images (see `classify.images.decode`).
+        cache: Folder for decoded images (see `classify.decode`).
         skip_bad: Leave out images that do not decode.
 
     Returns:

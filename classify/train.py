@@ -22,7 +22,7 @@ from classify.checkpoint import refuse_checkpoint, save_checkpoint
 from classify.config import FitConfig
 from classify.data import FitData, Split
 from classify.datasets import attribute_columns, load_table
-from classify.images import Images, decode_tables
+from classify.datasets.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor, labelled_attributes, positive_weights
 from classify.metrics import attribute_scores
 from classify.model import AttributeClassifier

@@ -126,10 +126,10 @@ def test_missing_attribute_is_named(tmp_path: Path) -> None:
 def test_folders_that_are_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         load_table(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"is empty: give a folder.*metadata\.csv"):
+    with pytest.raises(ValueError, match=r"is empty; give a folder.*metadata\.csv"):
         load_table(tmp_path)
     _image(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"holds neither metadata\.csv nor list_attr_celeba"):
+    with pytest.raises(ValueError, match=r"holds no metadata\.csv; .*list_attr_celeba"):
         load_table(tmp_path)
 
 

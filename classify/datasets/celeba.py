@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+FILES = "img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt"
+"""What is in the folder."""
 _IMAGES = "img_align_celeba"
 _ATTRIBUTES = "list_attr_celeba"
 _PARTITION = "list_eval_partition"

@@ -1,26 +1,37 @@
-"""A folder of images with `metadata.csv`: the toolkit's own layout, which Hugging Face's
+"""A folder of images with a table, `metadata.csv`: the toolkit's own layout, which Hugging Face's
 imagefolder reads too.
 """
 
 from __future__ import annotations
 
+import csv
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 FILE = "metadata.csv"
 SPLITS = ("train", "val", "test")
 SOURCES = ("real", "synthetic")
-_OWN = (
-    *("file_name", "split", "source", "path", "seed", "sampler", "class_label"),
-    *("admission", "copied", "copied_distance", "minority_score", "minority_class"),
+
+_PLACE = ("file_name", "split", "source", "path")
+"""Own columns that say what an image is, and where."""
+_MADE = (
+    *("seed", "sampler", "class_label", "admission", "copied", "copied_distance"),
+    *("minority_score", "minority_class"),
 )
+"""Own columns that say how an image was made and judged."""
+_MEAN = "macro"
+"""What the mean over all attributes is called in every table of scores."""
+_MOST_COLUMNS = 10_000
 _TEXT = {"file_name": "str", "split": "str", "source": "str", "sampler": "str"}
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
 """Absolute, with a drive, or with a `..` in it."""
+_log = logging.getLogger(__name__)
 
 
 def load(
@@ -28,74 +39,146 @@ def load(
 ) -> pd.DataFrame:
     """Read and check `root/metadata.csv`; see `classify.datasets.load_table`."""
     file = root / FILE
-    table = _read(file)
-    _check_columns(file, table, attributes)
+    _check_names(file, attributes or ())
+    table = rows(file, ("file_name", "split", *(attributes or ())))
     if "source" not in table:
         table.insert(2, "source", "real")
-    _check_rows(file, table)
-    table["path"] = [os.path.join(root, name) for name in table["file_name"]]
-    _refuse(
-        file,
-        table,
-        [not os.path.isfile(path) for path in table["path"]],
-        "image file is missing",
-        "restore it or drop the row",
-    )
+    if attributes is None:
+        _warn_of_own(file, table)
     names = attribute_columns(table, soft=soft) if attributes is None else list(attributes)
     for name in names:
         table[name] = _labels(table, name, soft)
     return table
 
 
+def rows(file: Path, needed: Collection[str] = ("file_name",)) -> pd.DataFrame:
+    """The rows of a table beside its images, with `path`; `split` and `source` are checked if they
+    are there, and attributes are not.
+    """
+    table = _read(file)
+    if missing := [name for name in needed if name not in table]:
+        raise ValueError(
+            f"{file} lacks {_some(missing)}; its columns are {_some(table.columns)}; add what is "
+            "missing, or correct the header"
+        )
+    _check_rows(file, table)
+    if "path" in table:
+        _log.warning("%s: its column path is not used, path is where the image is", file)
+    table["path"] = [os.path.join(file.parent, name) for name in table["file_name"]]
+    missing_files = [not os.path.isfile(path) for path in table["path"]]
+    _refuse(file, table, missing_files, "image file is missing", "restore it, or drop the row")
+    return table
+
+
+def find_images(root: Path) -> pd.DataFrame:
+    """Every image file in a folder and below, sorted: `file_name` and `path`."""
+    endings = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings and p.is_file())
+    if not files:
+        raise ValueError(
+            f"{root} holds no image; allowed are the formats that Pillow reads; put images there"
+        )
+    names = [file.relative_to(root).as_posix() for file in files]
+    return pd.DataFrame({"file_name": names, "path": [str(file) for file in files]})
+
+
 def attribute_columns(table: pd.DataFrame, *, soft: bool = False) -> list[str]:
     """Names of the attributes, in order: the columns that are not the table's own.
 
     The table's own are `file_name`, `split`, `source`, `path`, `seed`, `sampler`, `class_label`,
-    the verdict on a generated image (`admission`, `copied`, `copied_distance`) and the labeler's
-    probability `p_<attribute>` of an attribute that is there.
+    the verdict on a generated image (`admission`, `copied`, `copied_distance`), its rareness
+    (`minority_score`, `minority_class`) and the labeler's probability `p_<attribute>` of an
+    attribute that is there.
 
     Raises:
-        ValueError: A column left over is no attribute: it has a cell that is not 1, 0 or empty, or
-            with `soft`, for a synthetic image, a probability.
+        ValueError: A column left over is no attribute: it is called `macro`, or has a cell that is
+            not 1, 0 or empty, or with `soft`, for a synthetic image, a probability.
     """
-    own = {*_OWN, *(f"p_{name}" for name in table.columns)}
+    own = {*_PLACE, *_MADE, *_probabilities(table)}
     names = [str(name) for name in table.columns if name not in own]
+    _check_names("the table", names)
     for name in names:
         _labels(table, name, soft)
     return names
 
 
+def _probabilities(table: pd.DataFrame) -> list[str]:
+    names = [str(name) for name in table.columns]
+    return [name for name in names if name[:2] == "p_" and name[2:] in set(names)]
+
+
+def _check_names(where: Path | str, attributes: Collection[str]) -> None:
+    """Refuse attributes that would be taken for something else."""
+    if own := [name for name in attributes if name in (*_PLACE, *_MADE)]:
+        raise ValueError(
+            f"{own[0]} is named as an attribute of {where}; the toolkit's own columns "
+            f"{', '.join((*_PLACE, *_MADE))} are none; rename the column, or leave it out"
+        )
+    if _MEAN in attributes:
+        raise ValueError(
+            f"{where} has an attribute {_MEAN}, as the mean over all attributes is called; "
+            "attributes have other names; rename the column"
+        )
+    if twice := [name for name, n in pd.Series(list(attributes)).value_counts().items() if n > 1]:
+        raise ValueError(f"attribute {twice[0]} is named twice; give each once")
+
+
+def _warn_of_own(file: Path, table: pd.DataFrame) -> None:
+    """Say which columns of real images could be attributes, but have names of the table's own."""
+    real = table[table["source"] == "real"]
+    for name in [name for name in (*_MADE, *_probabilities(table)) if name in table]:
+        cells = pd.to_numeric(real[name], errors="coerce")
+        if cells.notna().any() and cells[real[name].notna()].isin((0, 1)).all():
+            _log.warning(
+                "%s: column %s is the toolkit's own and no attribute; rename it if it is one",
+                file,
+                name,
+            )
+
+
 def _read(file: Path) -> pd.DataFrame:
     try:  # only an empty cell is empty: a file may well be called "NA"
+        _check_header(file)
         table = pd.read_csv(
             file, dtype=_TEXT, keep_default_na=False, na_values=[""], low_memory=False
         )
-    except (ValueError, UnicodeError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, csv.Error) as error:
         raise ValueError(
-            f"{file} is not a CSV table ({str(error).splitlines()[0]}): write it as UTF-8 with a "
+            f"{file} is not a CSV table ({str(error).splitlines()[0]}); write it as UTF-8 with a "
             "header line"
         ) from error
     if table.empty:
-        raise ValueError(f"{file} has no rows: one row an image is needed")
+        raise ValueError(f"{file} has no rows; a table has one row an image; add them")
     if "seed" in table:
         seeds = pd.to_numeric(table["seed"], errors="coerce")
-        _refuse(
-            file,
-            table,
-            table["seed"].notna() & ~(seeds % 1 == 0),
-            "seed is not a whole number",
-            "correct it",
-        )
+        bad = table["seed"].notna() & ~(seeds % 1 == 0)
+        _refuse(file, table, bad, "seed is not a whole number", "correct it")
         table["seed"] = seeds.astype("Int64")
     return table
 
 
-def _check_columns(file: Path, table: pd.DataFrame, attributes: Sequence[str] | None) -> None:
-    needed = ["file_name", "split", *(attributes or ())]
-    if missing := [name for name in needed if name not in table]:
+def _check_header(file: Path) -> None:
+    """Refuse names that pandas would change without a word: empty ones and those that stand twice.
+
+    It is read apart, since so many columns can stand in it that pandas takes minutes.
+    """
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        names = next((row for row in csv.reader(lines) if row), [])
+    if len(names) > _MOST_COLUMNS:
         raise ValueError(
-            f"{file} lacks {_some(missing)}; its columns are {_some(table.columns)}: add what is "
-            "missing or correct the header"
+            f"{file} has {len(names):,} columns; allowed are {_MOST_COLUMNS:,}; take out what is "
+            "no attribute"
+        )
+    if not all(name.strip() for name in names):
+        place = next(place for place, name in enumerate(names, 1) if not name.strip())
+        raise ValueError(
+            f"{file} has no name for column {place} of {len(names)}; every column has one; name "
+            "it, or take it out"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(
+            f"{file} has column {twice} twice; every name stands once; rename one, or take it out"
         )
 
 
@@ -107,40 +190,19 @@ def _check_rows(file: Path, table: pd.DataFrame) -> None:
         table,
         names.str.contains(_OUTSIDE, regex=True),
         "file_name leads out of the folder",
-        "use a path relative to metadata.csv",
+        "use a path relative to the table",
     )
-    _refuse(
-        file,
-        table,
-        names.map(os.path.normpath).duplicated(),
-        "file_name stands twice",
-        "keep one row an image",
-    )
-    _refuse(
-        file,
-        table,
-        ~table["split"].isin(SPLITS),
-        "split is unknown",
-        f"use {', '.join(SPLITS)}",
-        "split",
-    )
-    _refuse(
-        file,
-        table,
-        ~table["source"].isin(SOURCES),
-        "source is unknown",
-        f"use {', '.join(SOURCES)}",
-        "source",
-    )
-    strays = (table["source"] == "synthetic") & (table["split"] != "train")
-    _refuse(
-        file,
-        table,
-        strays,
-        "synthetic image is not in train",
-        "evaluate on real images only",
-        "split",
-    )
+    repeated = names.map(os.path.normpath).duplicated()
+    _refuse(file, table, repeated, "file_name stands twice", "keep one row an image")
+    for column, allowed in (("split", SPLITS), ("source", SOURCES)):
+        if column in table:
+            unknown = ~table[column].isin(allowed)
+            remedy = f"use {', '.join(allowed)}"
+            _refuse(file, table, unknown, f"{column} is unknown", remedy, column)
+    if {"split", "source"} <= set(table.columns):
+        strays = (table["source"] == "synthetic") & (table["split"] != "train")
+        what, remedy = "synthetic image is not in train", "evaluate on real images only"
+        _refuse(file, table, strays, what, remedy, "split")
 
 
 def _refuse(
@@ -149,14 +211,13 @@ def _refuse(
     """Raise a ValueError that names the first of the rows where `bad` (boolean, one a row) is
     true.
     """
-    rows = np.flatnonzero(np.asarray(bad, dtype=bool))
-    if rows.size:
-        row = table.iloc[rows[0]]
+    found = np.flatnonzero(np.asarray(bad, dtype=bool))
+    if found.size:
+        row = table.iloc[found[0]]
+        name = row.get("file_name")
         got = f", {column} {row[column]!r}" if column else ""
-        more = f" (and {rows.size - 1:,} more)" if rows.size > 1 else ""
-        raise ValueError(
-            f"{file}, line {rows[0] + 2} ({row['file_name']}{got}): {what}{more}: {remedy}"
-        )
+        more = f" (and {found.size - 1:,} more)" if found.size > 1 else ""
+        raise ValueError(f"{file}, line {found[0] + 2} ({name}{got}): {what}{more}; {remedy}")
 
 
 def _labels(table: pd.DataFrame, name: str, soft: bool) -> pd.Series:
@@ -172,9 +233,8 @@ def _labels(table: pd.DataFrame, name: str, soft: bool) -> pd.Series:
         cell = column.iloc[bad[0]]
         got = cell.item() if isinstance(cell, np.generic) else repr(cell)
         raise ValueError(
-            f"column {name!r} is no attribute: {got} "
-            f"({table['file_name'].iloc[bad[0]]}) is not 1, 0 or "
-            "empty: correct it, or name the columns to use with --attributes"
+            f"column {name!r} is no attribute: {got} ({table['file_name'].iloc[bad[0]]}) is not "
+            "1, 0 or empty; correct it, or name the columns to use with --attributes"
         )
     return values
 

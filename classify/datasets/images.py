@@ -1,0 +1,297 @@
+"""The only image decoder, and the only cache of decoded images.
+
+`read_image` says once for all commands what a file's pixels are. `decode` brings many files to one
+size, and keeps them in a memory-mapped file, so that every file is read once, whatever number of
+tables, fits and restarts use it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+__all__ = ["Images", "decode", "decode_tables", "read_image"]
+
+_CHUNK = 64
+"""Images that a thread takes at a time."""
+_BLOCK = 1 << 24
+"""Bytes written at a time where the system cannot reserve space in one call."""
+_PIXELS, _KEPT = "pixels.npy", "kept.npy"
+_GREY = ("1", "L", "I;16")
+"""Modes that `read_image` makes grey; a palette or alpha makes colours of them all the same."""
+_SIXTEEN_BITS = ("PNG", "PPM")
+"""Formats whose mode `I` is 16 bits in 32: that of others can mean any range."""
+_log = logging.getLogger(__name__)
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode an image file.
+
+    Returns:
+        The image upright, as its EXIF data say, with 8 bits a channel, in mode `L` if the file is
+        grey and else in `RGB`. Of 16 bits the upper 8 are kept, transparent pixels are laid over
+        white, of several frames the first is taken, colour profiles are not applied.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It does not decode, or its pixels have no known range (32 bits, floats).
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            with suppress(Exception):  # EXIF data that cannot be read turn nothing
+                ImageOps.exif_transpose(image, in_place=True)
+            if _has_known_range(image):
+                return _eight_bits(image)
+            mode = image.mode
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is missing; restore it, or take it out") from error
+    except Exception as error:  # a broken file can raise nearly anything in the decoders
+        raise ValueError(
+            f"{path} does not decode as an image; restore it, or take it out"
+        ) from error
+    raise ValueError(
+        f"{path} has pixels of mode {mode}, whose range is not known; images have 8 or 16 bits a "
+        "channel; convert it, or take it out"
+    )
+
+
+def _has_known_range(image: Image.Image) -> bool:
+    return image.mode != "F" and (image.mode != "I" or image.format in _SIXTEEN_BITS)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB."""
+    if image.mode.startswith("I"):
+        bits = image.tag_v2.get(258, (16,))[0] if hasattr(image, "tag_v2") else 16
+        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        grey = image.mode in ("L", "LA", "La")
+        return Image.alpha_composite(white, coloured).convert("L" if grey else "RGB")
+    return image.convert("L" if image.mode in _GREY else "RGB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Decoded images, found by path."""
+
+    pixels: Tensor
+    """uint8 (N, 3, S, S)."""
+    paths: pd.Index
+    """Path of each; those that could not be decoded are not among them, though they have pixels
+    (zeros).
+    """
+    positions: NDArray[np.int64]
+    """Row of `pixels` for each of `paths`."""
+
+    def usable(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the table whose image was decoded."""
+        return table[table["path"].isin(self.paths)]
+
+    def rows(self, table: pd.DataFrame) -> Tensor:
+        """Rows of `pixels` for the table's images, int64 (len(table),)."""
+        found = self.paths.get_indexer(pd.Index(table["path"]))
+        if (found < 0).any():
+            raise ValueError(
+                f"{table['path'].iloc[int((found < 0).argmax())]} is not among the decoded images; "
+                "they are those of the tables that were decoded; decode all tables together"
+            )
+        return torch.from_numpy(self.positions[found])
+
+
+def decode_tables(
+    tables: Iterable[pd.DataFrame], size: int, *, skip_bad: bool = False, cache: Path | None = None
+) -> Images:
+    """Decode the images of all tables, each once; see `decode`."""
+    paths = pd.Index(pd.concat([table["path"] for table in tables]).unique())
+    pixels, kept = decode(paths, size, skip_bad=skip_bad, cache=cache)
+    return Images(pixels=pixels, paths=paths[kept], positions=np.flatnonzero(kept))
+
+
+def decode(
+    paths: Sequence[str] | pd.Index, size: int, *, skip_bad: bool = False, cache: Path | None = None
+) -> tuple[Tensor, NDArray[np.bool_]]:
+    """Decode image files to RGB, cropped to the middle square and resized (bicubic) to `size`.
+
+    Args:
+        paths: The N files.
+        size: Side in pixels.
+        skip_bad: Leave out, with a warning, what does not decode; otherwise that is an error.
+        cache: Folder for a memory-mapped copy, so that the images need no memory and a second call
+            finds them decoded; it is found by the files' paths, sizes and times, and by `size`, and
+            made again if it is damaged. Several processes may fill it at once. Without it, the
+            images are held in memory.
+
+    Returns:
+        uint8 (N, 3, size, size), zeros where not kept, and which were kept (N,).
+
+    Raises:
+        ValueError: An image does not decode, and `skip_bad` is off.
+        OSError: The disk of the cache is full; nothing is left on it.
+    """
+    if cache is None:
+        pixels = np.zeros((len(paths), 3, size, size), np.uint8)
+        kept = _fill(pixels, paths)
+    else:
+        entry = cache / f"images-{_key(paths, size)}"
+        found = _cached(entry, len(paths), size)
+        if found is None:
+            _write_cache(entry, paths, size)
+            found = _cached(entry, len(paths), size)
+        if found is None:
+            raise OSError(f"{entry} cannot be read back; give another folder, or mend the disk")
+        pixels, kept = found
+    _report_bad([path for path, good in zip(paths, kept, strict=True) if not good], skip_bad)
+    return torch.from_numpy(pixels), kept
+
+
+def _key(paths: Sequence[str] | pd.Index, size: int) -> str:
+    digest = hashlib.sha256(str(size).encode())
+    for path in paths:
+        try:
+            stat = os.stat(path)
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        except OSError:  # reported when it is decoded
+            digest.update(f"{path}\0missing\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _cached(
+    entry: Path, count: int, size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
+    """Pixels and which were kept; None if they are not there, or not whole."""
+    try:
+        kept = np.load(entry / _KEPT)
+        # copy-on-write: torch wants a writable array, the file stays as it is
+        pixels = np.load(entry / _PIXELS, mmap_mode="c")
+    except (OSError, ValueError, EOFError):
+        return None
+    whole = (kept.dtype, kept.shape) == (np.bool_, (count,))
+    whole &= (pixels.dtype, pixels.shape) == (np.uint8, (count, 3, size, size))
+    return (pixels, kept) if whole else None
+
+
+def _write_cache(entry: Path, paths: Sequence[str] | pd.Index, size: int) -> None:
+    """Decode into a folder of this process, and move the files to `entry`.
+
+    Another process that fills the same entry moves the same files there, so that whichever comes
+    last changes nothing.
+    """
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
+    try:
+        pixels = _reserved(scratch / _PIXELS, np.uint8, (len(paths), 3, size, size))
+        kept = _reserved(scratch / _KEPT, np.bool_, (len(paths),))
+        kept[:] = _fill(pixels, paths)
+        del pixels, kept  # written out; Windows moves no file that is mapped
+        entry.mkdir(exist_ok=True)
+        for name in (_PIXELS, _KEPT):
+            os.replace(scratch / name, entry / name)
+    except PermissionError:  # nor replaces one there, which another process maps already
+        if _cached(entry, len(paths), size) is None:
+            raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            f"{entry.parent} has {shutil.disk_usage(entry.parent).free / 1e6:,.1f} MB free; the "
+            f"decoded images take {len(paths) * 3 * size**2 / 1e6:,.1f} MB; make room, or choose a "
+            "folder elsewhere"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _reserved(file: Path, kind: type, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A new array file, mapped; all its space is taken first, since writing to a map that finds no
+    space ends the process.
+    """
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+    with file.open("r+b") as target:
+        target.seek(-array.nbytes, os.SEEK_END)
+        _reserve(target, array.nbytes)
+    return array
+
+
+def _reserve(target: BinaryIO, count: int) -> None:
+    """Take space for the next `count` bytes of an open file, all of them zero."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            return os.posix_fallocate(target.fileno(), target.tell(), count)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    for start in range(0, count, _BLOCK):
+        target.write(bytes(min(_BLOCK, count - start)))
+    return None
+
+
+def _fill(pixels: NDArray[np.uint8], paths: Sequence[str] | pd.Index) -> NDArray[np.bool_]:
+    """Decode into `pixels` on all cores; which succeeded, (N,)."""
+    size = pixels.shape[-1]
+
+    def fill(start: int) -> list[bool]:
+        rows = range(start, min(start + _CHUNK, len(paths)))
+        return [_decode_one(pixels[row], paths[row], size) for row in rows]
+
+    kept: list[bool] = []
+    with (
+        ThreadPoolExecutor(_usable_cores()) as pool,
+        tqdm(
+            total=len(paths), desc="decoding", unit="image", delay=2, leave=False, disable=None
+        ) as bar,
+    ):
+        for chunk in pool.map(fill, range(0, len(paths), _CHUNK)):
+            kept += chunk
+            bar.update(len(chunk))
+    return np.array(kept, dtype=bool)
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use; all of them where the system (macOS, Windows) cannot say."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def _decode_one(pixels: NDArray[np.uint8], path: str, size: int) -> bool:
+    try:
+        image = read_image(path)
+    except (OSError, ValueError):
+        return False
+    square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+    pixels[:] = np.asarray(square).transpose(2, 0, 1)
+    return True
+
+
+def _report_bad(bad: Sequence[str], skip_bad: bool) -> None:
+    """Warn of the files that were not decoded, or refuse the first of them with its reason."""
+    for path in bad:
+        try:
+            read_image(path)
+            reason = f"{path} did not decode as an image; restore it, or take it out"
+        except (OSError, ValueError) as error:
+            reason = str(error)
+        if not skip_bad:
+            more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+            raise ValueError(f"{reason}, or leave such images out with --skip_bad{more}")
+        _log.warning("left out: %s", reason)
