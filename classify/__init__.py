@@ -5,7 +5,7 @@ from classify.audit_frames import aequitas_frame, fairlearn_frame, metric_frame
 from classify.checkpoint import save_checkpoint
 from classify.comparison import compare, count_scored, summarise
 from classify.config import FitConfig
-from classify.data import Augmentation
+from classify.augmentation import Augmentation
 from classify.datasets import attribute_columns, load_table
 from classify.fairness import audit
 from classify.groups import GROUPS, composition
