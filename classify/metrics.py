@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
-    multilabel_f1_score,
-    multilabel_precision,
-    multilabel_recall,
+    binary_f1_score,
+    binary_precision,
+    binary_recall,
 )
 
 MACRO = "macro"
@@ -24,9 +24,9 @@ MACRO = "macro"
 MACRO_RARE, MACRO_COMMON = "macro, rare", "macro, common"
 """The `attribute` of a mean over the rare ones, and over the others; see `classify.compare`."""
 METRICS = {
-    "f1": multilabel_f1_score,
-    "precision": multilabel_precision,
-    "recall": multilabel_recall,
+    "f1": binary_f1_score,
+    "precision": binary_precision,
+    "recall": binary_recall,
 }
 _IGNORED = -1
 
@@ -61,14 +61,14 @@ def attribute_scores(
     labels = labels.cpu()
     target = torch.where(labels.isnan(), _IGNORED, labels).int()
     judged = (target == 1).any(0) & (target == 0).any(0)
-    how = {"num_labels": len(attributes), "average": "none", "ignore_index": _IGNORED}
     values = pd.DataFrame(
-        {
-            name: metric(predicted, target, **how).double().where(judged, torch.nan).reshape(-1)
-            for name, metric in METRICS.items()
-        },
-        index=pd.Index(attributes, name="attribute"),
+        torch.nan, index=pd.Index(attributes, name="attribute"), columns=list(METRICS)
     )
+    for column in judged.nonzero().flatten().tolist():
+        values.iloc[column] = [
+            metric(predicted[:, column], target[:, column], ignore_index=_IGNORED).item()
+            for metric in METRICS.values()
+        ]
     values.loc[MACRO] = values.mean()  # skips NaN
     tidy = values.reset_index().melt("attribute", var_name="metric", value_name="value")
     tidy.insert(0, "split", split)

@@ -125,7 +125,7 @@ def _sorted_as(first: _Arrays, unit: _Arrays) -> bool:
 def _read(out: Path, arm: str, seed: int) -> _Arrays:
     path = unit_folder(out, arm, seed) / PREDICTIONS
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in ("files", "attributes", "labels", "probabilities")}
     except FileNotFoundError:
         raise FileNotFoundError(
