@@ -71,8 +71,10 @@ def save_checkpoint(
 
 def _by_attribute(scores: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     """Attribute -> metric -> value; null where it could not be judged (JSON has no NaN)."""
+    rows = scores[scores["attribute"] != MACRO]
+    columns = (rows[name].tolist() for name in ("attribute", "metric", "value"))
     by_attribute: dict[str, dict[str, float | None]] = {}
-    for row in scores[scores["attribute"] != MACRO].itertuples():
-        value = None if math.isnan(row.value) else round(row.value, 4)
-        by_attribute.setdefault(row.attribute, {})[row.metric] = value
+    for attribute, metric, value in zip(*columns, strict=True):
+        told = None if math.isnan(value) else round(value, 4)
+        by_attribute.setdefault(attribute, {})[metric] = told
     return by_attribute

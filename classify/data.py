@@ -8,7 +8,6 @@ that resumes at a round's start sees what an uninterrupted one would have seen.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -111,7 +110,7 @@ class FitData(L.LightningDataModule):
         return batch._replace(images=images, maps=maps)
 
     def val_dataloader(self) -> Batches:
-        in_order = torch.arange(len(self.val.rows)).split(4 * self.config.batch_size)
+        in_order = torch.split(torch.arange(len(self.val.rows)), 4 * self.config.batch_size)
         return Batches(in_order, lambda _, chosen: self.val.batch(chosen))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

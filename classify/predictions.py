@@ -126,7 +126,9 @@ def _read(out: Path, arm: str, seed: int) -> _Arrays:
     path = unit_folder(out, arm, seed) / PREDICTIONS
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("files", "attributes", "labels", "probabilities")}
+            return {
+                name: arrays[name] for name in ("files", "attributes", "labels", "probabilities")
+            }
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is missing; every finished fit has one; run the study's command again"

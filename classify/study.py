@@ -151,7 +151,9 @@ class _Unit:
 
     def fit(self, images: Images, device: torch.device) -> pd.DataFrame:
         """Fit, evaluate, and keep the test predictions if there is a folder."""
-        splits = {split: self.table[self.table["split"] == split] for split in ("train", *_EVALUATED)}
+        splits = {
+            split: self.table[self.table["split"] == split] for split in ("train", *_EVALUATED)
+        }
         result = fit(
             splits["train"],
             splits["val"],

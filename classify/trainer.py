@@ -142,9 +142,7 @@ class StepBar(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         how: dict[str, Any] = {"unit": "step", "delay": 2, "leave": False, "disable": None}
-        self._bar = tqdm(
-            total=self.steps, initial=trainer.global_step, desc=self.label, **how
-        )
+        self._bar = tqdm(total=self.steps, initial=trainer.global_step, desc=self.label, **how)
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         self._bar.update()

@@ -135,7 +135,10 @@ def test_kept_predictions_give_the_scores_again(arms: Arms, tmp_path: Path) -> N
 def test_another_study_is_refused_and_nothing_lost(arms: Arms, tmp_path: Path) -> None:
     first = _run(arms, seeds=1, out=tmp_path)
     other = FitConfig(architecture=CONFIG.architecture, epochs=2, batch_size=16, lr=1e-3, rounds=2)
-    with pytest.raises(ValueError, match=r"real-0/unit.json is of other work: config.lr is 0.003 there and 0.001 now; give"):
+    with pytest.raises(
+        ValueError,
+        match=r"real-0/unit.json is of other work: config.lr is 0.003 there and 0.001 now; give",
+    ):
         _run(arms, seeds=1, config=other, out=tmp_path)
     flipped = {name: table.assign(red=1 - table["red"]) for name, table in arms.items()}
     with pytest.raises(ValueError, match="of other work: table is"):
