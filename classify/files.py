@@ -68,8 +68,8 @@ def claim(path: Path, record: Mapping[str, Any], *, beside: Collection[str] = ()
     names = sorted(file.name for file in folder.iterdir())
     if foreign := [name for name in names if name not in beside and not name.startswith(".")]:
         raise ValueError(
-            f"{folder} holds {foreign[0]} but no {path.name}, so it was not made by this work; give "
-            "another folder"
+            f"{folder} holds {foreign[0]} but no {path.name}, so it is of other work; give another "
+            "folder"
         )
     write_text(path, json.dumps(wanted, indent=1))
 

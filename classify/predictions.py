@@ -23,6 +23,7 @@ __all__ = ["PREDICTIONS", "Predictions", "read_predictions", "unit_folder", "wri
 PREDICTIONS = "predictions.npz"
 """File in the folder of a fit."""
 _UNLABELLED = -1
+_ARRAYS = ("files", "attributes", "labels", "probabilities")
 _Arrays = dict[str, NDArray[Any]]
 
 
@@ -126,9 +127,7 @@ def _read(out: Path, arm: str, seed: int) -> _Arrays:
     path = unit_folder(out, arm, seed) / PREDICTIONS
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return {
-                name: arrays[name] for name in ("files", "attributes", "labels", "probabilities")
-            }
+            return {name: arrays[name] for name in _ARRAYS}
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is missing; every finished fit has one; run the study's command again"

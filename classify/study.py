@@ -74,8 +74,8 @@ def run_study(
         ValueError: Arms that cannot be compared, nothing to learn, or `out` holds other fits.
     """
     config, fabric = config or FitConfig(), fabric or L.Fabric(accelerator="auto", devices=1)
-    arms = {name: Arm.of(arm) for name, arm in arms.items()}
-    tables = {name: arm.table for name, arm in arms.items()}
+    named = {name: Arm.of(arm) for name, arm in arms.items()}
+    tables = {name: arm.table for name, arm in named.items()}
     _check(tables, attributes, seeds, out, fabric)
     images = _decoded(tables, config.image_size, skip_bad, cache, fabric)
     tables = {name: images.usable(table) for name, table in tables.items()}
@@ -87,12 +87,12 @@ def run_study(
             seed=seed,
             table=tables[name],
             attributes=attributes,
-            config=arms[name].config(config),
+            config=named[name].config(config),
             steps=steps or config.steps(n_real),
             folder=unit_folder(out, name, seed) if out else None,
         )
         for seed in range(seeds)
-        for name in arms
+        for name in named
     ]
     if out is None:
         return pd.concat([unit.fit(images, fabric.device) for unit in units], ignore_index=True)
@@ -151,12 +151,12 @@ class _Unit:
 
     def fit(self, images: Images, device: torch.device) -> pd.DataFrame:
         """Fit, evaluate, and keep the test predictions if there is a folder."""
-        splits = {
-            split: self.table[self.table["split"] == split] for split in ("train", *_EVALUATED)
-        }
+        train, val, test = (
+            self.table[self.table["split"] == split] for split in ("train", *_EVALUATED)
+        )
         result = fit(
-            splits["train"],
-            splits["val"],
+            train,
+            val,
             self.attributes,
             self.config,
             steps=self.steps,
@@ -168,8 +168,7 @@ class _Unit:
         )
         _log.info("%s, seed %d: macro F1 %.3f on val", self.arm, self.seed, result.val_f1)
         parts = []
-        for split in _EVALUATED:
-            rows = splits[split]
+        for split, rows in zip(_EVALUATED, (val, test), strict=True):
             pixels = images.pixels[images.rows(rows)]
             probabilities = predict(result.module, pixels, device=device)
             labels = label_tensor(rows, self.attributes)

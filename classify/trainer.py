@@ -117,7 +117,7 @@ class _WholeFile(TorchCheckpointIO):
 
 
 def saved_state(folder: Path | None) -> Path | None:
-    """The state to continue from, if there is one and it can be read; otherwise a fit starts anew."""
+    """The state to continue from; None where there is none that can be read."""
     if folder is None or not (file := folder / STATE).exists():
         return None
     try:

@@ -250,7 +250,7 @@ def test_checkpoint_is_read_back_as_a_labeler_would(
         probabilities, result.predict(images), atol=3e-3 if half else 1e-5, rtol=0
     )
     assert sorted(file.name for file in folder.iterdir()) == ["card.json", "model.safetensors"]
-    with pytest.raises(ValueError, match="holds a checkpoint; .*give another --out"):
+    with pytest.raises(ValueError, match=r"holds a checkpoint; .*give another --out"):
         save_checkpoint(folder, result.module, **card)  # type: ignore[arg-type]
 
 
