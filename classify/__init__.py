@@ -2,10 +2,10 @@
 
 from classify.arms import Arm, duplicate, oversample, rand_augment, relabel, reweight
 from classify.audit_frames import aequitas_frame, fairlearn_frame, metric_frame
+from classify.augmentation import Augmentation
 from classify.checkpoint import save_checkpoint
 from classify.comparison import compare, count_scored, summarise
 from classify.config import FitConfig
-from classify.data import Augmentation
 from classify.datasets import (
     Images,
     attribute_columns,

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-import torch
 from safetensors.torch import save
 
 from classify.files import write_bytes, write_text
@@ -44,19 +43,17 @@ def save_checkpoint(
     Raises:
         ValueError: The folder holds a checkpoint.
     """
-    refuse_checkpoint(folder)
+    if (folder / "card.json").exists():
+        raise ValueError(f"{folder} holds a checkpoint; it is not overwritten; give another --out")
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
-        name: value.detach()
-        .cpu()
-        .contiguous()
-        .to(torch.float16 if half and value.is_floating_point() else value.dtype)
+        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
         for name, value in module.network.state_dict().items()
     }
     card = {
-        "architecture": module.architecture,
+        "architecture": module.config.architecture,
         "attributes": list(module.attributes),
-        "image_size": module.image_size,
+        "image_size": module.config.image_size,
         "mean": [round(value, 6) for value in module.mean.flatten().tolist()],
         "std": [round(value, 6) for value in module.std.flatten().tolist()],
         "thresholds": {
@@ -68,25 +65,16 @@ def save_checkpoint(
         "scores": None if scores is None else _by_attribute(scores),
     }
     write_bytes(folder / "model.safetensors", save(weights))
-    write_text(
-        folder / "card.json", json.dumps(card, indent=1)
-    )  # last: a card means a whole checkpoint
-
-
-def refuse_checkpoint(folder: Path) -> None:
-    """Raise a ValueError if the folder holds a checkpoint."""
-    if (folder / "card.json").exists():
-        raise ValueError(f"{folder} holds a checkpoint: choose another --out")
+    # The card last, for it means that the checkpoint is whole.
+    write_text(folder / "card.json", json.dumps(card, indent=1))
 
 
 def _by_attribute(scores: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     """Attribute -> metric -> value; null where it could not be judged (JSON has no NaN)."""
-    wide = scores[scores["attribute"] != MACRO].pivot(
-        index="attribute", columns="metric", values="value"
-    )
-    return {
-        str(name): {
-            str(metric): None if math.isnan(x) else round(x, 4) for metric, x in row.items()
-        }
-        for name, row in wide.iterrows()
-    }
+    rows = scores[scores["attribute"] != MACRO]
+    columns = (rows[name].tolist() for name in ("attribute", "metric", "value"))
+    by_attribute: dict[str, dict[str, float | None]] = {}
+    for attribute, metric, value in zip(*columns, strict=True):
+        told = None if math.isnan(value) else round(value, 4)
+        by_attribute.setdefault(attribute, {})[metric] = told
+    return by_attribute

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from typing import Literal
 
+import torch
 import torchvision
 from torchvision.models import list_models
 
-from classify.data import Augmentation
+from classify.augmentation import Augmentation
 
+Decay = Literal["cosine", "exponential"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_MOST = 10**6
+"""Of anything that is counted; more is a slip of the keyboard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,7 @@ class FitConfig:
     """Decoupled from the learning rate's gradient step in AdamW, an L2 penalty in SGD."""
     warmup: float = 0.3
     """Share of the steps during which the learning rate rises to `lr`."""
-    decay: Literal["cosine", "exponential"] = "cosine"
+    decay: Decay = "cosine"
     """How it falls afterwards; cosine gets further in few steps."""
     final_lr: float = 0.01
     """Share of `lr` that is left at the last step."""
@@ -56,29 +61,37 @@ class FitConfig:
     """Lightning's precision."""
 
     def __post_init__(self) -> None:
+        counted = f"a whole number from 1 to {_MOST:,}"
+        allowed = {
+            "image_size": (1 <= self.image_size <= _MOST, counted),
+            "epochs": (1 <= self.epochs <= _MOST, counted),
+            "rounds": (1 <= self.rounds <= _MOST, counted),
+            "batch_size": (
+                2 <= self.batch_size <= _MOST,
+                f"a whole number from 2, which batch normalisation needs, to {_MOST:,}",
+            ),
+            "lr": (0 < self.lr < math.inf, "a number above 0"),
+            "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "a number from 0 up"),
+            "balance": (0 <= self.balance <= 1, "a number in [0, 1]"),
+            "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
+            "final_lr": (0 < self.final_lr <= 1, "a share in (0, 1]"),
+        }
+        for name, (holds, what) in allowed.items():
+            if not holds:
+                raise ValueError(f"{name} is {getattr(self, name)}; give {what}")
         if self.architecture not in (known := list_models(torchvision.models)):
             near = get_close_matches(self.architecture, known, n=3) or known[:3]
             raise ValueError(
-                f"architecture: got {self.architecture!r}, a classification network of "
-                f"torchvision.models is needed, such as {', '.join(near)}"
+                f"architecture is {self.architecture!r}; give a classification network of "
+                f"torchvision.models, such as {', '.join(near)}"
             )
-        for name in ("image_size", "epochs", "batch_size", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, at least 1 is needed")
-        if self.batch_size == 1:
-            raise ValueError("batch_size: got 1, batch normalisation needs at least 2")
-        if not self.lr > 0:
-            raise ValueError(f"lr: got {self.lr}, a positive learning rate is needed")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: got {self.momentum}, a number in [0, 1) is needed")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay: got {self.weight_decay}, 0 or more is needed")
-        if not 0 <= self.balance <= 1:
-            raise ValueError(f"balance: got {self.balance}, a number in [0, 1] is needed")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup: got {self.warmup}, a share in [0, 1) is needed")
-        if not 0 < self.final_lr <= 1:
-            raise ValueError(f"final_lr: got {self.final_lr}, a share in (0, 1] is needed")
+        if not _takes(self.architecture, self.image_size):
+            raise ValueError(
+                f"architecture is {self.architecture}, which does not take images of "
+                f"{self.image_size} pixels; give one that does, such as resnet18, or another "
+                "image_size"
+            )
 
     @classmethod
     def paper(cls) -> FitConfig:
@@ -103,3 +116,14 @@ class FitConfig:
     def steps(self, n_real: int) -> int:
         """Optimiser steps of a fit on `n_real` real training images."""
         return self.epochs * math.ceil(n_real / self.batch_size)
+
+
+@cache
+def _takes(architecture: str, size: int) -> bool:
+    """Whether the network gives one output for images of the size, tried without computing."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            network = torchvision.models.get_model(architecture, num_classes=1)
+            return isinstance(network(torch.empty(2, 3, size, size)), torch.Tensor)
+    except Exception:  # each network says in its own way what it does not take
+        return False

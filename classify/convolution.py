@@ -22,30 +22,14 @@ __all__ = ["CroppedConv2d", "crop_kernels"]
 class CroppedConv2d(nn.Conv2d):
     """`nn.Conv2d` with zero padding and no dilation, the same function at less cost."""
 
-    @classmethod
-    def sharing(cls, other: nn.Conv2d) -> CroppedConv2d:
-        """One with the very parameters of another."""
-        own = cls(
-            other.in_channels,
-            other.out_channels,
-            other.kernel_size,  # type: ignore[arg-type]
-            stride=other.stride,  # type: ignore[arg-type]
-            padding=other.padding,  # type: ignore[arg-type]
-            groups=other.groups,
-            bias=other.bias is not None,
-            device="meta",
-        )
-        own.weight, own.bias = other.weight, other.bias
-        return own
-
     def forward(self, input: Tensor) -> Tensor:
         padding = cast("tuple[int, ...]", self.padding)
         sides = zip(input.shape[-2:], self.kernel_size, padding, self.stride, strict=True)
         rows, columns = (used_taps(*side) for side in sides)
-        left = padding[0] - rows.start, padding[1] - columns.start
         weight = self.weight
         if (rows.stop - rows.start, columns.stop - columns.start) != self.kernel_size:
             weight = cast(Tensor, _Crop.apply(weight, rows, columns))
+        left = padding[0] - rows.start, padding[1] - columns.start
         return F.conv2d(input, weight, self.bias, self.stride, left, groups=self.groups)
 
 
@@ -64,8 +48,7 @@ class _Crop(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        whole = torch.zeros_like(weight)
+        whole = torch.zeros_like(ctx.saved_tensors[0])
         whole[(..., *ctx.taps)] = gradient
         return whole, None, None
 
@@ -86,13 +69,12 @@ def used_taps(size: int, kernel: int, padding: int, stride: int) -> slice:
 
 
 def crop_kernels(network: nn.Module) -> None:
-    """Replace, in place, every convolution that `CroppedConv2d` can stand for."""
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if (
-                type(child) is nn.Conv2d
-                and child.padding_mode == "zeros"
-                and not isinstance(child.padding, str)
-                and set(child.dilation) == {1}
-            ):
-                setattr(module, name, CroppedConv2d.sharing(child))
+    """Make a `CroppedConv2d`, in place, of every convolution that it can stand for."""
+    for module in network.modules():
+        if (
+            type(module) is nn.Conv2d
+            and module.padding_mode == "zeros"
+            and not isinstance(module.padding, str)
+            and set(module.dilation) == {1}
+        ):
+            module.__class__ = CroppedConv2d  # which holds nothing else

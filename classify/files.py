@@ -1,47 +1,142 @@
-"""Writing that leaves either the whole file or none."""
+"""Files by which runs and processes meet: written whole, claimed, sealed, waited for.
+
+A folder of results is *claimed* by a record of what it is for, so that another run is refused. A
+finished piece of work is *sealed* by the hashes of its files, so that a damaged one is made again.
+Processes *wait* for each other by looking for files: a barrier of the process group ends the job
+after its timeout, 30 minutes by default, however well the work goes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+__all__ = [
+    "claim",
+    "is_sealed",
+    "seal",
+    "wait_until",
+    "write_bytes",
+    "write_text",
+]
 
-def write_bytes(file: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, then rename."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    scratch.write_bytes(content)
-    os.replace(scratch, file)
+_SEAL = "finished.json"
+_POLL_SECONDS = 0.2
 
 
-def write_text(file: Path, content: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, then rename: the whole file or none."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_bytes(content)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, content: str) -> None:
     """`write_bytes` of UTF-8."""
-    write_bytes(file, content.encode())
+    write_bytes(path, content.encode())
 
 
-def claim(file: Path, record: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Write down what a folder is for, or compare with what stands there.
+def claim(path: Path, record: Mapping[str, Any], *, beside: Collection[str] = ()) -> None:
+    """Write down what a folder is for, or check that it is for the same.
 
     Args:
-        file: the record; its folder is made if absent.
-        record: as JSON can hold it.
+        path: the record's file; its folder is made if absent.
+        record: as JSON can hold it; compared whole, nested entries by their dotted names.
+        beside: names that may stand in the folder before there is a record.
 
-    Returns:
-        The entries that differ: name -> there, wanted. None if the record was written.
+    Raises:
+        ValueError: the folder is for something else, holds files but no record, or cannot be a
+            folder; one line that names the first difference.
     """
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(record, indent=1))
-        return {}
+    folder = path.parent
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file, where a folder has to be; give another folder")
     wanted = json.loads(json.dumps(record))
-    there = json.loads(file.read_text(encoding="utf-8"))
-    return differing(there, wanted)
+    if path.exists():
+        _refuse_another(path, _flat(_read_record(path)), _flat(wanted))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted(file.name for file in folder.iterdir())
+    if foreign := [name for name in names if name not in beside and not name.startswith(".")]:
+        raise ValueError(
+            f"{folder} holds {foreign[0]} but no {path.name}, so it is of other work; give another "
+            "folder"
+        )
+    write_text(path, json.dumps(wanted, indent=1))
 
 
-def differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Name -> there, wanted, of the wanted entries that are not there so."""
-    return {
-        name: (there.get(name), wanted[name]) for name in wanted if there.get(name) != wanted[name]
-    }
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        there = error
+    if not isinstance(there, dict):
+        raise ValueError(
+            f"{path} is damaged; it should say in JSON what the folder is for; remove the folder "
+            "to make it again, or give another one"
+        )
+    return there
+
+
+def _refuse_another(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name in dict.fromkeys([*wanted, *there]):
+        old, new = there.get(name), wanted.get(name)
+        if old != new:
+            old, new = (f"{json.dumps(value)[:60]}" for value in (old, new))
+            raise ValueError(
+                f"{path} is of other work: {name} is {old} there and {new} now; give another "
+                "folder, or the same data and settings"
+            )
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested entries under their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def seal(folder: Path, names: Sequence[str]) -> None:
+    """Mark work as finished: keep the hashes (SHA-256) of its files beside them."""
+    write_text(folder / _SEAL, json.dumps({name: _sha256(folder / name) for name in names}))
+
+
+def is_sealed(folder: Path, names: Sequence[str]) -> bool:
+    """Whether the work is finished and every one of its files is as it was then."""
+    try:
+        hashes = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        return all(hashes[name] == _sha256(folder / name) for name in names)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    """Return when `done` says so, looking for it again and again.
+
+    Raises:
+        ProcessLookupError: the process that started this one has ended, so nobody may do it.
+    """
+    parent = os.getppid()
+    while not done():
+        if os.getppid() != parent:
+            raise ProcessLookupError(
+                "the process that started this one has ended; give the same command to continue"
+            )
+        time.sleep(_POLL_SECONDS)

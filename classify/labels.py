@@ -8,6 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from classify.metrics import refuse_names_of_means
+
 
 def label_tensor(table: pd.DataFrame, attributes: Sequence[str]) -> Tensor:
     """Labels float32 (N, A): 1, 0, a probability, or NaN = unlabelled."""
@@ -35,16 +37,16 @@ def labelled_attributes(table: pd.DataFrame, attributes: Sequence[str]) -> list[
 
 
 def check_learnable(table: pd.DataFrame, attributes: Sequence[str]) -> None:
-    """Refuse attributes that have labels but no positive in train.
+    """Refuse attributes that have labels but no positive in train, or the name of a mean.
 
     Raises:
-        ValueError: Names them all and says to leave them out.
+        ValueError: Names them and says to leave them out.
     """
+    refuse_names_of_means(attributes)
     train = table.loc[table["split"] == "train", list(attributes)]
     positives = (train == 1).any()
     if hopeless := [name for name in labelled_attributes(table, attributes) if not positives[name]]:
         raise ValueError(
-            f"no image in train is positive for {', '.join(hopeless)}: leave "
-            f"{'it' if len(hopeless) == 1 else 'them'} out "
-            "with --attributes or label some"
+            f"no image in train is positive for {', '.join(hopeless)}; a classifier needs one; "
+            f"label some, or leave {'it' if len(hopeless) == 1 else 'them'} out with --attributes"
         )

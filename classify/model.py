@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, cast
+from typing import cast
 
 import lightning as L
 import torch
@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
+from classify.config import Decay, FitConfig
 from classify.convolution import crop_kernels
 from classify.data import Batch
 from classify.metrics import attribute_scores, macro_f1
@@ -45,9 +46,6 @@ def masked_bce(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None)
     return total / there.sum().clamp(min=1)
 
 
-Decay = Literal["cosine", "exponential"]
-
-
 def warmup_then_decay(
     step: int, *, steps: int, warmup: float, final: float, decay: Decay = "cosine"
 ) -> float:
@@ -75,53 +73,32 @@ class AttributeClassifier(L.LightningModule):
     def __init__(
         self,
         attributes: Sequence[str],
+        config: FitConfig | None = None,
         *,
-        architecture: str = "resnet18",
-        image_size: int = 64,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        lr: float = 1e-3,
-        optimizer: Literal["adamw", "sgd"] = "adamw",
-        momentum: float = 0.9,
-        weight_decay: float = 1e-2,
         steps: int = 1,
-        warmup: float = 0.0,
-        decay: Decay = "cosine",
-        final_lr: float = 1.0,
-        channels_last: bool = True,
         pos_weight: Tensor | None = None,
     ) -> None:
         """Build the network with random weights, from torch's global generator.
 
         Args:
             attributes: Names of the A outputs.
-            architecture: Name of a classification network in `torchvision.models`.
-            image_size: Side in pixels of what the network sees; other sizes are resized to it.
-            mean: Of the three channels in [0, 1], subtracted.
-            std: Divided by.
-            lr: Highest learning rate.
-            optimizer: AdamW, or SGD with Nesterov momentum.
-            momentum: Of SGD; AdamW's first beta.
-            weight_decay: Decoupled in AdamW, an L2 penalty in SGD.
+            config: Network, optimiser and schedule.
             steps: Optimiser steps of the whole fit.
-            warmup: Share of the steps during which the learning rate rises.
-            decay: How it falls afterwards.
-            final_lr: Share of `lr` that is left at the end.
-            channels_last: Memory layout; quicker on CPUs and on tensor cores.
             pos_weight: float32 (A,), what a positive label counts as in training; left out, 1.
         """
         super().__init__()
-        self.attributes = tuple(attributes)
-        self.architecture, self.image_size = architecture, image_size
-        self.optimizer = optimizer
-        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.steps, self.warmup, self.decay, self.final_lr = steps, warmup, decay, final_lr
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        network = torchvision.models.get_model(architecture, num_classes=len(self.attributes))
+        config = config or FitConfig()
+        self.attributes, self.config, self.steps = tuple(attributes), config, steps
+        self.memory_format = (
+            torch.channels_last if config.channels_last else torch.contiguous_format
+        )
+        network = torchvision.models.get_model(
+            config.architecture, num_classes=len(self.attributes)
+        )
         crop_kernels(network)
         self.network = cast("torch.nn.Module", network.to(memory_format=self.memory_format))
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.register_buffer("pos_weight", pos_weight, persistent=False)
         self._validated: list[tuple[Tensor, Tensor]] = []
 
@@ -130,9 +107,9 @@ class AttributeClassifier(L.LightningModule):
         float.
         """
         x = images.float() / 255
-        if x.shape[-2:] != (self.image_size, self.image_size):
-            # as `decode` resizes files
-            x = F.interpolate(x, size=(self.image_size,) * 2, mode="bicubic", antialias=True)
+        size = (self.config.image_size,) * 2
+        if x.shape[-2:] != size:  # resized as `decode` resizes files
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True)
         x = (x.expand(-1, 3, -1, -1) - self.mean) / self.std
         logits: Tensor = self.network(x.contiguous(memory_format=self.memory_format))
         return logits.float()
@@ -156,28 +133,30 @@ class AttributeClassifier(L.LightningModule):
         self.log("val/loss", masked_bce(probabilities.logit(eps=1e-7), labels))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        how = self.config
         optimizer: torch.optim.Optimizer
-        if self.optimizer == "adamw":
-            betas = (self.momentum, 0.999)
+        if how.optimizer == "adamw":
             optimizer = torch.optim.AdamW(
-                self.parameters(), self.lr, betas, weight_decay=self.weight_decay, fused=True
+                self.parameters(),
+                how.lr,
+                (how.momentum, 0.999),
+                weight_decay=how.weight_decay,
+                fused=True,
             )
         else:
             optimizer = torch.optim.SGD(
                 self.parameters(),
-                self.lr,
-                self.momentum,
-                nesterov=self.momentum > 0,
-                weight_decay=self.weight_decay,
+                how.lr,
+                how.momentum,
+                nesterov=how.momentum > 0,
+                weight_decay=how.weight_decay,
             )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            partial(
-                warmup_then_decay,
-                steps=self.steps,
-                warmup=self.warmup,
-                final=self.final_lr,
-                decay=self.decay,
-            ),
+        factor = partial(
+            warmup_then_decay,
+            steps=self.steps,
+            warmup=how.warmup,
+            final=how.final_lr,
+            decay=how.decay,
         )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from classify.files import write_bytes
 
-__all__ = ["PREDICTIONS", "Predictions", "read_predictions", "write_predictions"]
+__all__ = ["PREDICTIONS", "Predictions", "read_predictions", "unit_folder", "write_predictions"]
 
 PREDICTIONS = "predictions.npz"
 """File in the folder of a fit."""
 _UNLABELLED = -1
+_ARRAYS = ("files", "attributes", "labels", "probabilities")
+_Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,11 @@ class Predictions:
     """(N, A): 1, 0 or NaN = unlabelled."""
     probabilities: Mapping[str, NDArray[np.float32]]
     """Arm -> (S, N, A) in [0, 1], one a seed."""
+
+
+def unit_folder(out: Path, arm: str, seed: int) -> Path:
+    """Folder of one fit of the study in `out`."""
+    return out / "fits" / f"{arm}-{seed}"
 
 
 def write_predictions(
@@ -76,44 +83,56 @@ def read_predictions(out: Path, arms: Sequence[str], seeds: int) -> Predictions:
 
     Raises:
         FileNotFoundError: A fit has none.
-        ValueError: No fit asked for, or the fits are not about the same images and labels.
+        ValueError: No fit asked for, a damaged file, or fits of other images and labels.
     """
     if not arms or seeds < 1:
         raise ValueError(
-            f"got {len(arms)} arms and {seeds} seeds: at least one of each has predictions"
+            f"predictions of {len(arms)} arms and {seeds} seeds are none; give at least one of each"
         )
-    first = _read(out, arms[0], 0)
-    files, attributes = pd.Index(first["files"]), tuple(first["attributes"].tolist())
+    units = {(arm, seed): _read(out, arm, seed) for arm in arms for seed in range(seeds)}
+    (origin, first), *others = units.items()
+    files = pd.Index(first["files"])
     if not files.is_unique:
         twice = files[files.duplicated()][0]
-        raise ValueError(f"test image {twice} occurs twice: give every image its own file_name")
-    stacked = {arm: np.empty((seeds, *first["labels"].shape), np.float32) for arm in arms}
-    for arm in arms:
-        for seed in range(seeds):
-            unit = _read(out, arm, seed)
-            order = pd.Index(unit["files"]).get_indexer(files)
-            same = len(order) == len(unit["files"]) and (order >= 0).all()
-            same = same and attributes == tuple(unit["attributes"].tolist())
-            if not same or not np.array_equal(unit["labels"][order], first["labels"]):
-                raise ValueError(
-                    f"{_folder(out, arm, seed)} and {_folder(out, arms[0], 0)} are about other "
-                    "test images, attributes or labels: run the study anew in another folder"
-                )
-            stacked[arm][seed] = unit["probabilities"][order]
+        raise ValueError(f"test image {twice} occurs twice; give every image its own file_name")
+    for key, unit in others:
+        if not _sorted_as(first, unit):
+            raise ValueError(
+                f"{unit_folder(out, *key)} and {unit_folder(out, *origin)} are about other test "
+                "images, attributes or labels; run the study anew in another folder"
+            )
     labels = first["labels"].astype(np.float32)
     labels[labels == _UNLABELLED] = np.nan
-    return Predictions(files=files, attributes=attributes, labels=labels, probabilities=stacked)
+    probabilities = {
+        arm: np.stack([units[arm, seed]["probabilities"] for seed in range(seeds)]) for arm in arms
+    }
+    attributes = tuple(first["attributes"].tolist())
+    return Predictions(
+        files=files, attributes=attributes, labels=labels, probabilities=probabilities
+    )
 
 
-def _folder(out: Path, arm: str, seed: int) -> Path:
-    return out / "fits" / f"{arm}-{seed}"
+def _sorted_as(first: _Arrays, unit: _Arrays) -> bool:
+    """Put the unit's images into the order of the first; False if they are not the same."""
+    order = pd.Index(unit["files"]).get_indexer(pd.Index(first["files"]))
+    if len(order) != len(unit["files"]) or (order < 0).any():
+        return False
+    unit["labels"], unit["probabilities"] = unit["labels"][order], unit["probabilities"][order]
+    return np.array_equal(unit["attributes"], first["attributes"]) and np.array_equal(
+        unit["labels"], first["labels"]
+    )
 
 
-def _read(out: Path, arm: str, seed: int) -> dict[str, NDArray[Any]]:
-    file = _folder(out, arm, seed) / PREDICTIONS
-    if not file.exists():
+def _read(out: Path, arm: str, seed: int) -> _Arrays:
+    path = unit_folder(out, arm, seed) / PREDICTIONS
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in _ARRAYS}
+    except FileNotFoundError:
         raise FileNotFoundError(
-            f"{file} is missing: every finished fit has one; run the study's command again"
-        )
-    with np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+            f"{path} is missing; every finished fit has one; run the study's command again"
+        ) from None
+    except Exception as error:  # the reader raises what zip, zlib and NumPy do
+        raise ValueError(
+            f"{path} is damaged ({error}); run the study's command again, which makes it anew"
+        ) from error

@@ -3,7 +3,7 @@
 All arms are judged on the same real rows, take the same number of optimiser steps and, for one
 seed, start from the same weights, so that differences between arms can be paired by seed. One fit
 is one unit of work: several processes take the units in turn, and with a folder a finished unit is
-read back and an interrupted one continues.
+read back, an interrupted one continues, and one whose files are damaged is fitted again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -22,15 +23,18 @@ import torch
 from classify.arms import Arm
 from classify.config import FitConfig
 from classify.datasets.images import Images, decode_tables
-from classify.files import claim, differing, write_text
+from classify.files import claim, is_sealed, seal, wait_until, write_text
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores
-from classify.predictions import PREDICTIONS, write_predictions
+from classify.predictions import PREDICTIONS, unit_folder, write_predictions
 from classify.train import fit, predict
-from classify.trainer import STATE
+from classify.trainer import forget_state
 
 COLUMNS = ("arm", "seed", "split", "attribute", "metric", "value")
 _EVALUATED = ("val", "test")
+_SCORES = "scores.csv"
+_RESULTS = (_SCORES, PREDICTIONS)
+"""Files of a finished unit."""
 _log = logging.getLogger(__name__)
 
 
@@ -70,123 +74,130 @@ def run_study(
         ValueError: Arms that cannot be compared, nothing to learn, or `out` holds other fits.
     """
     config, fabric = config or FitConfig(), fabric or L.Fabric(accelerator="auto", devices=1)
-    configs = {name: Arm.of(arm).config(config) for name, arm in arms.items()}
-    tables = {name: Arm.of(arm).table for name, arm in arms.items()}
+    named = {name: Arm.of(arm) for name, arm in arms.items()}
+    tables = {name: arm.table for name, arm in named.items()}
     _check(tables, attributes, seeds, out, fabric)
-    with fabric.rank_zero_first():  # the others find the cache filled
-        images = decode_tables(tables.values(), config.image_size, skip_bad=skip_bad, cache=cache)
+    images = _decoded(tables, config.image_size, skip_bad, cache, fabric)
     tables = {name: images.usable(table) for name, table in tables.items()}
     first = next(iter(tables.values()))
     n_real = int(((first["split"] == "train") & (first["source"] == "real")).sum())
-    study = _Study(
-        attributes=attributes,
-        configs=configs,
-        steps=steps or config.steps(n_real),
-        images=images,
-        fabric=fabric,
-    )
-    units = [(name, seed) for seed in range(seeds) for name in tables]
+    units = [
+        _Unit(
+            arm=name,
+            seed=seed,
+            table=tables[name],
+            attributes=attributes,
+            config=named[name].config(config),
+            steps=steps or config.steps(n_real),
+            folder=unit_folder(out, name, seed) if out else None,
+        )
+        for seed in range(seeds)
+        for name in named
+    ]
     if out is None:
-        done = [study.score(name, tables[name], seed, folder=None) for name, seed in units]
-    else:
-        folders = {(name, seed): out / "fits" / f"{name}-{seed}" for name, seed in units}
-        hashes = {name: _fingerprint(table, attributes, images) for name, table in tables.items()}
-        for name, seed in units[fabric.global_rank :: fabric.world_size]:
-            study.complete(name, tables[name], seed, folders[name, seed], hashes[name])
-        fabric.barrier()
-        done = [_read(folders[name, seed]) for name, seed in units]
-    return pd.concat(done, ignore_index=True)
+        return pd.concat([unit.fit(images, fabric.device) for unit in units], ignore_index=True)
+    for unit in units[fabric.global_rank :: fabric.world_size]:
+        unit.complete(images, fabric.device)
+    for unit in units:  # of the other processes
+        wait_until(unit.is_complete)
+    return pd.concat([unit.scores() for unit in units], ignore_index=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Study:
-    """What all units share."""
+class _Unit:
+    """One fit of a study: an arm with a seed."""
 
+    arm: str
+    seed: int
+    table: pd.DataFrame
     attributes: Sequence[str]
-    configs: Mapping[str, FitConfig]
-    """Of each arm."""
+    config: FitConfig
     steps: int
-    images: Images
-    fabric: L.Fabric
+    folder: Path | None
 
-    def complete(
-        self, arm: str, table: pd.DataFrame, seed: int, folder: Path, table_hash: str
-    ) -> None:
-        """Leave the unit's scores and test predictions in the folder, by whatever work is left to
-        do for it.
-        """
+    def complete(self, images: Images, device: torch.device) -> None:
+        """Leave scores and test predictions in the folder, by whatever work is left to do."""
+        assert self.folder is not None
         record = {
-            "config": asdict(self.configs[arm]),
+            "config": asdict(self.config),
             "attributes": list(self.attributes),
             "steps": self.steps,
-            "seed": seed,
-            "table": table_hash,
+            "seed": self.seed,
+            "table": _fingerprint(self.table, self.attributes, images),
         }
-        _claim(folder, record)
-        if not all((folder / name).exists() for name in ("scores.csv", PREDICTIONS)):
-            scores = self.score(arm, table, seed, folder)
-            write_text(folder / "scores.csv", scores.to_csv(index=False))
-            (folder / STATE).unlink(missing_ok=True)  # nothing is left to continue
+        claim(self.folder / "unit.json", record)
+        if not self.is_complete():
+            scores = self.fit(images, device)
+            write_text(self.folder / _SCORES, scores.to_csv(index=False))
+            seal(self.folder, _RESULTS)
+            forget_state(self.folder)
 
-    def score(self, arm: str, table: pd.DataFrame, seed: int, folder: Path | None) -> pd.DataFrame:
-        """Fit one arm with one seed, then evaluate."""
-        splits = {split: table[table["split"] == split] for split in ("train", *_EVALUATED)}
+    def is_complete(self) -> bool:
+        assert self.folder is not None
+        return is_sealed(self.folder, _RESULTS)
+
+    def scores(self) -> pd.DataFrame:
+        """Read them back to the last bit: Python parses the values, not pandas' quicker but inexact
+        parser.
+        """
+        assert self.folder is not None
+        scores = pd.read_csv(
+            self.folder / _SCORES,
+            dtype={"arm": "str", "attribute": "str", "value": "str"},
+            keep_default_na=False,
+            na_values={"value": [""]},
+        )
+        return scores.astype({"value": "float64"})
+
+    def fit(self, images: Images, device: torch.device) -> pd.DataFrame:
+        """Fit, evaluate, and keep the test predictions if there is a folder."""
+        train, val, test = (
+            self.table[self.table["split"] == split] for split in ("train", *_EVALUATED)
+        )
         result = fit(
-            splits["train"],
-            splits["val"],
+            train,
+            val,
             self.attributes,
-            self.configs[arm],
+            self.config,
             steps=self.steps,
-            seed=seed,
-            folder=folder,
-            images=self.images,
-            device=self.fabric.device,
-            label=f"{arm}, seed {seed}",
+            seed=self.seed,
+            folder=self.folder,
+            images=images,
+            device=device,
+            label=f"{self.arm}, seed {self.seed}",
         )
-        _log.info(
-            "%s, seed %d: macro F1 %.3f on val after %d steps",
-            arm,
-            seed,
-            result.val_f1,
-            result.best_step,
-        )
+        _log.info("%s, seed %d: macro F1 %.3f on val", self.arm, self.seed, result.val_f1)
         parts = []
-        for split in _EVALUATED:
-            rows = splits[split]
-            pixels = self.images.pixels[self.images.rows(rows)]
-            probabilities = predict(result.module, pixels, device=self.fabric.device)
+        for split, rows in zip(_EVALUATED, (val, test), strict=True):
+            pixels = images.pixels[images.rows(rows)]
+            probabilities = predict(result.module, pixels, device=device)
             labels = label_tensor(rows, self.attributes)
-            if folder and split == "test":
-                write_predictions(folder, rows, self.attributes, probabilities.numpy())
+            if self.folder and split == "test":
+                write_predictions(self.folder, rows, self.attributes, probabilities.numpy())
             parts.append(attribute_scores(probabilities, labels, self.attributes, split=split))
-        return pd.concat(parts).assign(arm=arm, seed=seed)[list(COLUMNS)]
+        return pd.concat(parts).assign(arm=self.arm, seed=self.seed)[list(COLUMNS)]
 
 
-def _claim(folder: Path, record: Mapping[str, object]) -> None:
-    """Write down what the folder is for, or check that it is for the same."""
-    other = claim(folder / "unit.json", record)
-    if "config" in other:
-        other = {**differing(*other.pop("config")), **other}
-    if other:
-        details = ", ".join(
-            "other training images or labels" if name == "table" else f"{name} {a} there, {b} now"
-            for name, (a, b) in other.items()
-        )
-        raise ValueError(
-            f"{folder} holds a fit of another study ({details}): choose another --out, or remove "
-            "that folder"
-        )
-
-
-def _read(folder: Path) -> pd.DataFrame:
-    """Scores to the last bit: Python parses the values, not pandas' quicker but inexact parser."""
-    scores = pd.read_csv(
-        folder / "scores.csv",
-        dtype={"arm": "str", "attribute": "str", "value": "str"},
-        keep_default_na=False,
-        na_values={"value": [""]},
-    )
-    return scores.astype({"value": "float64"})
+def _decoded(
+    tables: Mapping[str, pd.DataFrame],
+    size: int,
+    skip_bad: bool,
+    cache: Path | None,
+    fabric: L.Fabric,
+) -> Images:
+    """Decode all images; of several processes with a cache, the first fills it for the others."""
+    decode = partial(decode_tables, tables.values(), size, skip_bad=skip_bad, cache=cache)
+    if cache is None or fabric.world_size == 1:
+        return decode()
+    paths = pd.concat([table["path"] for table in tables.values()])
+    key = hashlib.sha256("\0".join([str(size), *paths]).encode()).hexdigest()
+    marker = cache / f".filled-{key[:16]}"
+    if not fabric.is_global_zero:
+        wait_until(marker.exists)
+        return decode()
+    images = decode()
+    marker.touch()
+    return images
 
 
 def _fingerprint(table: pd.DataFrame, attributes: Sequence[str], images: Images) -> str:
@@ -208,25 +219,24 @@ def _check(
     fabric: L.Fabric,
 ) -> None:
     if not arms:
-        raise ValueError("arms: got none, give at least one named table")
+        raise ValueError("arms are none; give at least one named table")
     if seeds < 1:
-        raise ValueError(f"seeds: got {seeds}, at least 1 is needed")
+        raise ValueError(f"seeds is {seeds}; give at least 1, better 3 or 5")
     if out is None and fabric.world_size > 1:
         raise ValueError(
-            f"out: got none with {fabric.world_size} processes, a folder is needed in which they "
-            "meet"
+            f"out is none with {fabric.world_size} processes; give a folder, in which they meet"
         )
     for name, table in arms.items():
         if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):
-            raise ValueError(f"arm {name!r}: it names a folder, use letters, digits and . _ + -")
-        if missing := {"train", *_EVALUATED} - set(table["split"]):
+            raise ValueError(f"arm {name!r} cannot name a folder; use letters, digits and . _ + -")
+        if missing := sorted({"train", *_EVALUATED} - set(table["split"])):
             raise ValueError(
-                f"arm {name} has no {' and no '.join(sorted(missing))} rows: a study needs train, "
-                "val and test"
+                f"arm {name} has no {' and no '.join(missing)} rows; a study needs train, val and "
+                "test; change the column split"
             )
         if ((table["split"] != "train") & (table["source"] != "real")).any():
             raise ValueError(
-                f"arm {name} has synthetic rows in val or test: evaluate on real images only"
+                f"arm {name} has synthetic rows in val or test; evaluate on real images only"
             )
         check_learnable(table, attributes)
     _check_same_evaluation(arms, attributes)
@@ -242,6 +252,6 @@ def _check_same_evaluation(arms: Mapping[str, pd.DataFrame], attributes: Sequenc
     for other in others:
         if not evaluated[first].equals(evaluated[other]):
             raise ValueError(
-                f"arms {first} and {other} differ in val or test: all arms need the same real rows "
+                f"arms {first} and {other} differ in val or test; give all arms the same real rows "
                 "there"
             )

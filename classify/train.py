@@ -1,32 +1,27 @@
-"""Fit an attribute classifier on a table; `python -m classify.train TABLE --out DIR` from the
-command line.
-"""
+"""Fit an attribute classifier on a table, and predict with it."""
 
 from __future__ import annotations
 
 import gc
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
-from classify.callbacks import KeepBest, StepBar
-from classify.checkpoint import refuse_checkpoint, save_checkpoint
 from classify.config import FitConfig
 from classify.data import FitData, Split
-from classify.datasets import attribute_columns, load_table
 from classify.datasets.images import Images, decode_tables
-from classify.labels import check_learnable, label_tensor, labelled_attributes, positive_weights
-from classify.metrics import attribute_scores
+from classify.labels import check_learnable, label_tensor, positive_weights
 from classify.model import AttributeClassifier
-from classify.trainer import STATE, alone, make_trainer, quiet
+from classify.trainer import KeepBest, StepBar, alone, make_trainer, quiet, saved_state
+
+_SCORE = "val/f1"
+"""The logged score that chooses the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +44,10 @@ class FitResult:
         images: Tensor | pd.DataFrame,
         *,
         batch_size: int = 512,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
     ) -> Tensor:
         """Probabilities float32 (N, A) of images, uint8 (N, 3 or 1, H, W), or of a table's
-        images.
+        images; see `predict`.
         """
         if isinstance(images, pd.DataFrame):
             decoded = decode_tables([images], self.config.image_size)
@@ -60,19 +55,34 @@ class FitResult:
         return predict(self.module, images, batch_size=batch_size, device=device)
 
 
-@torch.inference_mode()
 def predict(
     module: AttributeClassifier,
     images: Tensor,
     *,
     batch_size: int = 512,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
 ) -> Tensor:
-    """Probabilities float32 (N, A) of images, uint8 (N, 3 or 1, H, W)."""
-    module = module.to(device).eval()
-    parts = [module(part.to(device)).sigmoid().cpu() for part in torch.split(images, batch_size)]
-    module.to("cpu")
-    return torch.cat(parts) if parts else torch.empty(0, len(module.attributes))
+    """Probabilities float32 (N, A), on the CPU, of images, uint8 (N, 3 or 1, H, W).
+
+    Args:
+        module: The classifier; it is left in eval mode, on the device where it was.
+        images: On any device.
+        batch_size: Images at a time.
+        device: Where to compute; by default where the module is.
+    """
+    if not len(images):
+        return torch.empty(0, len(module.attributes))
+    home = module.mean.device
+    device = torch.device(device) if device is not None else home
+    module.to(device).eval()
+    try:
+        with torch.inference_mode():
+            parts = [
+                module(part.to(device)).sigmoid().cpu() for part in torch.split(images, batch_size)
+            ]
+    finally:
+        module.to(home)
+    return torch.cat(parts)
 
 
 def fit(
@@ -99,8 +109,7 @@ def fit(
         steps: Optimiser steps; by default the config's epochs over the real rows of `train`.
         seed: Of the initial weights, the order of the images and their augmentation.
         folder: For the log (CSV) and the state after every round, from which the same call
-            continues
-            when it was interrupted; nothing is written without.
+            continues when it was interrupted; nothing is written without.
         images: The decoded images of both tables, if they were decoded before.
         skip_bad: Leave out images that do not decode.
         device: By default the best there is.
@@ -114,14 +123,22 @@ def fit(
     images = images or decode_tables([train, val], config.image_size, skip_bad=skip_bad)
     train, val = images.usable(train), images.usable(val)
     steps = steps or config.steps(int((train["source"] == "real").sum()) or len(train))
-    data = _data(train, val, attributes, config, images, steps, seed)
+    splits = [
+        Split(pixels=images.pixels, rows=images.rows(table), labels=label_tensor(table, attributes))
+        for table in (train, val)
+    ]
+    data = FitData(*splits, config=config, steps=steps, seed=seed)
+    weights = positive_weights(data.train.labels, config.balance) if config.balance else None
     with quiet(), alone(), isolate_rng():
         torch.manual_seed(seed)
-        module = _module(attributes, config, steps, data.train.labels)
-        best = _trained(module, data, config, folder, StepBar(label, steps, "val/f1"), device)
+        module = AttributeClassifier(attributes, config, steps=steps, pos_weight=weights)
+        best, bar = KeepBest(_SCORE), StepBar(label, steps, _SCORE)
+        trainer = make_trainer(config, data, folder, [best, bar], device)
+        trainer.fit(module, data, ckpt_path=saved_state(folder), weights_only=True)
     module.load_state_dict(best.weights)
     # Trainer, data, optimiser and module refer to each other in circles; left to Python's own time,
     # a study's fits would pile up.
+    del trainer
     module.trainer = data.trainer = None
     module.zero_grad()
     gc.collect()
@@ -135,138 +152,16 @@ def fit(
     )
 
 
-def _trained(
-    module: AttributeClassifier,
-    data: FitData,
-    config: FitConfig,
-    folder: Path | None,
-    bar: StepBar,
-    device: torch.device | None,
-) -> KeepBest:
-    """Train the module, from where the folder's state leaves off; the best validation's weights."""
-    best = KeepBest("val/f1")
-    trainer = make_trainer(config, data, folder, [best, bar], device)
-    last = folder / STATE if folder else None
-    trainer.fit(module, data, ckpt_path=last if last and last.exists() else None, weights_only=True)
-    return best
-
-
 def _check(train: pd.DataFrame, val: pd.DataFrame, attributes: Sequence[str]) -> None:
     if not attributes:
         raise ValueError(
-            "no attributes to learn: label the images, or name columns with --attributes"
+            "attributes are none; a fit needs at least one; label the images, or name columns "
+            "with --attributes"
         )
     for name, table in (("train", train), ("val", val)):
         if table.empty:
-            raise ValueError(f"no image in split {name}: a fit needs train and val rows")
+            raise ValueError(
+                f"split {name} has no image; a fit needs train and val rows; add some, or change "
+                "the column split"
+            )
     check_learnable(pd.concat([train.assign(split="train"), val]), attributes)
-
-
-def _data(
-    train: pd.DataFrame,
-    val: pd.DataFrame,
-    attributes: Sequence[str],
-    config: FitConfig,
-    images: Images,
-    steps: int,
-    seed: int,
-) -> FitData:
-    splits = [
-        Split(pixels=images.pixels, rows=images.rows(table), labels=label_tensor(table, attributes))
-        for table in (train, val)
-    ]
-    return FitData(
-        *splits,
-        steps=steps,
-        rounds=config.rounds,
-        batch_size=config.batch_size,
-        augmentation=config.augmentation,
-        seed=seed,
-    )
-
-
-def _module(
-    attributes: Sequence[str], config: FitConfig, steps: int, labels: Tensor
-) -> AttributeClassifier:
-    return AttributeClassifier(
-        attributes,
-        architecture=config.architecture,
-        image_size=config.image_size,
-        lr=config.lr,
-        optimizer=config.optimizer,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        steps=steps,
-        warmup=config.warmup,
-        decay=config.decay,
-        final_lr=config.final_lr,
-        channels_last=config.channels_last,
-        pos_weight=positive_weights(labels, config.balance) if config.balance else None,
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: train on a table and write the checkpoint."""
-    parser = ArgumentParser(
-        prog="python -m classify.train", description="Train an attribute classifier on a table."
-    )
-    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
-    parser.add_argument("table", type=Path, help="folder with metadata.csv or in CelebA's layout")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the checkpoint, and of the log"
-    )
-    parser.add_argument("--attributes", nargs="+", type=str, help="names to learn; all by default")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
-    parser.add_argument(
-        "--skip_bad", action="store_true", help="leave out images that do not decode"
-    )
-    parser.add_argument(
-        "--soft", action="store_true", help="take probabilities as labels of synthetic images"
-    )
-    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
-    parser.add_argument(
-        "--licence", type=str, default="as the data's", help="licence of the weights, for the card"
-    )
-    parser.add_class_arguments(FitConfig, "train")
-    try:
-        options = parser.instantiate(parser.parse_args(arguments))
-        _train_checkpoint(options)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
-
-
-def _train_checkpoint(options: Namespace) -> None:
-    refuse_checkpoint(options.out)
-    table = load_table(options.table, options.attributes, soft=options.soft)
-    names = options.attributes or attribute_columns(table, soft=options.soft)
-    attributes = labelled_attributes(table, names)
-    train, val = (table[table["split"] == split] for split in ("train", "val"))
-    images = decode_tables([train, val], options.train.image_size, skip_bad=options.skip_bad)
-    result = fit(
-        train,
-        val,
-        attributes,
-        options.train,
-        seed=options.seed,
-        folder=options.out,
-        images=images,
-        label="train",
-    )
-    val = images.usable(val)
-    probabilities = predict(result.module, images.pixels[images.rows(val)])
-    scores = attribute_scores(probabilities, label_tensor(val, attributes), attributes, split="val")
-    save_checkpoint(
-        options.out,
-        result.module,
-        source=str(options.table),
-        licence=options.licence,
-        command=" ".join(["python -m classify.train", *sys.argv[1:]]),
-        scores=scores,
-        half=options.half,
-    )
-    (options.out / STATE).unlink()
-    print(f"{options.out}: macro F1 {result.val_f1:.3f} on val over {len(attributes)} attributes")
-
-
-if __name__ == "__main__":
-    main()

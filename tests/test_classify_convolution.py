@@ -41,7 +41,9 @@ def test_taps_that_meet_a_pixel(
 def test_same_output_and_gradients(size: int, kernel: int, stride: int, padding: int) -> None:
     torch.manual_seed(0)
     whole = nn.Conv2d(4, 6, (kernel, 1), stride, (padding, 0), groups=2).double()
-    cropped = CroppedConv2d.sharing(copy.deepcopy(whole))
+    cropped = copy.deepcopy(whole)
+    crop_kernels(cropped)
+    assert isinstance(cropped, CroppedConv2d)
     x = torch.randn(2, 4, size, 3, dtype=torch.float64, requires_grad=True)
     results = []
     for convolution in (whole, cropped):

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from classify import Augmentation, decode, decode_tables
-from classify.data import FitData, Split, TrainRound, stream, transform
+from classify import Augmentation, FitConfig, decode, decode_tables
+from classify.augmentation import transform
+from classify.data import FitData, Split, stream
 
 
 def _images(folder: Path, count: int = 5, size: tuple[int, int] = (12, 9)) -> list[str]:
@@ -96,20 +97,14 @@ def test_stream_is_permutations_end_to_end_however_it_is_cut() -> None:
 def _data(rounds: int) -> FitData:
     pixels = torch.arange(10 * 3 * 4 * 4).remainder(256).to(torch.uint8).view(10, 3, 4, 4)
     split = Split(pixels=pixels, rows=torch.arange(10), labels=torch.arange(10.0)[:, None])
-    return FitData(
-        split, split, steps=11, rounds=rounds, batch_size=4, augmentation=Augmentation(), seed=5
-    )
+    return FitData(split, split, config=FitConfig(rounds=rounds, batch_size=4), steps=11, seed=5)
 
 
 def test_batches_do_not_depend_on_the_rounds() -> None:
     one, several = _data(1), _data(3)
     assert several.bounds == [0, 4, 7, 11]
-    whole = list(TrainRound(one, 0, 11))
-    parts = [
-        batch
-        for start, stop in zip(several.bounds, several.bounds[1:], strict=False)
-        for batch in TrainRound(several, start, stop)
-    ]
+    whole = list(one.round(0))
+    parts = [batch for number in range(3) for batch in several.round(number)]
     assert len(whole) == len(parts) == 11
     for a, b in zip(whole, parts, strict=True):
         for x, y in zip(a, b, strict=True):
@@ -160,5 +155,5 @@ def test_rotation_by_a_right_angle() -> None:
 
 @pytest.mark.parametrize("bad", [{"shift": 1.0}, {"shift": -0.1}, {"rotation": -1.0}])
 def test_augmentation_says_what_is_allowed(bad: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(bad))}: got .* needed"):
+    with pytest.raises(ValueError, match=f"augmentation.{next(iter(bad))} is .*; give"):
         Augmentation(**bad)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from classify import (
     attribute_scores,
     check_learnable,
+    compare,
     count_scored,
     labelled_attributes,
     summarise,
@@ -131,6 +132,18 @@ def test_preflight_names_what_cannot_be_learned() -> None:
     assert labelled_attributes(table, names) == ["fine", "rare", "rarer"]
     check_learnable(table, ["fine", "unlabelled"])
     with pytest.raises(
-        ValueError, match=r"positive for rare, rarer: leave them out with --attributes"
+        ValueError, match=r"positive for rare, rarer; .* leave them out with --attributes"
     ):
         check_learnable(table, names)
+
+
+@pytest.mark.parametrize("name", ["macro", "macro, rare", "macro, common"])
+def test_an_attribute_with_the_name_of_a_mean_is_refused(name: str) -> None:
+    match = f"attribute '{name}' has the name of a mean.* --attributes"
+    with pytest.raises(ValueError, match=match):
+        attribute_scores(torch.rand(3, 2), torch.ones(3, 2), ["a", name], split="val")
+    with pytest.raises(ValueError, match=match):
+        check_learnable(pd.DataFrame({"split": ["train"], name: [1.0]}), [name])
+    arms = {arm: np.zeros((2, 3, 1), np.float32) for arm in ("real", "plain")}
+    with pytest.raises(ValueError, match=match):
+        compare(np.ones((3, 1), np.float32), arms, [name], "real")

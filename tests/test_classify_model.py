@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
-from classify import AttributeClassifier
+from classify import AttributeClassifier, FitConfig
 from classify.model import masked_bce, warmup_then_decay
 
 SMALL = "shufflenet_v2_x0_5"
@@ -96,7 +96,7 @@ def test_default_network_is_torchvisions_resnet18() -> None:
 
 @torch.no_grad()
 def test_preprocessing_is_what_the_card_says() -> None:
-    module = AttributeClassifier(["a", "b"], architecture=SMALL, image_size=32).eval()
+    module = AttributeClassifier(["a", "b"], FitConfig(architecture=SMALL)).eval()
     images = torch.randint(256, (3, 3, 48, 48), dtype=torch.uint8)
     x = F.interpolate(images / 255, size=(32, 32), mode="bicubic", antialias=True)
     x = torchvision.transforms.functional.normalize(
@@ -108,11 +108,9 @@ def test_preprocessing_is_what_the_card_says() -> None:
 @torch.no_grad()
 def test_grey_images_are_repeated_and_layout_changes_nothing() -> None:
     torch.manual_seed(0)
-    last = AttributeClassifier(["a"], architecture=SMALL, image_size=32).eval()
+    last = AttributeClassifier(["a"], FitConfig(architecture=SMALL)).eval()
     torch.manual_seed(0)
-    first = AttributeClassifier(
-        ["a"], architecture=SMALL, image_size=32, channels_last=False
-    ).eval()
+    first = AttributeClassifier(["a"], FitConfig(architecture=SMALL, channels_last=False)).eval()
     grey = torch.randint(256, (3, 1, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(last(grey), last(grey.expand(-1, 3, -1, -1)))
     torch.testing.assert_close(last(grey), first(grey), atol=1e-4, rtol=1e-4)
@@ -120,14 +118,8 @@ def test_grey_images_are_repeated_and_layout_changes_nothing() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
 def test_optimiser_takes_the_settings(name: Literal["adamw", "sgd"], kind: type) -> None:
-    module = AttributeClassifier(
-        ["a"],
-        architecture=SMALL,
-        optimizer=name,
-        lr=0.3,
-        weight_decay=0.2,
-        steps=10,
-    )
+    config = FitConfig(architecture=SMALL, optimizer=name, lr=0.3, weight_decay=0.2)
+    module = AttributeClassifier(["a"], config, steps=10)
     configured = module.configure_optimizers()
     assert isinstance(configured, dict)
     optimizer = configured["optimizer"]

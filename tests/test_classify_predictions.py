@@ -70,7 +70,7 @@ def test_a_pickle_in_its_place_is_refused(tmp_path: Path) -> None:
     _write(tmp_path, "real", 0, _table())
     file = tmp_path / "fits" / "real-0" / PREDICTIONS
     np.savez(file, files=np.array([object()], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match=r"predictions.npz is damaged \(.*allow_pickle=False"):
         read_predictions(tmp_path, ["real"], 1)
 
 
@@ -96,13 +96,23 @@ def test_fits_about_something_else_are_refused(
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     _write(tmp_path, "real", 0, _table())
-    with pytest.raises(FileNotFoundError, match=r"real-1/predictions.npz is missing: .* again"):
+    with pytest.raises(FileNotFoundError, match=r"real-1/predictions.npz is missing; .* again"):
         read_predictions(tmp_path, ["real"], 2)
-    with pytest.raises(ValueError, match="got 0 arms and 1 seeds"):
+    with pytest.raises(ValueError, match="0 arms and 1 seeds are none"):
         read_predictions(tmp_path, [], 1)
 
 
 def test_images_of_one_name_are_refused(tmp_path: Path) -> None:
     _write(tmp_path, "real", 0, _table().assign(file_name="same.png"))
     with pytest.raises(ValueError, match=r"test image same.png occurs twice"):
+        read_predictions(tmp_path, ["real"], 1)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_damaged_file_is_named(tmp_path: Path, kept: float) -> None:
+    _write(tmp_path, "real", 0, _table(n=100))
+    file = tmp_path / "fits" / "real-0" / PREDICTIONS
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"real-0/predictions.npz is damaged .* again"):
         read_predictions(tmp_path, ["real"], 1)

@@ -5,14 +5,19 @@ refused.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.fabric.strategies import DDPStrategy
 from PIL import Image
 
 import classify.study
@@ -75,6 +80,14 @@ def scores(arms: Arms) -> pd.DataFrame:
     return _run(arms)
 
 
+@pytest.fixture(scope="module")
+def finished(arms: Arms, scores: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the first fit."""
+    out = tmp_path_factory.mktemp("finished")
+    _run({"real": arms["real"]}, seeds=1, out=out)
+    return out
+
+
 def test_scores_are_tidy_and_complete(scores: pd.DataFrame) -> None:
     assert list(scores.columns) == ["arm", "seed", "split", "attribute", "metric", "value"]
     assert len(scores) == 2 * 2 * 2 * 3 * 3
@@ -122,10 +135,13 @@ def test_kept_predictions_give_the_scores_again(arms: Arms, tmp_path: Path) -> N
 def test_another_study_is_refused_and_nothing_lost(arms: Arms, tmp_path: Path) -> None:
     first = _run(arms, seeds=1, out=tmp_path)
     other = FitConfig(architecture=CONFIG.architecture, epochs=2, batch_size=16, lr=1e-3, rounds=2)
-    with pytest.raises(ValueError, match=r"real-0 holds a fit .*lr 0.003 there, 0.001 now.*--out"):
+    with pytest.raises(
+        ValueError,
+        match=r"real-0/unit.json is of other work: config.lr is 0.003 there and 0.001 now; give",
+    ):
         _run(arms, seeds=1, config=other, out=tmp_path)
     flipped = {name: table.assign(red=1 - table["red"]) for name, table in arms.items()}
-    with pytest.raises(ValueError, match="other training images or labels"):
+    with pytest.raises(ValueError, match="of other work: table is"):
         _run(flipped, seeds=1, out=tmp_path)
     pd.testing.assert_frame_equal(_run(arms, seeds=1, out=tmp_path), first, check_exact=True)
 
@@ -140,7 +156,7 @@ def _process(fabric: L.Fabric, arms: Arms, out: Path) -> None:
 def test_two_processes_give_what_one_gives(
     arms: Arms, scores: pd.DataFrame, tmp_path: Path
 ) -> None:
-    L.Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(
+    L.Fabric(accelerator="cpu", devices=2, strategy="ddp_fork").launch(
         _process,  # type: ignore[arg-type]
         arms,
         tmp_path,
@@ -148,6 +164,101 @@ def test_two_processes_give_what_one_gives(
     for rank in range(2):
         gathered = pd.read_pickle(tmp_path / f"rank-{rank}.pkl")
         pd.testing.assert_frame_equal(gathered, scores, check_exact=True)
+
+
+def _slow_first(fabric: L.Fabric, arms: Arms, out: Path) -> None:
+    """The first process is busy for longer than the process group's timeout."""
+    train, decode = classify.study.fit, classify.study.decode_tables
+
+    def slow(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if fabric.global_rank == 0:
+            time.sleep(4)
+        return work(*args, **options)
+
+    classify.study.fit = partial(slow, train)
+    classify.study.decode_tables = partial(slow, decode)
+    torch.set_num_threads(1)
+    run_study(arms, NAMES, CONFIG, seeds=1, out=out, fabric=fabric, cache=out / "cache")
+    (out / f"done-{fabric.global_rank}").touch()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_process_waits_for_another_beyond_the_timeout(arms: Arms, tmp_path: Path) -> None:
+    strategy = DDPStrategy(
+        start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=3)
+    )
+    L.Fabric(accelerator="cpu", devices=2, strategy=strategy).launch(
+        _slow_first,  # type: ignore[arg-type]
+        arms,
+        tmp_path,
+    )
+    assert len(list(tmp_path.glob("done-*"))) == 2
+
+
+def _halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _cut_the_last_number(file: Path) -> None:
+    file.write_text(file.read_text()[:-5])
+
+
+def _drop_two_rows(file: Path) -> None:
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-2]))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("predictions.npz", _halve),
+        ("predictions.npz", lambda file: file.write_bytes(b"")),
+        ("scores.csv", _cut_the_last_number),
+        ("scores.csv", _drop_two_rows),
+        ("finished.json", lambda file: file.write_text("{}")),
+        ("finished.json", Path.unlink),
+    ],
+)
+def test_a_damaged_result_is_made_again(
+    finished: Path,
+    arms: Arms,
+    scores: pd.DataFrame,
+    tmp_path: Path,
+    name: str,
+    damage: Callable[[Path], object],
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "out")
+    damage(out / "fits" / "real-0" / name)
+    real = {"real": arms["real"]}
+    expected = scores[(scores["arm"] == "real") & (scores["seed"] == 0)]
+    again = _run(real, seeds=1, out=out)
+    pd.testing.assert_frame_equal(again, expected.reset_index(drop=True), check_exact=True)
+    read_predictions(out, ["real"], 1)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"config": ', "\0\1"])
+def test_a_damaged_record_is_refused_by_name(
+    finished: Path, arms: Arms, tmp_path: Path, content: str
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "out")
+    (out / "fits" / "real-0" / "unit.json").write_text(content)
+    with pytest.raises(ValueError, match=r"real-0/unit\.json is damaged; [^\n]*remove the folder"):
+        _run({"real": arms["real"]}, seeds=1, out=out)
+
+
+def test_a_folder_that_is_not_a_studys_is_refused(arms: Arms, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"/file is a file, where a folder has to be; give"):
+        _run(arms, seeds=1, out=tmp_path / "file")
+    (tmp_path / "fits" / "real-0").mkdir(parents=True)
+    (tmp_path / "fits" / "real-0" / "thesis.pdf").touch()
+    with pytest.raises(ValueError, match=r"real-0 holds thesis.pdf but no unit.json"):
+        _run(arms, seeds=1, out=tmp_path)
+
+
+def test_an_arm_whose_attribute_has_the_name_of_a_mean_is_refused(arms: Arms) -> None:
+    table = arms["real"].rename(columns={"red": "macro"})
+    with pytest.raises(ValueError, match="attribute 'macro' has the name of a mean"):
+        run_study({"real": table}, ["macro", "green"], CONFIG, seeds=1)
 
 
 def test_two_identical_arms_score_the_same(arms: Arms) -> None:
@@ -173,13 +284,13 @@ def test_arms_take_the_steps_of_the_first(arms: Arms, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: {}, "arms: got none"),
-        (lambda a: {"a/b": a["real"]}, "arm 'a/b': it names a folder"),
+        (lambda a: {}, "arms are none"),
+        (lambda a: {"a/b": a["real"]}, "arm 'a/b' cannot name a folder"),
         (lambda a: {"real": a["real"].query("split != 'test'")}, "arm real has no test rows"),
         (lambda a: {"x": _with_synthetic_val(a["plain"])}, "synthetic rows in val"),
         (lambda a: {**a, "x": a["real"].iloc[1:]}, "real and x differ in val or test"),
         (lambda a: {**a, "x": a["real"].assign(red=1.0)}, "real and x differ in val or test"),
-        (lambda a: {"x": a["real"].assign(red=0.0)}, "positive for red: leave it out"),
+        (lambda a: {"x": a["real"].assign(red=0.0)}, "positive for red; .* leave it out"),
     ],
 )  # fmt: skip
 def test_arms_that_cannot_be_compared(arms: Arms, change: object, message: str) -> None:
@@ -188,5 +299,5 @@ def test_arms_that_cannot_be_compared(arms: Arms, change: object, message: str) 
 
 
 def test_no_seeds_and_no_folder(arms: Arms) -> None:
-    with pytest.raises(ValueError, match="seeds: got 0"):
+    with pytest.raises(ValueError, match="seeds is 0; give"):
         _run(arms, seeds=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,8 +22,7 @@ from safetensors.torch import load_file
 
 import classify.train
 from classify import FitConfig, FitResult, fit, load_table, predict, save_checkpoint
-from classify.callbacks import SaveState
-from classify.trainer import make_trainer
+from classify.trainer import STATE, SaveState, forget_state, make_trainer
 
 NAMES = ["red", "green"]
 CONFIG = FitConfig(architecture="shufflenet_v2_x0_5", epochs=6, batch_size=16, lr=3e-3, rounds=3)
@@ -174,14 +174,14 @@ def test_same_seed_gives_the_same_initial_weights_in_every_arm(
     table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[torch.Tensor] = []
-    make = classify.train._module
+    make = classify.train.AttributeClassifier
 
-    def remember(*args: object) -> object:
-        module = make(*args)  # type: ignore[arg-type]
+    def remember(*args: Any, **options: Any) -> object:
+        module = make(*args, **options)
         built.append(torch.cat([p.detach().flatten().clone() for p in module.parameters()]))
         return module
 
-    monkeypatch.setattr(classify.train, "_module", remember)
+    monkeypatch.setattr(classify.train, "AttributeClassifier", remember)
     _fit(table, steps=1)
     _fit(table[table.index % 3 != 1], steps=1)
     assert torch.equal(*built)
@@ -190,10 +190,10 @@ def test_same_seed_gives_the_same_initial_weights_in_every_arm(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t[t["split"] != "val"], "no image in split val"),
+        (lambda t: t[t["split"] != "val"], "split val has no image"),
         (
             lambda t: t.assign(red=t["red"].where(t["split"] != "train", 0.0)),
-            "positive for red: leave it out",
+            "positive for red; .* leave it out",
         ),
     ],
 )
@@ -208,10 +208,11 @@ def test_nothing_to_learn_from(table: pd.DataFrame, change: object, message: str
         {"epochs": 0}, {"batch_size": 1}, {"image_size": 0}, {"rounds": 0}, {"lr": 0.0},
         {"momentum": 1.0},
         {"weight_decay": -1.0}, {"warmup": 1.0}, {"final_lr": 0.0}, {"architecture": "resnet1"},
+        {"epochs": 10**20}, {"architecture": "vit_b_16"}, {"architecture": "googlenet"},
     ],
 )  # fmt: skip
 def test_config_says_what_is_allowed(bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(bad))}: got .*") as error:
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*; give") as error:
         FitConfig(**bad)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 
@@ -249,35 +250,50 @@ def test_checkpoint_is_read_back_as_a_labeler_would(
         probabilities, result.predict(images), atol=3e-3 if half else 1e-5, rtol=0
     )
     assert sorted(file.name for file in folder.iterdir()) == ["card.json", "model.safetensors"]
-    with pytest.raises(ValueError, match="holds a checkpoint: choose another --out"):
+    with pytest.raises(ValueError, match=r"holds a checkpoint; .*give another --out"):
         save_checkpoint(folder, result.module, **card)  # type: ignore[arg-type]
 
 
-def test_command_line_trains_and_refuses(
-    table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_prediction_leaves_the_classifier_where_it_was(table: pd.DataFrame) -> None:
+    """A device that has no memory stands for the caller's GPU: coming back from it is an error."""
+    module = _fit(table, steps=1).module
+    computed_on: list[torch.device] = []
+
+    class Away(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            computed_on.append(x.device)
+            return torch.zeros(len(x), 2, device="cpu")
+
+    module.network = Away()
+    module.to("meta")
+    assert predict(module, torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).shape == (3, 2)
+    assert module.mean.device == computed_on[0] == torch.device("meta")
+
+
+def test_the_state_is_written_beside_its_target_only(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Path(table["path"].iloc[0]).parent
-    settings = [
-        f"--train.architecture={CONFIG.architecture}",
-        "--train.epochs=1",
-        "--train.batch_size=16",
-    ]
-    classify.train.main([str(root), "--out", str(tmp_path / "out"), *settings])
-    assert "macro F1" in capsys.readouterr().out
-    card = json.loads((tmp_path / "out" / "card.json").read_text())
-    assert card["attributes"] == NAMES
-    assert set(card["scores"]["red"]) == {
-        "f1",
-        "precision",
-        "recall",
-    }
-    assert not (tmp_path / "out" / "last.ckpt").exists()
-    one = ["--attributes", "green", "--out", str(tmp_path / "one")]
-    classify.train.main([str(root), *one, *settings])
-    assert json.loads((tmp_path / "one" / "card.json").read_text())["attributes"] == ["green"]
-    for bad in (
-        [str(root), "--out", str(tmp_path / "out")],
-        [str(tmp_path / "none"), "--out", str(tmp_path / "x")],
-    ):
-        with pytest.raises(SystemExit, match=r"^error: [^\n]*$"):
-            classify.train.main([*bad, *settings])
+    """Otherwise a killed run leaves it in the system's temporary folder."""
+    (tmp_path / "system").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".{STATE}.1.tmp").touch()  # of a killed run
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "system"))
+    written: list[list[str]] = []
+    monkeypatch.setattr(
+        "classify.files.os.replace",
+        lambda *_: written.append([file.name for file in (tmp_path / "system").iterdir()]),
+    )
+    monkeypatch.setattr(tempfile, "mkstemp", None)
+    _fit(table, folder=tmp_path / "out", steps=3)
+    assert written == [[]] * 3
+    forget_state(tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["log"]
+
+
+def test_a_damaged_state_is_made_again(
+    table: pd.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = _fit(table, folder=tmp_path, steps=3)
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:1000])
+    assert _same(_fit(table, folder=tmp_path, steps=3), whole)
+    assert f"{tmp_path / STATE} is damaged" in caplog.text
