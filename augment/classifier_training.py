@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from augment.fitting import Fitting, FittingConfig
 from augment.network import check_shape
 from augment.pretrained.architecture import Architecture
+from augment.pretrained.checkpoints import ScheduleName, Settings
 from augment.pretrained.noised_classifier import NoisedClassifier
-from augment.pretrained.options import ScheduleName, Settings
 
 __all__ = ["ClassifierNetworkConfig", "ClassifierTrainConfig", "ClassifierTraining"]
 

@@ -24,7 +24,7 @@ from augment.classifier_training import (
 from augment.command import run
 from augment.fitting import Precision, fit, images_sha256
 from augment.labelled_files import LabelledFiles, find_labelled
-from augment.pretrained.classifier_folder import save_classifier_folder
+from augment.pretrained import save_noised_classifier
 
 __all__ = ["main", "train_classifier"]
 
@@ -77,7 +77,7 @@ def train_classifier(
     folder = out / "classifier"
     if first:
         card = {"trained_on": str(table), "images": len(files), **module.hparams}
-        save_classifier_folder(module.network, folder, card=card)
+        save_noised_classifier(module.network, folder, card=card)
     return folder
 
 

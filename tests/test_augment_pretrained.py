@@ -243,12 +243,24 @@ def test_what_this_sampler_cannot_run_is_refused_with_what_to_give_instead(tmp_p
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("beta_schedule", "sigmoid", "beta_schedule 'sigmoid' is unknown; allowed are linear"),
-        ("prediction_type", "flow", "prediction_type 'flow' is unknown; allowed are epsilon"),
-        ("variance_type", "learned", "variance_type 'learned'"),
-        ("rescale_betas_zero_snr", True, "rescale_betas_zero_snr"),
-        ("thresholding", True, "thresholding True and clip_sample_range 1.0; allowed are false"),
-        ("clip_sample_range", 3.0, "thresholding False and clip_sample_range 3.0; allowed are"),
+        (
+            "beta_schedule",
+            "sigmoid",
+            'beta_schedule "sigmoid"; allowed are "linear", "scaled_',
+        ),
+        (
+            "prediction_type",
+            "flow",
+            'has prediction_type "flow"; allowed are "epsilon", "v_pred',
+        ),
+        ("variance_type", "learned", 'has variance_type "learned"; allowed are "fixed_small",'),
+        ("rescale_betas_zero_snr", True, "has rescale_betas_zero_snr true; allowed are false"),
+        (
+            "thresholding",
+            True,
+            "has thresholding true; allowed are false, null; give",
+        ),
+        ("clip_sample_range", 3.0, "has clip_sample_range 3.0; allowed are 1"),
     ],
 )
 def test_a_scheduler_that_would_be_run_wrongly_is_refused(
@@ -256,6 +268,34 @@ def test_a_scheduler_that_would_be_run_wrongly_is_refused(
 ) -> None:
     folder = _pipeline(tmp_path, tiny_unet(3, 6))
     _edit(folder / "scheduler" / "scheduler_config.json", **{setting: value})
+    assert message in _refusal(folder, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "value", "message"),
+    [
+        ("unet/config.json", "in_channels", "x", "do not fit its config.json"),
+        ("unet/config.json", "in_channels", None, "do not fit its config.json"),
+        ("unet/config.json", "num_class_embeds", "ten", "do not fit its config.json"),
+        ("unet/config.json", "sample_size", 0, "sample_size 0 in config.json; allowed are multip"),
+        ("unet/config.json", "sample_size", 15, "sample_size 15 in config.json; allowed are mult"),
+        ("unet/config.json", "sample_size", True, "sample_size True in config.json; allowed are"),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", "many", "of 'many' steps"),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", 10**9, "of 1000000000 steps"),
+        ("scheduler/scheduler_config.json", "beta_start", "a", "could not convert string to float"),
+        ("scheduler/scheduler_config.json", "beta_end", -1, "make no schedule"),
+        ("scheduler/scheduler_config.json", "trained_betas", ["a"], "make no schedule"),
+        ("card.json", "attention_heads", 0, "heads is 0; allowed are divisors of the 8 channels"),
+        ("card.json", "attention_heads", 7, "heads is 7; allowed are divisors of the 8 channels"),
+        ("card.json", "attention_heads", "x", "heads is 'x'; allowed are divisors"),
+    ],
+)
+def test_a_value_that_describes_no_model_is_refused(
+    tmp_path: Path, part: str, setting: str, value: object, message: str
+) -> None:
+    folder = _pipeline(tmp_path, tiny_unet(), beta_schedule="scaled_linear")
+    (folder / "card.json").write_text("{}")
+    _edit(folder / part, **{setting: value})
     assert message in _refusal(folder, ValueError)
 
 
@@ -283,7 +323,7 @@ def test_the_range_of_a_clip_that_is_off_does_not_matter(tmp_path: Path) -> None
             "scheduler_config.json is missing; a diffusers folder has",
         ),
         ("unet/config.json", "config.json is missing; a diffusers folder has"),
-        (f"unet/{WEIGHTS}", f"has no weights; expected {WEIGHTS}"),
+        (f"unet/{WEIGHTS}", f"has no weights; allowed are {WEIGHTS} and"),
     ],
 )
 def test_a_missing_part_is_named(tmp_path: Path, missing: str, message: str) -> None:
@@ -347,6 +387,22 @@ def test_an_unknown_name_lists_what_there_is_without_asking_the_hub(
         ".pt file, a hub id owner/name" in message
     )
     assert all(embedded in message for embedded in embedded_generators())
+
+
+def test_an_embedded_name_is_the_embedded_generator_whatever_lies_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "avatars-32"
+    folder = _pipeline(tmp_path / name, tiny_unet())
+    monkeypatch.chdir(tmp_path)
+    assert load_denoiser(name).image.size == 32
+    for path in (f"./{name}", Path(name), str(folder)):
+        assert load_denoiser(path).image.size == 8
+    shutil.rmtree(folder)
+    assert f"generator {name!r} is no folder or file" in _refusal(Path(name), FileNotFoundError)
+    (tmp_path / name).write_bytes(b"no weights")
+    assert load_denoiser(name).image.size == 32
+    assert "is no file of tensors" in _refusal(f"./{name}", ValueError)
 
 
 def _unexpected(*_: object, **__: object) -> str:

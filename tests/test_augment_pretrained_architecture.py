@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 import torch
 from adm_doubles import Adm, AdmClassifier, AdmUnet
+from torch import Tensor
 
 from augment.pretrained import KNOWN, KnownCheckpoint, known_checkpoints
-from augment.pretrained.architecture import infer_architecture
-from augment.pretrained.layers import tensor_names
+from augment.pretrained.architecture import Architecture, tensor_names
+from augment.pretrained.guided_diffusion import read_architecture
 
 # The flags of the repositories' READMEs, and millions of parameters where they are known.
 RELEASED = {
@@ -57,6 +61,10 @@ RELEASED = {
 }
 
 
+def _read(state: Mapping[str, Tensor], image_size: int | None = None) -> Architecture:
+    return read_architecture(state, Path("model.pt"), image_size)
+
+
 @pytest.mark.parametrize("known", KNOWN, ids=known_checkpoints())
 def test_a_card_describes_the_network_of_the_released_flags(known: KnownCheckpoint) -> None:
     adm, millions = RELEASED[known.name]
@@ -64,7 +72,7 @@ def test_a_card_describes_the_network_of_the_released_flags(known: KnownCheckpoi
     with torch.device("meta"):
         network = kind(adm)
     state = network.state_dict()
-    assert infer_architecture(state) == known.architecture
+    assert _read(state) == known.architecture
     assert tensor_names(known.architecture).keys() == state.keys()
     if millions:
         assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(
@@ -90,7 +98,7 @@ def test_levels_are_told_whatever_the_widths_and_the_steps(
 ) -> None:
     adm = Adm(widths=widths, blocks=blocks, attention=(), residual_steps=residual_steps)
     with torch.device("meta"):
-        found = infer_architecture(AdmUnet(adm).state_dict())
+        found = _read(AdmUnet(adm).state_dict())
     assert (found.widths, found.blocks, found.attention) == (widths, blocks, ())
     assert found.residual_steps == (residual_steps or len(widths) == 1)
 
@@ -101,18 +109,18 @@ def test_a_classifier_whose_levels_remain_open_asks_for_the_image_size() -> None
     with torch.device("meta"):
         state = AdmClassifier(adm).state_dict()
     with pytest.raises(ValueError, match="cannot tell image_size, which is 8 or 16 or 32; give"):
-        infer_architecture(state)
-    found = infer_architecture(state, image_size=16)
+        _read(state)
+    found = _read(state, 16)
     assert (found.widths, found.blocks, found.pool) == ((32, 32), 2, 8)
-    with pytest.raises(ValueError, match="its 6 input blocks do not divide into levels"):
-        infer_architecture(state, image_size=64)
+    with pytest.raises(ValueError, match="image_size, which is 8 or 16 or 32, not 64; give it as"):
+        _read(state, 64)
 
 
 def test_a_network_that_is_none_says_by_what_it_was_told() -> None:
     with pytest.raises(ValueError, match="do not divide into levels"):
-        infer_architecture({})
+        _read({})
     with torch.device("meta"):
         state = AdmUnet(Adm()).state_dict()
-    del state["time_embed.0.weight"]
-    with pytest.raises(ValueError, match=r"time_embed\.0\.weight is missing"):
-        infer_architecture(state)
+    del state["input_blocks.0.0.weight"]
+    with pytest.raises(ValueError, match=r"\(input_blocks\.0\.0\.weight is missing\): .* nearest"):
+        _read(state)

@@ -5,12 +5,20 @@ They come as embedded names, checkpoints of guided-diffusion, diffusers folders 
 
 from __future__ import annotations
 
-from augment.pretrained.cards import KNOWN, KnownCheckpoint, known_checkpoints
-from augment.pretrained.classifier import load_noised_classifier
+from augment.pretrained.checkpoints import (
+    KNOWN,
+    CheckpointOptions,
+    KnownCheckpoint,
+    known_checkpoints,
+)
 from augment.pretrained.diffusers_folder import load_pipeline, save_pipeline, scheduler_of
+from augment.pretrained.guided_diffusion import load_checkpoint
 from augment.pretrained.load import embedded_generators, load_denoiser, load_upsampler
-from augment.pretrained.noised_classifier import NoisedClassifier
-from augment.pretrained.options import CheckpointOptions
+from augment.pretrained.noised_classifier import (
+    NoisedClassifier,
+    load_noised_classifier,
+    save_noised_classifier,
+)
 from augment.pretrained.upsampler import Upsampler
 
 __all__ = [
@@ -21,10 +29,12 @@ __all__ = [
     "Upsampler",
     "embedded_generators",
     "known_checkpoints",
+    "load_checkpoint",
     "load_denoiser",
     "load_noised_classifier",
     "load_pipeline",
     "load_upsampler",
+    "save_noised_classifier",
     "save_pipeline",
     "scheduler_of",
 ]

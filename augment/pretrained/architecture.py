@@ -1,10 +1,10 @@
-"""What the tensors of a guided-diffusion network tell about its architecture.
+"""Guided-diffusion's networks: what their tensors are called, and what the tensors tell.
 
 Levels are counted from the image's own resolution (0) downwards, each half as wide as the one
 above. An encoder level is `blocks` residual blocks, then a step down; a decoder level is one block
-more, then a step up. Where a residual block does the step down it looks like any other, so that
-the levels are told by the decoder's steps up, or, in a classifier, which has no decoder, by widths
-and attention.
+more, then a step up. The names of all tensors follow from an architecture, here beside those that
+diffusers gives the same layers; an architecture is read off the tensors by trying how the input
+blocks divide into levels.
 
 Reference: Dhariwal & Nichol 2021, https://arxiv.org/abs/2105.05233, and openai/guided-diffusion.
 """
@@ -12,23 +12,28 @@ Reference: Dhariwal & Nichol 2021, https://arxiv.org/abs/2105.05233, and openai/
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-__all__ = ["Architecture", "OpenArchitectureError", "infer_architecture"]
+__all__ = ["Architecture", "readings", "tensor_names"]
 
-Kind = Literal["residual", "attention", "resample"]
+Layers = Mapping[str, str]
+"""Guided-diffusion's name of a layer in its module, and diffusers'."""
 
-_KINDS: dict[str, Kind] = {
-    "in_layers": "residual",
-    "qkv": "attention",
-    "op": "resample",
-    "conv": "resample",
+_RESIDUAL = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
 }
-"""What a module is, by the name of a layer that only it has."""
+_SHORTCUT = _RESIDUAL | {"skip_connection": "conv_shortcut"}
+_ATTENTION = {"norm": "group_norm", "qkv": "to_qkv", "proj_out": "to_out.0"}
+_STEP_DOWN = {"op": "conv"}
+_STEP_UP = {"conv": "conv"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,142 +60,148 @@ class Architecture:
     """Whether residual blocks halve and double the resolution, or plain convolutions."""
 
     @property
-    def channels(self) -> int:
-        """Channels of the image: 1 or 3."""
-        return {2: 1, 6: 3}.get(self.in_channels, self.in_channels)
+    def attended(self) -> set[int]:
+        """Widths of all attentions; the middle always has one."""
+        return {self.widths[level] for level in (*self.attention, -1)}
 
     @property
-    def upsampler(self) -> bool:
-        """Whether a small image enters beside the noisy one."""
-        return self.in_channels != self.channels
-
-    @property
-    def learned_variance(self) -> bool:
-        return self.pool is None and self.out_channels == 2 * self.channels
+    def pooled_size(self) -> int | None:
+        """The size of a classifier's images in pixels, which its pool's grid tells."""
+        return None if self.pool is None else self.pool * 2 ** (len(self.widths) - 1)
 
 
-class OpenArchitectureError(ValueError):
-    """A network of guided-diffusion whose tensors fit several architectures."""
+def tensor_names(architecture: Architecture) -> dict[str, str]:
+    """Guided-diffusion's name of every tensor of a network, and diffusers'.
+
+    The fused `to_qkv` stands for `to_q`, `to_k` and `to_v`. A classifier's pool, which diffusers
+    does not know, is `pool`.
+    """
+    names = {}
+    for theirs, ours, layers in _modules(architecture):
+        for layer, renamed in layers.items():
+            for kind in ("weight", "bias"):
+                names[f"{theirs}{layer}.{kind}"] = f"{ours}{renamed}.{kind}"
+    if architecture.classes is not None:
+        names["label_emb.weight"] = "class_embedding.weight"
+    if architecture.pool is not None:
+        names["out.2.positional_embedding"] = "pool.positions"
+    return names
 
 
-@dataclass(frozen=True)
-class _Tensors:
-    """The modules that a state dict's names speak of, and its shapes."""
-
-    kinds: dict[str, Kind]
-    """`input_blocks.4.1` and the like, and what it is."""
-    shapes: dict[str, tuple[int, ...]]
-
-    @classmethod
-    def of(cls, state: Mapping[str, Tensor]) -> _Tensors:
-        kinds = {}
-        for name in state:
-            parts = name.split(".")
-            if len(parts) > 3 and parts[0].endswith("_blocks") and parts[3] in _KINDS:
-                kinds[".".join(parts[:3])] = _KINDS[parts[3]]
-        return cls(kinds, {name: tuple(tensor.shape) for name, tensor in state.items()})
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        if name not in self.shapes:
-            raise ValueError(f"{name} is missing")
-        return self.shapes[name]
-
-    def size(self, name: str, axis: int = 0) -> int:
-        shape = self.shape(name)
-        if len(shape) <= axis or not shape[axis]:
-            raise ValueError(f"{name} has the shape {shape}")
-        return shape[axis]
-
-    def count(self, side: str) -> int:
-        """How many blocks there are, numbered from 0."""
-        return 1 + max((int(n.split(".")[1]) for n in self.shapes if n.startswith(side)), default=0)
-
-    def width(self, k: int) -> int:
-        """Channels that encoder block `k` puts out."""
-        step = f"input_blocks.{k}.0"
-        layer = f"{step}.op" if self.kinds.get(step) == "resample" else f"{step}.out_layers.3"
-        return self.size(f"{layer}.weight")
-
-    def attends(self, k: int) -> bool:
-        return self.kinds.get(f"input_blocks.{k}.1") == "attention"
+def _modules(architecture: Architecture) -> Iterator[tuple[str, str, Layers]]:
+    """Every module: its prefix there, its prefix here, and its layers."""
+    yield "time_embed.", "time_embedding.", {"0": "linear_1", "2": "linear_2"}
+    yield "input_blocks.0.", "", {"0": "conv_in"}
+    yield from _encoder(architecture)
+    yield "middle_block.0.", "mid_block.resnets.0.", _RESIDUAL
+    yield "middle_block.1.", "mid_block.attentions.0.", _ATTENTION
+    yield "middle_block.2.", "mid_block.resnets.1.", _RESIDUAL
+    if architecture.pool is None:
+        yield from _decoder(architecture)
+        yield "out.", "", {"0": "conv_norm_out", "2": "conv_out"}
+    else:
+        yield "out.", "", {"0": "norm"}
+        yield "out.2.", "pool.", {"qkv_proj": "qkv", "c_proj": "out"}
 
 
-def infer_architecture(
-    state: Mapping[str, Tensor], *, image_size: int | None = None
-) -> Architecture:
-    """Read the architecture off a state dict.
+def _encoder(architecture: Architecture) -> Iterator[tuple[str, str, Layers]]:
+    k, before, last = 1, architecture.widths[0], len(architecture.widths) - 1
+    for level, width in enumerate(architecture.widths):
+        ours = f"down_blocks.{level}."
+        for block in range(architecture.blocks):
+            layers = _RESIDUAL if width == before else _SHORTCUT
+            yield f"input_blocks.{k}.0.", f"{ours}resnets.{block}.", layers
+            if level in architecture.attention:
+                yield f"input_blocks.{k}.1.", f"{ours}attentions.{block}.", _ATTENTION
+            k, before = k + 1, width
+        if level != last:
+            layers = _RESIDUAL if architecture.residual_steps else _STEP_DOWN
+            yield f"input_blocks.{k}.0.", f"{ours}downsamplers.0.", layers
+            k += 1
 
-    Args:
-        state: tensors by guided-diffusion's names.
-        image_size: pixels; needed only by a classifier whose widths and attention leave its levels
-            open.
+
+def _decoder(architecture: Architecture) -> Iterator[tuple[str, str, Layers]]:
+    k = 0
+    for position, level in enumerate(reversed(range(len(architecture.widths)))):
+        ours = f"up_blocks.{position}."
+        attends = level in architecture.attention
+        for block in range(architecture.blocks + 1):
+            # Its input has a skip's channels besides, so that the width always changes.
+            yield f"output_blocks.{k}.0.", f"{ours}resnets.{block}.", _SHORTCUT
+            if attends:
+                yield f"output_blocks.{k}.1.", f"{ours}attentions.{block}.", _ATTENTION
+            k += 1
+        if level:
+            layers = _RESIDUAL if architecture.residual_steps else _STEP_UP
+            yield f"output_blocks.{k - 1}.{1 + attends}.", f"{ours}upsamplers.0.", layers
+
+
+def readings(state: Mapping[str, Tensor]) -> list[Architecture]:
+    """The architectures that a state dict may be of, one a way to divide its blocks into levels.
+
+    The right one's `tensor_names` are the names in `state`. Of a classifier, which has no decoder
+    and may have one width and no attention, there can be several such.
 
     Raises:
-        OpenArchitectureError: the image size would decide, and is not given.
-        ValueError: it is none, or one that is not supported; the message says by what it was told.
+        ValueError: it has no input blocks, or lacks a tensor that every reading begins with.
     """
-    tensors = _Tensors.of(state)
-    pool = _pool(tensors)
-    levels = _levels(tensors, pool, image_size)
-    period = tensors.count("input_blocks.") // levels
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    blocks = {found[1] for name in state if (found := re.match(r"input_blocks\.(\d+)\.", name))}
+    tried: list[Architecture] = []
+    reason = f"its {len(blocks)} input blocks do not divide into levels"
+    for levels in range(1, len(blocks)):
+        if len(blocks) % levels == 0:
+            try:
+                tried.append(_reading(shapes, levels, len(blocks) // levels))
+            except ValueError as error:
+                reason = str(error)
+    if not tried:
+        raise ValueError(reason)
+    return tried
+
+
+def _reading(shapes: Mapping[str, tuple[int, ...]], levels: int, period: int) -> Architecture:
+    """The architecture of `levels` levels, each of which has `period` input blocks."""
     starts = [1 + period * level for level in range(levels)]
-    widths = tuple(tensors.width(k) for k in starts)
-    if tensors.shape("time_embed.0.weight") != (4 * widths[0], widths[0]):
-        raise ValueError("the time embedding is not as wide as the first level")
+    modules = {".".join(name.split(".")[:4]) for name in shapes}
+    # Of weight and bias one is enough, so that a single tensor that lacks is missed by its name.
+    widths = tuple(
+        _size(shapes, f"input_blocks.{k}.0.out_layers.3.", "weight bias") for k in starts
+    )
+    shifts = _size(shapes, "input_blocks.1.0.emb_layers.1.", "weight bias")
+    classifier = any(name.startswith("out.2.c_proj.") for name in shapes)
+    cells = _size(shapes, "out.2.", "positional_embedding", axis=1) if classifier else 0
     return Architecture(
         widths=widths,
         blocks=period - 1,
-        attention=tuple(level for level, k in enumerate(starts) if tensors.attends(k)),
-        in_channels=tensors.size("input_blocks.0.0.weight", 1),
-        out_channels=tensors.size("out.2.weight" if pool is None else "out.2.c_proj.weight"),
-        classes=tensors.size("label_emb.weight") if "label_emb.weight" in state else None,
-        pool=pool,
-        scale_shift=tensors.size("input_blocks.1.0.emb_layers.1.weight") == 2 * widths[0],
-        residual_steps=tensors.kinds.get(f"input_blocks.{period}.0") != "resample",
+        attention=tuple(
+            level
+            for level, k in enumerate(starts)
+            if any(f"input_blocks.{k}.1.{layer}" in modules for layer in _ATTENTION)
+        ),
+        in_channels=_size(shapes, "input_blocks.0.0.", "weight", axis=1),
+        out_channels=_size(shapes, "out.2.c_proj." if classifier else "out.2."),
+        classes=_size(shapes, "label_emb.", "weight") if "label_emb.weight" in shapes else None,
+        # The mean of all positions has an embedding besides.
+        pool=math.isqrt(cells - 1) if classifier else None,
+        scale_shift=shifts == 2 * widths[0],
+        residual_steps=f"input_blocks.{period}.0.op" not in modules,
     )
 
 
-def _pool(tensors: _Tensors) -> int | None:
-    """Side of the grid whose positions, and that of their mean, a classifier's pool embeds."""
-    if "out.2.positional_embedding" not in tensors.shapes:
-        return None
-    return math.isqrt(tensors.size("out.2.positional_embedding", 1) - 1)
-
-
-def _levels(tensors: _Tensors, pool: int | None, image_size: int | None) -> int:
-    """How many levels the encoder has, whose blocks, with the first convolution, they share."""
-    count = tensors.count("input_blocks.")
-    fitting = [n for n in range(1, count) if count % n == 0 and _fits(tensors, count // n, n)]
-    if pool is None:
-        steps_up = sum(
-            name.startswith("output_blocks.")
-            and not name.endswith(".0")
-            and kind in ("residual", "resample")
-            for name, kind in tensors.kinds.items()
-        )
-        fitting = [n for n in fitting if n == steps_up + 1]
-    elif image_size is not None:
-        fitting = [n for n in fitting if pool * 2 ** (n - 1) == image_size]
-    if not fitting:
-        raise ValueError(f"its {count} input blocks do not divide into levels")
-    if len(fitting) > 1:
-        sizes = " or ".join(str((pool or 1) * 2 ** (n - 1)) for n in fitting)
-        raise OpenArchitectureError(
-            f"its tensors cannot tell image_size, which is {sizes}; "
-            "give it as CheckpointOptions(image_size=...)"
-        )
-    return fitting[0]
-
-
-def _fits(tensors: _Tensors, period: int, levels: int) -> bool:
-    """Whether every level has one width, attention all through or not at all, and a bare step."""
-    for level in range(levels):
-        blocks = range(1 + period * level, period * (level + 1))
-        step = period * (level + 1)
-        last = level == levels - 1
-        members = blocks if last else [*blocks, step]
-        if not blocks or len({tensors.width(k) for k in members}) > 1:
-            return False
-        if len({tensors.attends(k) for k in blocks}) > 1 or (not last and tensors.attends(step)):
-            return False
-    return True
+def _size(
+    shapes: Mapping[str, tuple[int, ...]],
+    module: str,
+    tensors: str = "weight bias",
+    *,
+    axis: int = 0,
+) -> int:
+    """The length of an axis of the first of a module's tensors that is there."""
+    names = [f"{module}{tensor}" for tensor in tensors.split()]
+    there = [name for name in names if name in shapes]
+    if not there:
+        raise ValueError(f"{names[0]} is missing")
+    shape = shapes[there[0]]
+    if len(shape) <= axis or not shape[axis]:
+        raise ValueError(f"{there[0]} has the shape {shape}")
+    return shape[axis]

@@ -1,4 +1,4 @@
-"""Files of weights: read without executing anything, and held to the hash of their first use."""
+"""Files of weights: read without executing anything, held to their first hash, replaced whole."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
-__all__ = ["hold_to_hash", "read_tensors", "sha256_of"]
+__all__ = ["hold_to_hash", "one_line", "read_tensors", "replaced", "sha256_of"]
 
 
 def sha256_of(path: Path) -> str:
@@ -24,10 +26,10 @@ def sha256_of(path: Path) -> str:
 
 
 def hold_to_hash(path: Path, sha256: str) -> None:
-    """Compare a file's hash with that recorded beside it; at first use, record it.
+    """Compare a file's hash with the one recorded beside it; at the first use, record it.
 
-    The record, FILE.sha256, has the format of `sha256sum`, so that one that was downloaded with the
-    file does as well. In a folder that cannot be written nothing is recorded.
+    The record, FILE.sha256, has the format of `sha256sum`, so that one downloaded with the file is
+    held to as well. In a folder that cannot be written nothing is recorded.
 
     Raises:
         ValueError: the file is not the recorded one.
@@ -58,14 +60,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path} is missing; give the .pt file of a checkpoint")
     try:
         with warnings.catch_warnings():
-            # Said of bytes that are no pickle, just before they are refused.
+            # torch warns of bytes that are no pickle just before it refuses them.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Of bytes that are no pickle, the unpickler raises what it meets.
-        reason = " ".join(str(error).split())[:120]
+    except Exception as error:  # The unpickler raises anything when the bytes are no pickle.
         raise ValueError(
-            f"{path} is no file of tensors ({reason}); allowed is a state dict saved by torch; "
-            "give the .pt file as it was downloaded"
+            f"{path} is no file of tensors ({one_line(error)}); allowed is a state dict saved by "
+            "torch; give the .pt file as it was downloaded"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         found = f"keys {', '.join(map(str, list(state)[:3]))}" if state else "nothing"
@@ -75,3 +76,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "save the network's own state_dict()"
         )
     return {str(name): tensor for name, tensor in state.items()}
+
+
+@contextlib.contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """An empty folder to write to, whose files then replace those of the same name in `folder`.
+
+    If the writing fails, `folder` keeps what it had.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
+        written = Path(name)
+        yield written
+        for path in [path for path in written.rglob("*") if path.is_file()]:
+            target = folder / path.relative_to(written)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+
+
+def one_line(error: Exception) -> str:
+    """The reason that another library gave, short enough for a message."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

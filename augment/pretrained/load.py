@@ -1,4 +1,4 @@
-"""From what a user has, a name or a path, to a generator."""
+"""From what a user has, a name or a path, to a generator or an upsampler."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from diffusers import DiffusionPipeline
 
 from augment.denoiser import Denoiser
+from augment.pretrained.checkpoints import CheckpointOptions
 from augment.pretrained.diffusers_folder import load_pipeline
+from augment.pretrained.files import one_line
 from augment.pretrained.guided_diffusion import load_checkpoint
-from augment.pretrained.options import CheckpointOptions
-from augment.pretrained.precision import halve_convolutions
+from augment.pretrained.unet import halve_convolutions
 from augment.pretrained.upsampler import Upsampler
 
 __all__ = ["embedded_generators", "load_any", "load_denoiser", "load_upsampler"]
@@ -34,11 +35,14 @@ def load_denoiser(
 ) -> Denoiser:
     """Load a pretrained generator.
 
+    An embedded name always means the embedded generator. A file or folder of such a name is given
+    as a path: as the text `./avatars-32`, or as a `Path`.
+
     Args:
         source: an embedded name (`embedded_generators()`), a guided-diffusion `.pt` file, a
             diffusers folder, or a hub id `owner/name` (downloaded by diffusers, once, into its own
-            cache).
-            The first load of a `.pt` file records its hash beside it; later ones are held to it.
+            cache). The first load of a `.pt` file records its hash beside it; later ones are held
+            to it.
         options: what the tensors of a `.pt` file that is no known checkpoint cannot tell.
         dtype: of the convolutions; with torch.float16 or torch.bfloat16, normalisation, embeddings
             and head stay in float32.
@@ -79,34 +83,22 @@ def load_any(
     dtype: torch.dtype = torch.float32,
 ) -> Denoiser:
     """Either of them; an upsampler's denoiser takes twice its image's channels."""
-    path = Path(source).expanduser()
-    checkpoint = path.is_file() or path.suffix in _CHECKPOINTS
+    embedded = source in embedded_generators()
+    path = _WEIGHTS / source if embedded else Path(source).expanduser()
+    checkpoint = not embedded and (path.is_file() or path.suffix in _CHECKPOINTS)
     if options not in (None, CheckpointOptions()) and not checkpoint:
         raise ValueError(
             f"{source} is no checkpoint file; options are allowed for one only, a diffusers "
             "folder says everything; leave them out"
         )
-    denoiser = load_checkpoint(path, options) if checkpoint else load_pipeline(_folder(source))
+    if checkpoint:
+        denoiser = load_checkpoint(path, options)
+    else:
+        denoiser = load_pipeline(path if path.is_dir() else _download(source))
     if dtype != torch.float32:
         halve_convolutions(denoiser.network, dtype)
         denoiser.card["dtype"] = str(dtype)
     return denoiser
-
-
-def _folder(source: str | Path) -> Path:
-    """The diffusers folder that a path, an embedded name or a hub id stands for."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if str(source) in embedded_generators():
-        return _WEIGHTS / str(source)
-    if path.is_absolute() or str(source).count("/") != 1 or str(source).startswith("."):
-        embedded = ", ".join(embedded_generators())
-        raise FileNotFoundError(
-            f"generator {str(source)!r} is no folder or file; give a diffusers folder, a "
-            f"guided-diffusion .pt file, a hub id owner/name, or one of: {embedded}"
-        )
-    return _download(str(source))
 
 
 def _upsamples(denoiser: Denoiser) -> bool:
@@ -114,13 +106,19 @@ def _upsamples(denoiser: Denoiser) -> bool:
     return bool(config["in_channels"] != denoiser.image.channels)
 
 
-def _download(hub_id: str) -> Path:
-    """Fetch a pipeline's network and scheduler through diffusers' own hub client."""
+def _download(source: str | Path) -> Path:
+    """Fetch the network and scheduler of a hub id through diffusers' own client."""
+    name = str(source)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise FileNotFoundError(
+            f"generator {name!r} is no folder or file; give a diffusers folder, a "
+            "guided-diffusion .pt file, a hub id owner/name, or one of: "
+            f"{', '.join(embedded_generators())}"
+        )
     try:
-        return Path(DiffusionPipeline.download(hub_id, use_safetensors=None))
-    except Exception as error:  # The hub client raises many kinds; all mean the same to the user.
-        reason = " ".join(str(error).split())[:200]
+        return Path(DiffusionPipeline.download(name, use_safetensors=None))
+    except Exception as error:  # The hub client raises many kinds, which mean the same to the user.
         raise ValueError(
-            f"generator {hub_id!r} is no local folder and the hub did not give it ({reason}); "
-            "download it elsewhere and give its folder"
+            f"generator {name!r} is no local folder and the hub did not give it "
+            f"({one_line(error)}); download it elsewhere and give its folder"
         ) from error

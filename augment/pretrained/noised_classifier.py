@@ -1,26 +1,35 @@
-"""The network of a classifier of noised images, guided-diffusion's.
+"""Classifiers of noised images, for the classifier term of guidance: guided-diffusion's or ours.
 
-It is the encoder half of the denoisers' U-Net, hence made of diffusers' blocks, and an attention
-pool, which diffusers does not have.
+The network is the encoder half of the denoisers' U-Net, hence made of diffusers' blocks, and an
+attention pool, which diffusers does not have. Weights come as a `.pt` file of guided-diffusion, or
+as a folder of safetensors and a card, which `augment.train_classifier` writes.
 
 Reference: Dhariwal & Nichol 2021, sec. 4, https://arxiv.org/abs/2105.05233
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from augment.denoiser import ImageFormat
 from augment.pretrained.architecture import Architecture
-from augment.pretrained.guided_diffusion import build_unet, schedule_of
-from augment.pretrained.options import Settings
+from augment.pretrained.checkpoints import CheckpointOptions, Settings
+from augment.pretrained.files import one_line, replaced, sha256_of
+from augment.pretrained.guided_diffusion import build_unet, load_network, schedule_of
 
-__all__ = ["NoisedClassifier"]
+__all__ = ["NoisedClassifier", "load_noised_classifier", "save_noised_classifier"]
+
+_WEIGHTS = "model.safetensors"
+_CARD = "card.json"
 
 
 class NoisedClassifier(nn.Module):
@@ -80,3 +89,81 @@ class AttentionPool(nn.Module):
             scaled_dot_product_attention(query[:, :, :1], key, value).flatten(1)
         )
         return pooled
+
+
+def load_noised_classifier(
+    path: str | Path, options: CheckpointOptions | None = None
+) -> NoisedClassifier:
+    """Load a classifier of noised images, frozen, in evaluation mode.
+
+    Args:
+        path: a guided-diffusion `.pt` file, or a folder of `augment.train_classifier`.
+        options: what the tensors cannot tell of a file that is no known checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no such file, or a part of the folder is missing.
+        ValueError: it is no such classifier, tensors are missing, or it takes an option to know
+            it entirely; the message says which.
+    """
+    path, given = Path(path).expanduser(), options or CheckpointOptions()
+    if not path.is_dir():
+        found = load_network(path, given, NoisedClassifier, classifier=True)
+        classifier = found.network
+        classifier.card = found.card
+    elif given == CheckpointOptions():
+        classifier = _load_folder(path)
+    else:
+        raise ValueError(
+            f"{path} is a folder, whose card says everything; options are allowed for a .pt "
+            "file only; leave them out"
+        )
+    return classifier.eval().requires_grad_(False)
+
+
+def save_noised_classifier(
+    classifier: NoisedClassifier, folder: Path, *, card: Mapping[str, Any]
+) -> None:
+    """Write a classifier's weights and card; those of an earlier one in the folder are replaced.
+
+    Args:
+        classifier: left as it is.
+        folder: made if absent.
+        card: where the weights came from, and what their classes mean.
+    """
+    described = {
+        "architecture": asdict(classifier.architecture),
+        "settings": asdict(classifier.settings),
+        **card,
+    }
+    weights = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+    with replaced(folder) as written:
+        save_file(weights, written / _WEIGHTS)
+        (written / _CARD).write_text(json.dumps(described, indent=2, default=str) + "\n")
+
+
+def _load_folder(folder: Path) -> NoisedClassifier:
+    """The classifier that `save_noised_classifier` wrote."""
+    for name in (_CARD, _WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} is missing; give a folder of augment.train_classifier, or a "
+                "guided-diffusion .pt file"
+            )
+    try:
+        card = dict(json.loads((folder / _CARD).read_text()))
+        architecture: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value  # JSON knows no tuple
+            for name, value in card["architecture"].items()
+        }
+        classifier = NoisedClassifier(
+            Architecture(**architecture),
+            Settings(**card["settings"]),
+            {"source": str(folder), **card, "sha256": sha256_of(folder / _WEIGHTS)},
+        )
+        classifier.load_state_dict(load_file(folder / _WEIGHTS))
+    except Exception as error:  # A card can be wrong in as many ways as it has values.
+        raise ValueError(
+            f"the card and weights in {folder} make no classifier ({one_line(error)}); "
+            "give the folder as it was saved"
+        ) from error
+    return classifier

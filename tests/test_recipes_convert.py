@@ -13,9 +13,9 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
 from augment.pretrained import CheckpointOptions, load_upsampler
-from augment.pretrained.convert import convert, main
-from augment.pretrained.heads import set_heads
 from augment.pretrained.load import load_any
+from augment.pretrained.unet import set_heads
+from recipes.convert import main
 
 ADM = Adm(order="legacy", classes=7)
 UPSAMPLER = Adm(
@@ -33,6 +33,12 @@ def _checkpoint(folder: Path, adm: Adm) -> tuple[AdmUnet, Path, CheckpointOption
     return network, folder / "model.pt", options
 
 
+def _convert(path: Path, out: Path, options: CheckpointOptions) -> Path:
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    flags = [f"--options.{name}={value}" for name, value in given.items()]
+    return main([str(path), f"--out={out}", *flags])
+
+
 def _inputs(adm: Adm) -> tuple[Tensor, Tensor, Tensor]:
     x = torch.randn(2, adm.in_channels, 16, 16, generator=torch.Generator().manual_seed(1))
     return x, torch.tensor([3, 700]), torch.tensor([0, 6])
@@ -42,7 +48,7 @@ def _inputs(adm: Adm) -> tuple[Tensor, Tensor, Tensor]:
 def test_it_is_loaded_again_as_the_checkpoint_is(tmp_path: Path, adm: Adm) -> None:
     _, path, options = _checkpoint(tmp_path, adm)
     direct = load_any(path, options)
-    again = load_any(convert(path, tmp_path / "folder", options=options))
+    again = load_any(_convert(path, tmp_path / "folder", options))
     inputs = _inputs(adm)
     assert torch.equal(direct.network(*inputs).sample, again.network(*inputs).sample)
     np.testing.assert_array_equal(direct.schedule.alpha_bar, again.schedule.alpha_bar)
@@ -54,7 +60,7 @@ def test_it_is_loaded_again_as_the_checkpoint_is(tmp_path: Path, adm: Adm) -> No
 
 def test_diffusers_loads_it_by_itself(tmp_path: Path) -> None:
     network, path, options = _checkpoint(tmp_path, ADM)
-    folder = convert(path, tmp_path / "folder", options=options)
+    folder = _convert(path, tmp_path / "folder", options)
     unet = UNet2DModel.from_pretrained(folder / "unet").eval()
     inputs = _inputs(ADM)
     torch.testing.assert_close(unet(*inputs).sample, network(*inputs), atol=1e-4, rtol=0)
@@ -67,11 +73,8 @@ def test_diffusers_loads_it_by_itself(tmp_path: Path) -> None:
 def test_heads_that_diffusers_cannot_state_are_in_the_card_and_survive_saving(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network, path, _ = _checkpoint(tmp_path, UPSAMPLER)
-    folder = tmp_path / "folder"
-    flags = ("attention_order legacy", "heads 4", "schedule linear", "image_size 16")
-    arguments = [word for flag in flags for word in f"--options.{flag}".split()]
-    main([str(path), str(folder), *arguments])
+    network, path, options = _checkpoint(tmp_path, UPSAMPLER)
+    folder = _convert(path, tmp_path / "folder", options)
     assert json.loads((folder / "card.json").read_text())["attention_heads"] == 4
     printed = capsys.readouterr().out
     assert "settings: attention_order legacy, heads 4, schedule linear, image_size 16," in printed
@@ -89,7 +92,7 @@ def test_heads_that_diffusers_cannot_state_are_in_the_card_and_survive_saving(
 def test_heads_of_one_width_need_no_card(tmp_path: Path) -> None:
     adm = Adm(heads=4, classes=7)
     network, path, options = _checkpoint(tmp_path, adm)
-    folder = convert(path, tmp_path / "folder", options=options)
+    folder = _convert(path, tmp_path / "folder", options)
     assert "attention_heads" not in json.loads((folder / "card.json").read_text())
     alone = UNet2DModel.from_pretrained(folder / "unet").eval()
     inputs = _inputs(adm)
@@ -98,16 +101,18 @@ def test_heads_of_one_width_need_no_card(tmp_path: Path) -> None:
 
 def test_nothing_is_written_over_and_errors_are_one_line(tmp_path: Path) -> None:
     _, path, _ = _checkpoint(tmp_path, ADM)
-    with pytest.raises(SystemExit, match=r"^error: .* is not empty; allowed is a new folder"):
-        main([str(path), str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"^error: .* cannot tell attention_order"):
-        main([str(path), str(tmp_path / "new")])
-    with pytest.raises(SystemExit, match=r"^error: .* is missing"):
-        main([str(tmp_path / "gone.pt"), str(tmp_path / "new")])
-    with pytest.raises(SystemExit, match=r"^error: .*attention_order"):
-        main([str(path), str(tmp_path / "new"), "--options.attention_order", "old"])
-    with pytest.raises(SystemExit, match=r"^error: avatars-32 is missing; give the \.pt file"):
-        main(["avatars-32", str(tmp_path / "new")])  # an embedded name is no file
-    with pytest.raises(SystemExit, match=r"^error: .* is a folder; allowed is a guided-diffusion"):
-        main([str(tmp_path), str(tmp_path / "new")])
-    assert not (tmp_path / "new").exists()
+    new = tmp_path / "new"
+    for arguments, message in (
+        ([path, "--out", tmp_path], "is not empty; allowed is a new folder"),
+        ([path, "--out", path], "is not empty; allowed is a new folder"),
+        ([path, "--out", new], r"cannot tell attention_order .*, or as --options.attention_order"),
+        ([tmp_path / "gone.pt", "--out", new], "is missing"),
+        ([path, "--out", new, "--options.attention_order", "old"], "attention_order"),
+        # An embedded name is no file.
+        (["avatars-32", "--out", new], r"avatars-32 is missing; give the \.pt file"),
+        ([tmp_path, "--out", new], "is a folder; allowed is a guided-diffusion"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message) as refusal:
+            main([str(argument) for argument in arguments])
+        assert "\n" not in str(refusal.value)
+    assert not new.exists()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from augment import load_denoiser
-from augment.pretrained.precision import halve_convolutions
+from augment.pretrained.unet import halve_convolutions
 
 NAME = "avatars-32"
 
