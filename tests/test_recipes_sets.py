@@ -112,7 +112,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "strong": {"guidance": {"scale": 2.0}, "count": 4, "sampler": {"solver": "ddim"}},
         "elsewhere": {"folder": str(root / "elsewhere")},
     }
-    (root / "study.yaml").write_text(yaml.safe_dump({"sets": sets}))
+    (root / "study.yaml").write_text(yaml.safe_dump({"sets": sets}, sort_keys=False))
     main([f"--config={root / 'study.yaml'}", *_flags(root, root / "out")])
     return root
 
@@ -148,7 +148,7 @@ def test_another_folder_under_the_same_name_is_refused(root: Path, tmp_path: Pat
     other = shutil.copytree(root / "elsewhere", tmp_path / "other")
     sets = {**yaml.safe_load((root / "study.yaml").read_text())["sets"]}
     sets["elsewhere"] = {"folder": str(other)}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"sets": sets}))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"sets": sets}, sort_keys=False))
     with pytest.raises(ValueError, match=r"holds a run with sets\.elsewhere\.folder"):
         main([f"--config={tmp_path / 'study.yaml'}", *_flags(root, out)])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
-from augment.selection.quota import parse_wish
 
 from augment import Denoiser, Quota
+from augment.selection import parse_wish
 from classify import check_learnable
 from classify.datasets import read_image
 

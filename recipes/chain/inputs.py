@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from augment import LPIPS, Denoiser, FeatureDistance, load_denoiser
 from augment.distance import NAMED, Distance
-from augment.metrics import Encoder, load_encoder
+from augment.metrics.encoder import Encoder
+from augment.metrics.encoders import load_encoder
 from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
 from classify.datasets import read_image
 from labeling import Labeler, LabelPolicy, Predictor, pseudo_label

@@ -64,7 +64,7 @@ def _judge(run: Run, inputs: Inputs) -> Judge:
     """Of synthetic images, by the manifold of the real ones too if that was asked for."""
     k = run.config.admission.manifold
     encoder = None if k is None else manifold_encoder(run).to(run.fabric.device)
-    return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5, allow_leak=True)
+    return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5)
 
 
 def _material(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Material:

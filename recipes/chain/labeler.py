@@ -24,7 +24,7 @@ from classify import (
     save_checkpoint,
 )
 from classify.files import claim
-from classify.trainer import STATE
+from classify.trainer import forget_state
 from labeling import Predictor, fit_thresholds, load_labeler
 
 __all__ = ["train_labeler"]
@@ -63,7 +63,7 @@ def train_labeler(
         ValueError: the folder holds a labeler of another training, or one that was not made here.
     """
     with fabric.rank_zero_first():
-        _claim(folder, {"config": asdict(config), "half": half, **_described(table, attributes)})
+        claim(folder / _RECORD, {"config": asdict(config), "half": half, **_described(table, attributes)})
     if fabric.is_global_zero and not (folder / "card.json").is_file():
         train, val = (table[table["split"] == split] for split in ("train", "val"))
         images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
@@ -96,7 +96,7 @@ def train_labeler(
             scores=scores,
             half=half,
         )
-        (folder / STATE).unlink(missing_ok=True)  # nothing is left to continue
+        forget_state(folder)
     fabric.barrier()
     return load_labeler(folder)
 
@@ -111,19 +111,3 @@ def _described(table: pd.DataFrame, attributes: Sequence[str]) -> dict[str, obje
         "images": len(rows),
         "data": hashlib.sha256(text.encode()).hexdigest(),
     }
-
-
-def _claim(folder: Path, record: dict[str, object]) -> None:
-    """Write down what the folder is for, or check that it is for the same."""
-    path = folder / _RECORD
-    if (folder / "card.json").is_file() and not path.is_file():
-        raise ValueError(
-            f"{folder} holds a labeler but no {_RECORD}, so none of this training; "
-            "give another folder"
-        )
-    if other := list(claim(path, record)):
-        what = "other images or labels" if other == ["data"] else f"another {other[0]}"
-        raise ValueError(
-            f"{folder} holds a labeler trained with {what}; give another folder, or the same data "
-            "and settings"
-        )
