@@ -74,7 +74,7 @@ def test_a_folder_without_a_table_is_scored_beside_its_images(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--classes=5"], "5 classes are wanted of 4 scores"),
+        (["--classes=5"], "classes is 5 for 4 scores"),
         (["--out=nowhere/new.csv"], "nowhere, for the new table, is not a folder; make it"),
     ],
 )
