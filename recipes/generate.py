@@ -148,6 +148,8 @@ def _guidance(self_guidance: GuidanceConfig, classifier: ClassifierConfig) -> Gu
 
 def _references(source: Path, denoiser: Denoiser) -> Tensor:
     """uint8 (K, C, H, W), cropped and resized to the model's format."""
+    if not source.exists():
+        raise FileNotFoundError(f"edit {source} is missing; give an image or a folder of images")
     if source.is_file():
         paths = [str(source)]
     else:
