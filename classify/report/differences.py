@@ -11,12 +11,15 @@ from classify.report.blocks import Block, Details, Figure, Paragraph, Section, h
 from classify.report.figures import forest_plot
 from classify.report.labels import ALL
 from classify.report.tables import (
+    NOTHING,
     Colours,
     Shares,
     bounds,
+    difference,
     figure,
     key,
     ordered,
+    records,
     share,
     tabulate,
     word,
@@ -24,7 +27,10 @@ from classify.report.tables import (
 
 __all__ = ["differences_section"]
 
-_APART = {MACRO_RARE: f"rare, below {100 * RARE:g} %", MACRO_COMMON: "common"}
+_APART = {
+    MACRO_RARE: f"rare attributes (below {100 * RARE:g} %)",
+    MACRO_COMMON: "common attributes",
+}
 """The means over some attributes, and what the page calls these."""
 
 
@@ -72,16 +78,17 @@ def differences_section(
 
 
 def _apart(rows: pd.DataFrame, focus: str, colours: Colours) -> list[Block]:
-    """The mean differences of rare and of common attributes."""
+    """The mean differences of rare and of common attributes, a row a baseline."""
     means = rows[rows["attribute"].isin(_APART)]
-    columns = {
-        f"{focus} against": key("baseline", colours),
-        "Attributes": word("kind"),
-        "Mean difference": figure("difference", signed=True),
-        "95 % interval": bounds,
+    if means.empty:
+        return []
+    cells = {(row["baseline"], row["attribute"]): difference()(row) for row in records(means)}
+    of_kind = {
+        kind: lambda row, attribute=attribute: cells.get((row["baseline"], attribute), NOTHING)
+        for attribute, kind in _APART.items()
     }
-    kinds = means.assign(kind=means["attribute"].map(_APART))
-    return [] if means.empty else [tabulate(kinds, columns)]
+    baselines = means[["baseline"]].drop_duplicates()
+    return [tabulate(baselines, {f"{focus} against": key("baseline", colours), **of_kind})]
 
 
 def _against(table: pd.DataFrame, what: str, colours: Colours, shares: Shares) -> list[Block]:

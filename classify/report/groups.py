@@ -9,9 +9,9 @@ from classify.intervals import LEVEL
 from classify.report.blocks import Block, Details, Paragraph, Section, Table, how
 from classify.report.tables import (
     Colours,
-    bounds,
     check_columns,
     count,
+    difference,
     figure,
     matrix,
     percent,
@@ -47,11 +47,12 @@ def audit_section(
     between = between.assign(named=between["metric"].map(_NAMES))
     changed = between[(between["arm"] == focus) & between["baseline"].ne("")]
     changed = changed.dropna(subset="value")
+    before = " and ".join(arm for arm in audit["arm"].unique() if arm != focus)
     text = (
-        f"Differences between groups of the real test images, before and after ({focus}); 0 is "
-        "even. A figure that would rest on fewer than 30 images is not estimable: it is left out, "
-        "never counted as 0. Noise alone keeps a difference above 0, so judge by the change, which "
-        "is paired by seed and image."
+        f"Differences between groups of the real test images, before ({before}) and after "
+        f"({focus}); 0 is even. A figure that would rest on fewer than 30 images is not estimable: "
+        "it is left out, never counted as 0. Noise alone keeps a difference above 0, so judge by "
+        "the change, which is paired by seed and image and stands with its 95 % interval."
     )
     blocks: list[Block] = [how(text)]
     if changed.empty:
@@ -103,8 +104,7 @@ def _changes(changed: pd.DataFrame) -> list[Block]:
         "Attribute": word("attribute"),
         "Groups by": word("grouping"),
         "Difference": word("named"),
-        "Change": figure("value", signed=True),
-        "95 % interval": bounds,
+        "Change": difference("value"),
     }
     return [Paragraph(text), tabulate(shown.head(_SHOWN), columns)]
 

@@ -74,6 +74,11 @@ def bounds(row: Row) -> str:
     return interval(row["low"], row["high"], signed=True)
 
 
+def difference(name: str = "difference") -> Column:
+    """The column as a difference, its interval below it."""
+    return lambda row: Cell(number(row[name], signed=True), bounds(row))
+
+
 def key(name: str, colours: Colours, small: Mapping[str, str] | None = None) -> Column:
     """The column as the name of an arm or a set, with its colour and small print if it has any."""
 
