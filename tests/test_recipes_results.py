@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from augment import SamplerConfig, Selection, SelfGuidanceConfig
@@ -50,7 +51,7 @@ def _study(out: Path, real: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
             folder = out / "fits" / f"{arm}-{seed}"
             folder.mkdir(parents=True)
             write_predictions(folder, test, ATTRIBUTES, p)
-            scores = attribute_scores(p, labels, ATTRIBUTES, split="test")
+            scores = attribute_scores(*map(torch.from_numpy, (p, labels)), ATTRIBUTES, split="test")
             parts.append(scores.assign(arm=arm, seed=seed))
     return pd.concat(parts)[["arm", "seed", "split", "attribute", "metric", "value"]]
 
@@ -196,9 +197,9 @@ def test_arms_are_compared_with_those_before_and_the_focus_with_all(
 
 
 def test_the_lines_judge_every_arm_with_a_set(told: tuple[Path, pd.DataFrame, _Run]) -> None:
-    table, lines, end = told[2].said
+    table, *lines, end = told[2].said
     assert table.startswith("Mean over 2 of 2 attributes, real test images, 2 seeds")
-    pairs = re.findall(r"^(\w+) - (\w+): F1 [+-]0\.\d{3} \[.*\], ", lines, re.MULTILINE)
+    pairs = re.findall(r"^(\w+) - (\w+): F1 [+-]0\.\d{3} \[.*\], ", "\n".join(lines), re.M)
     assert pairs == [
         ("first", "real"), ("first", "again"),
         ("second", "real"), ("second", "again"), ("second", "first"), ("second", "both"),

@@ -90,7 +90,8 @@ def tell(
         for name, made in synthesised.items():
             write_card(run.out / "synthetic" / name, dataset_card(run.config, inputs, made))
         run.say(format_summary(summary, count_scored(scores), len(inputs.attributes)))
-        run.say("\n".join(_verdict_lines(told["comparison"], arms)))
+        for line in _verdict_lines(told["comparison"], arms):
+            run.say(line)
         run.say(f"Report: {run.out / 'report.html'}")
     return run.fabric.broadcast(summary)
 
