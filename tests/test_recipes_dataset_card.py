@@ -63,9 +63,9 @@ def _card(
 ) -> str:
     inputs = SimpleNamespace(
         denoiser=SimpleNamespace(card={"name": name, "source": "drawn", "licence": "CC0-1.0"}),
-        labeler=SimpleNamespace(card=labeler, sha256="abc"),
+        labeler=SimpleNamespace(card=labeler, sha256="abc", thresholds={"Bald": 0.3}),
         attributes=["Bald", "Smiling"],
-        policy=policy or LabelPolicy.from_thresholds(labeler.thresholds),
+        policy=policy or LabelPolicy(rules={"Bald": Rule(present=0.3, absent=0.3)}),
     )
     one = {"folder": None, "start": None, "sampler": SamplerConfig(steps=9), "guidance": guidance}
     made = SimpleNamespace(

@@ -17,7 +17,7 @@ from PIL import Image
 from augment import SamplerConfig, Selection, SelfGuidanceConfig
 from classify import attribute_scores, compare, read_predictions
 from classify.predictions import write_predictions
-from labeling import LabelerCard, LabelPolicy
+from labeling import LabelerCard, LabelPolicy, Rule
 from recipes.chain.quality import label_rarity, log_probabilities, prevalence
 from recipes.chain.results import tell
 
@@ -73,7 +73,12 @@ def _set(out: Path, name: str) -> SimpleNamespace:
     report = pd.DataFrame(
         [("Smiling=1", 9, 3, 3), ("all", 7, 7, 7)], columns=["wish", "wanted", "available", "got"]
     )
-    one = {"folder": None, "start": None, "sampler": SamplerConfig(), "guidance": None}
+    one: dict[str, Any] = {
+        "folder": None,
+        "start": None,
+        "sampler": SamplerConfig(),
+        "guidance": None,
+    }
     if name == "second":
         one["guidance"] = SelfGuidanceConfig()
         one["guidance"].__dict__["distance"] = "l2"
@@ -83,20 +88,11 @@ def _set(out: Path, name: str) -> SimpleNamespace:
     )
 
 
-class _Fabric:
-    def __init__(self, first: bool) -> None:
-        self.is_global_zero = first
-
-    def broadcast(self, value: object) -> object:
-        assert isinstance(value, pd.DataFrame)
-        return value
-
-
 class _Run:
     """As `recipes.chain.run.Run`."""
 
     def __init__(self, out: Path, focus: str | None, first: bool) -> None:
-        self.out, self.fabric = out, _Fabric(first)
+        self.out, self.fabric = out, SimpleNamespace(is_global_zero=first)
         self.notes, self.cautions, self.said = ["Took a second."], list[str](), list[str]()
         self.config = SimpleNamespace(
             generator="runs/generator",
@@ -124,7 +120,9 @@ def _inputs(real: pd.DataFrame, *, known: bool = True) -> SimpleNamespace:
         source="noise",
         denoiser=SimpleNamespace(card={"name": "noise", "licence": "MIT"}),
         labeler=SimpleNamespace(card=card, sha256="abc", attributes=ATTRIBUTES),
-        policy=LabelPolicy.from_thresholds({"Male": 0.25, "Smiling": 0.5, "Hat": 0.5}),
+        policy=LabelPolicy(
+            rules={name: Rule(present=0.5, absent=0.5) for name in (*ATTRIBUTES, "Hat")}
+        ),
         log_probability=(lambda table: -1.0 - table["Smiling"].to_numpy()) if known else None,
         label=lambda table: table.assign(Smiling=1.0),
     )

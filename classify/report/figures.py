@@ -20,11 +20,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from classify.report.page import N_COLOURS
 from classify.report.tables import percent as as_percent
 
-__all__ = ["N_COLOURS", "colours_of", "dot_plot", "forest_plot"]
+__all__ = ["colours_of", "dot_plot", "forest_plot"]
 
-N_COLOURS = 8  # as many as the style sheet defines (--arm-0 ...)
 _MARKERS = "oDs^vPX*"
 _INK, _PAPER = "#010203", "#010204"
 _ARMS = [f"#0a0b{i:02x}" for i in range(N_COLOURS)]

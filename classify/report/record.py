@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
-from classify.report.blocks import Details, Items, Pairs, Section, how
+from classify.report.page import Details, Items, Pairs, Section, how
 from classify.report.tables import NOTHING
 
 __all__ = ["notes_section", "record_section"]
@@ -23,17 +25,19 @@ def notes_section(notes: Sequence[str]) -> Section | None:
 def record_section(
     settings: Mapping[str, Any],
     cards: Mapping[str, Mapping[str, Any]],
-    versions: Mapping[str, str],
+    packages: Sequence[str],
 ) -> Section | None:
     """Settings, weights and versions.
 
     Args:
         settings: the resolved configuration, nested.
         cards: name of the weights -> their card, nested.
-        versions: name of the package -> version.
+        packages: distributions whose versions matter, besides Python's own.
     """
     parts = {"Settings": settings, **{f"Weights: {name}": card for name, card in cards.items()}}
-    parts["Versions"] = versions
+    parts["Versions"] = {name: version(name) for name in packages}
+    if packages:
+        parts["Versions"]["python"] = platform.python_version()
     blocks = [Details(title, [Pairs(list(_flat(part)))]) for title, part in parts.items() if part]
     if not blocks:
         return None
