@@ -51,7 +51,9 @@ def _study(out: Path, real: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
             folder = out / "fits" / f"{arm}-{seed}"
             folder.mkdir(parents=True)
             write_predictions(folder, test, ATTRIBUTES, p)
-            scores = attribute_scores(*map(torch.from_numpy, (p, labels)), ATTRIBUTES, split="test")
+            scores = attribute_scores(
+                torch.from_numpy(p), torch.from_numpy(labels), ATTRIBUTES, split="test"
+            )
             parts.append(scores.assign(arm=arm, seed=seed))
     return pd.concat(parts)[["arm", "seed", "split", "attribute", "metric", "value"]]
 

@@ -73,7 +73,7 @@ def _apart(rows: pd.DataFrame, colours: Colours) -> list[Block]:
         kind: lambda row, attribute=attribute: cells.get((row["baseline"], attribute), t.NOTHING)
         for attribute, kind in _APART.items()
     }
-    columns = {f"{means['arm'].iloc[0]} against": t.key("baseline", colours), **of_kind}
+    columns: t.Columns = {f"{means['arm'].iloc[0]} against": t.key("baseline", colours), **of_kind}
     return [t.tabulate(means[["baseline"]].drop_duplicates(), columns)]
 
 
@@ -89,7 +89,7 @@ def _against(table: pd.DataFrame, what: str, colours: Colours, shares: Shares) -
     colour = colours.get(str(table["arm"].iloc[0]))
     plot = forest_plot(table, colour, label=f"F1 of {what}", shares=shares)
     label = f"Forest plot of differences by attribute, F1 of {what}; numbers in the table"
-    columns: dict[str, t.Column] = {
+    columns: t.Columns = {
         "Attribute": ("attribute", str),
         "Difference": ("difference", t.signed),
         "95 % interval": t.bounds,

@@ -70,7 +70,7 @@ def _means(between: pd.DataFrame, changed: pd.DataFrame, focus: str) -> Table:
     means["change"] = means["after"] - means["before"]
     means["place"] = means["metric"].map(list(BETWEEN).index)
     means["ways"] = means["grouping"].str.count(" x ")
-    columns = {
+    columns: t.Columns = {
         "Groups by": ("grouping", str),
         "Mean over attributes of": ("named", str),
         "Before": ("before", t.number),
@@ -91,7 +91,7 @@ def _changes(changed: pd.DataFrame) -> list[Block]:
         text += "attributes. The largest:"
         largest = changed["value"].abs().sort_values(ascending=False)
         shown = changed.reindex(largest.index)
-    columns = {
+    columns: t.Columns = {
         "Attribute": ("attribute", str),
         "Groups by": ("grouping", str),
         "Difference": ("named", str),

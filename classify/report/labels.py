@@ -50,9 +50,10 @@ def labels_section(quality: pd.DataFrame, policy: pd.DataFrame, shares: Shares =
 
 
 def _table(quality: pd.DataFrame, of: str = "attribute") -> Table:
-    scores = {label: (metric, t.number) for metric, label in METRICS.items()}
-    shares = {"Wrong": ("error", t.percent), "Kept": ("kept", t.percent)}
-    return t.tabulate(quality, {of.title(): (of, str), **scores, **shares})
+    columns: t.Columns = {of.title(): (of, str)}
+    columns |= {label: (metric, t.number) for metric, label in METRICS.items()}
+    columns |= {"Wrong": ("error", t.percent), "Kept": ("kept", t.percent)}
+    return t.tabulate(quality, columns)
 
 
 def _by_group(quality: pd.DataFrame) -> list[Block]:
@@ -87,7 +88,9 @@ def _policy(policy: pd.DataFrame) -> Details:
         "present": "Present from", "absent": "Absent below", "temperature": "Temperature",
         "ece_before": "Calibration error before", "ece_after": "after",
     }  # fmt: skip
-    columns = {"Attribute": ("attribute", str), **{h: (n, t.number) for n, h in headings.items()}}
+    columns: t.Columns = {"Attribute": ("attribute", str)}
+    columns |= {title: (name, t.number) for name, title in headings.items()}
+    columns["Kept"] = ("kept", t.percent)
     table = policy[[*headings, "kept"]].astype(float).rename_axis("attribute").reset_index()
-    shown = t.tabulate(table, {**columns, "Kept": ("kept", t.percent)})
+    shown = t.tabulate(table, columns)
     return Details("Thresholds, temperatures and calibration", [how(text), shown])

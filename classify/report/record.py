@@ -15,7 +15,7 @@ __all__ = ["notes_section", "record_section"]
 
 
 def notes_section(notes: Sequence[str]) -> Section | None:
-    """What the run has to say about itself, a sentence each."""
+    """What the run has to say about itself: warnings, diagnostics, time taken; a sentence each."""
     if not notes:
         return None
     text = "What the run has to say about itself: warnings, images left out, diagnostics, time."
@@ -35,9 +35,9 @@ def record_section(
         packages: distributions whose versions matter, besides Python's own.
     """
     parts = {"Settings": settings, **{f"Weights: {name}": card for name, card in cards.items()}}
-    parts["Versions"] = {name: version(name) for name in packages}
     if packages:
-        parts["Versions"]["python"] = platform.python_version()
+        own = {"python": platform.python_version()}
+        parts["Versions"] = {**own, **{name: version(name) for name in packages}}
     blocks = [Details(title, [Pairs(list(_flat(part)))]) for title, part in parts.items() if part]
     if not blocks:
         return None

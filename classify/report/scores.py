@@ -108,8 +108,8 @@ def arms_section(
     for arm, told in summary.groupby("arm", sort=False):
         found = t.records(told.set_index("metric").reindex(list(METRICS)))
         cells = [Cell(t.number(row["mean"]), t.interval(row["low"], row["high"])) for row in found]
-        name = Cell(str(arm), meanings.get(str(arm), ""), colours.get(str(arm)))
-        rows.append([name, *cells, str(int(told["n_seeds"].max()))])
+        first = Cell(str(arm), meanings.get(str(arm), ""), colours.get(str(arm)))
+        rows.append([first, *cells, str(int(told["n_seeds"].max()))])
     text = (
         f"Means of the positive class over {n_scored} of {n_attributes} attributes, those with "
         "both values on the real test split. Every arm was trained for equally many steps and is "
@@ -139,7 +139,7 @@ def controls_section(
         "labeler’s knowledge, nor by the usual remedies for rare classes. The difference is "
         f"F1 of {focus} minus F1 of the control, with its 95 % interval."
     )
-    columns = {
+    columns: t.Columns = {
         "Control": t.key("baseline", colours, controls),
         "Difference": t.difference,
         "Verdict": ("verdict", str),

@@ -81,7 +81,7 @@ def rarity_section(
             "Mean over the attribute vectors under the known distribution, in nats; lower is "
             "rarer. A wrong label also makes a vector look rare."
         )
-        columns = {
+        columns: t.Columns = {
             "Set": ("set", str),
             "Mean log-probability": ("mean_log_probability", lambda value: t.number(value, 2)),
             "Images": ("n", t.whole),
@@ -112,8 +112,8 @@ def admission_section(
         "nothing, and a copy of a test image would make the scores a lie. Rejected files stay on "
         "disk."
     )
-    of_set = {"Set": t.key("arm", colours)}
-    columns = {
+    of_set: t.Columns = {"Set": t.key("arm", colours)}
+    columns: t.Columns = {
         "Verdict": ("admission", str), "Images": ("images", t.whole), "Share": ("share", t.percent)
     }  # fmt: skip
     blocks: list[Block] = [how(text), t.tabulate(admission, {**of_set, **columns})]
@@ -125,8 +125,9 @@ def admission_section(
             "How many images were wanted, how many of those generated would serve, and how many "
             "were taken. One image may serve several wishes."
         )
-        counts = {name.title(): (name, t.whole) for name in ("wanted", "available", "got")}
-        table = t.tabulate(wishes, {**of_set, "Wish": ("wish", str), **counts})
+        columns = {"Wish": ("wish", str)}
+        columns |= {name.title(): (name, t.whole) for name in ("wanted", "available", "got")}
+        table = t.tabulate(wishes, {**of_set, **columns})
         blocks += [heading("Quotas"), how(text), table]
     return Section("Admission", blocks)
 

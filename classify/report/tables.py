@@ -22,6 +22,8 @@ Shares = pd.Series | None
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Any], str]] | Callable[[Row], Cell | str]
 """A column of the frame and how it is written, or what makes a cell of a row."""
+Columns = dict[str, Column]
+"""Heading -> column."""
 
 
 def number(value: float, digits: int = 3, signed: bool = False) -> str:
@@ -76,7 +78,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def tabulate(frame: pd.DataFrame, columns: Mapping[str, Column]) -> Table:
+def tabulate(frame: pd.DataFrame, columns: Columns) -> Table:
     """A table of the frame's rows: heading -> column."""
     rows = [
         [
