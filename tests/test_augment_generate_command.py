@@ -18,7 +18,7 @@ from augment import L1, Denoiser, ImageFormat, Schedule, SelfGuidance, load_deno
 from augment.classifier_training import ClassifierNetworkConfig
 from augment.generate.__main__ import main
 from augment.pretrained import save_pipeline
-from augment.pretrained import save_noised_classifier
+from augment.pretrained.classifier_folder import save_classifier_folder
 
 FAST = ["--sampler.steps", "4", "--accelerator", "cpu", "--devices", "1"]
 
@@ -92,7 +92,7 @@ def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
     network = ClassifierNetworkConfig(size=8, widths=(32, 32), attention_levels=())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_noised_classifier(network.build(2), tmp_path / "classifier", card={})
+        save_classifier_folder(network.build(2), tmp_path / "classifier", card={})
     arguments = ("--classifier.source", str(tmp_path / "classifier"), "--classifier.target")
     both = _run(generator, "both", *arguments, "1", "--classifier.scale", "3")["guidance"]
     assert both.startswith("SelfGuidance(")
