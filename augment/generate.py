@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from augment.denoiser import Denoiser
 from augment.devices import settled
 from augment.edit import Edit
-from augment.generated_folder import checked_seeds, fill
+from augment.generated_folder import checked_seeds, make_missing
 from augment.guidance import Guidance, SelfGuidance, Sum
 from augment.guidance.contract import check
 from augment.optimise import optimised
@@ -135,7 +135,7 @@ def generate(
             edit=edit,
         )
 
-    return fill(
+    return make_missing(
         folder,
         _table(seeds, labels, _method(guidance, sampler)),
         seeds,

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from augment.files import claim, write_bytes
 from augment.sampler import Batch, warn_unguided
 
-__all__ = ["RECORD", "TABLE", "checked_seeds", "fill", "read_png", "read_table"]
+__all__ = ["RECORD", "TABLE", "checked_seeds", "make_missing", "read_png", "read_table"]
 
 RECORD = "settings.json"
 TABLE = "metadata.csv"
@@ -52,7 +52,7 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
     return plain
 
 
-def fill(
+def make_missing(
     folder: Path,
     table: pd.DataFrame,
     seeds: Sequence[int],
@@ -111,7 +111,7 @@ def fill(
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table of a folder that `fill` wrote, every cell as the text that stands there.
+    """The table of a folder that `make_missing` wrote, every cell as the text that stands there.
 
     Raises:
         FileNotFoundError: there is none.
@@ -134,7 +134,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_png(path: str) -> Image.Image:
-    """Read back an image that `fill` wrote.
+    """Read back an image that `make_missing` wrote.
 
     Raises:
         ValueError: it is damaged.

@@ -50,14 +50,12 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if self.perturb is not None and not 0 <= self.perturb < _CHAIN:
             raise ValueError(
-                f"score.perturb is {self.perturb}; allowed is 0 to {_CHAIN - 1}; "
-                "60 is the paper's for linear schedules, 90 for cosine ones"
+                f"score.perturb is {self.perturb}; give 0 to {_CHAIN - 1}: the paper's are 60 for "
+                "linear schedules, 90 for cosine ones"
             )
-        for name in ("samples", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"score.{name} is {getattr(self, name)}; give at least 1")
-        if self.seed < 0:
-            raise ValueError(f"score.seed is {self.seed}; allowed is 0 and up; give 0")
+        for name, least in (("samples", 1), ("batch_size", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"score.{name} is {getattr(self, name)}; give at least {least}")
 
     def index(self, schedule: Schedule) -> int:
         """`perturb` on a respaced schedule; left out, the first ten of low enough signal."""
@@ -95,8 +93,8 @@ def minority_score(
     """
     if images.dtype != torch.uint8 or images.shape[1:] != denoiser.image.shape:
         raise ValueError(
-            f"images are {images.dtype} {tuple(images.shape)}; allowed is uint8 (B, C, H, W) with "
-            f"the generator's {denoiser.image.shape}; crop them by `centre_crop` first"
+            f"images are {images.dtype} {tuple(images.shape)}; give uint8 (B, C, H, W) with the "
+            f"generator's {denoiser.image.shape}, cropped by `centre_crop`"
         )
     denoiser.check_labels(labels)
     device = denoiser.device
@@ -130,7 +128,7 @@ def minority_classes(
         int64 (N,) in 0..count - 1.
 
     Raises:
-        ValueError: fewer than 2 classes, or fewer scores than classes.
+        ValueError: see `check_classes`.
     """
     fitted = np.asarray(scores if fitted_on is None else fitted_on, dtype=np.float64)
     check_classes(count, len(fitted))
@@ -142,8 +140,7 @@ def check_classes(count: int, scores: int) -> None:
     """Refuse a number of classes that so many scores cannot be cut into."""
     if not 2 <= count <= scores:
         raise ValueError(
-            f"{count} classes are wanted of {scores} scores; allowed is 2 to the number of "
-            "scores; give fewer classes"
+            f"classes is {count} for {scores} scores; give 2 to as many classes as there are scores"
         )
 
 
@@ -179,8 +176,8 @@ def score_files(
     classes = None if labels is None else class_labels(denoiser, range(len(paths)), labels)
     denoiser.check_labels(classes)
     fabric = settled(denoiser, fabric)
-    size, channels = denoiser.image.size, denoiser.image.channels
-    files = ImageFiles(paths, read, size=size, channels=channels, crop=centre_crop)
+    image = denoiser.image
+    files = ImageFiles(paths, read, size=image.size, channels=image.channels, crop=centre_crop)
     scores = torch.zeros(len(files))
     batches = torch.split(torch.arange(len(files)), config.batch_size)
     mine = batches[fabric.global_rank :: fabric.world_size]
@@ -188,10 +185,10 @@ def score_files(
         images = torch.stack([files[int(row)] for row in rows])
         given = None if classes is None else classes[rows]
         found = minority_score(denoiser, images, distance, config, given)
-        if not found.isfinite().all():
+        if len(bad := rows[~found.isfinite()]):
             raise ValueError(
-                f"the score of {paths[int(rows[found.isfinite().int().argmin()])]} is not finite; "
-                "take another generator or another distance"
+                f"the score of {paths[int(bad[0])]} is not finite; take another generator or "
+                "another distance"
             )
         scores[rows] = found
     summed: Tensor = fabric.all_reduce(scores, reduce_op="sum")  # type: ignore[assignment]
@@ -200,9 +197,7 @@ def score_files(
 
 def _seeds(images: Tensor, seed: int) -> list[int]:
     """A seed an image, by its pixels: neither its place nor its name decides its noise."""
-    contents = [image.cpu().numpy().tobytes() for image in images]
     key = seed.to_bytes(8, "little")
-    return [
-        int.from_bytes(hashlib.blake2b(c, digest_size=8, key=key).digest(), "little")
-        for c in contents
-    ]
+    contents = (image.cpu().numpy().tobytes() for image in images)
+    digests = (hashlib.blake2b(c, digest_size=8, key=key).digest() for c in contents)
+    return [int.from_bytes(digest, "little") for digest in digests]

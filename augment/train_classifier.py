@@ -1,90 +1,179 @@
-"""Train a classifier of noised images on a table, to guide a generator to a class.
+"""Train a classifier of noised images, to guide a generator to a class.
 
-    python -m augment.train_classifier FOLDER --out runs/smiling --attribute Smiling
-    python -m augment.generate avatars-32 --out runs/minority --seeds 64 \\
-        --classifier.source runs/smiling/classifier --classifier.target 1
+The loss is the cross-entropy at uniformly drawn timesteps.
 
-FOLDER has images and a metadata.csv, of whose train rows a column is learned. The same command
-again resumes a run that was stopped.
+Reference: Dhariwal & Nichol 2021, sec. 4, https://arxiv.org/abs/2105.05233
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
+import torch
 from lightning import seed_everything
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset, StackDataset
 
-from augment.classifier_training import (
-    ClassifierNetworkConfig,
-    ClassifierTrainConfig,
-    ClassifierTraining,
-)
-from augment.command import run
-from augment.fitting import Precision, fit, images_sha256
-from augment.labelled_files import LabelledFiles, find_labelled
-from augment.pretrained import save_noised_classifier
+from augment.fitting import Fitting, FittingConfig, NetworkShape, check_images, fit
+from augment.pretrained import NoisedClassifier, save_noised_classifier
+from augment.pretrained.architecture import Architecture
+from augment.pretrained.checkpoints import ScheduleName, Settings
 
-__all__ = ["main", "train_classifier"]
+__all__ = [
+    "ClassifierNetworkConfig",
+    "ClassifierTrainConfig",
+    "ClassifierTraining",
+    "train_classifier",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierNetworkConfig(NetworkShape):
+    """The encoder to train, for the generator's size and channels; the defaults are for a CPU."""
+
+    widths: tuple[int, ...] = (32, 64, 64)
+    """Channels of each resolution level, from the image's own downwards; multiples of 32."""
+    schedule: ScheduleName = "cosine"
+    """How images are noised; the generator's schedule, cosine or linear, of 1,000 steps."""
+
+    group: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule not in ("cosine", "linear"):
+            raise ValueError(
+                f"network.schedule is {self.schedule!r}; allowed are cosine and linear; "
+                "give the generator's"
+            )
+
+    def build(self, classes: int) -> NoisedClassifier:
+        """The classifier with random weights."""
+        architecture = Architecture(
+            widths=self.widths,
+            blocks=self.blocks,
+            attention=self.attention_levels,
+            in_channels=self.channels,
+            out_channels=classes,
+            pool=self.size // 2 ** (len(self.widths) - 1),
+        )
+        settings = Settings(
+            attention_order="new",
+            head_channels=self.group,
+            heads=None,
+            schedule=self.schedule,
+            image_size=self.size,
+        )
+        return NoisedClassifier(architecture, settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierTrainConfig(FittingConfig):
+    """How to train it."""
+
+    steps: int = 5_000
+    """Optimiser steps."""
+    lr: float = 3e-4
+    """AdamW's peak learning rate: linear warm-up over the first 200 steps, then cosine to 0."""
 
 
 def train_classifier(
-    table: Path,
-    *,
+    images: Dataset[Tensor],
+    labels: Sequence[str],
     out: Path,
+    network: ClassifierNetworkConfig,
+    training: ClassifierTrainConfig,
+    *,
     attribute: str,
-    network: ClassifierNetworkConfig = ClassifierNetworkConfig(),
-    training: ClassifierTrainConfig = ClassifierTrainConfig(),
-    accelerator: str = "auto",
-    devices: int | str = "auto",
-    num_nodes: int = 1,
-    precision: Precision = "32-true",
+    sources: Mapping[str, str] | None = None,
+    trained_on: str = "",
+    **trainer: Any,
 ) -> Path:
-    """Train a classifier of noised images on a column of a table.
+    """Train a classifier of noised images, or go on where a run stopped in `out`.
 
     Args:
-        table: a folder of images with a `metadata.csv`; train rows without a value are left out.
-        out: where the classifier, checkpoints and logs go; a stopped run found here is resumed.
-        attribute: the column: an attribute (classes 0 and 1), or one of classes of any names.
+        images: a sized dataset of uint8 (channels, size, size), such as `augment.images.ImageFiles`
+            or a uint8 tensor (N, channels, size, size).
+        labels: the name of each image's class.
+        out: where the classifier, checkpoints and logs go.
         network: the network, and the noise: size, channels and schedule are the generator's.
         training: how to train it.
-        accelerator: Lightning's.
-        devices: Lightning's.
-        num_nodes: Lightning's.
-        precision: Lightning's.
+        attribute: what the classes are of, for the card.
+        sources: hashes of what the training starts from, such as `images_sha256`; a run in `out`
+            with other ones, or with other labels, is refused.
+        trained_on: what the images are, for the card.
+        trainer: further arguments of Lightning's Trainer, such as accelerator, devices, num_nodes
+            and precision.
 
     Returns:
-        The folder of the classifier, `out/classifier`, for `load_noised_classifier`.
+        The folder of the classifier, `out/classifier`, for `load_noised_classifier`. The classes
+        in its card are in the order of its logits: numbers by value, other names by the alphabet.
+
+    Raises:
+        ValueError: the images do not fit the network or the labels, there are fewer than two
+            classes, or the run in `out` is another.
     """
+    check_images(images, network)
+    if len(labels) != len(images):  # type: ignore[arg-type]
+        raise ValueError(
+            f"there are {len(labels)} labels of {len(images)} images; "  # type: ignore[arg-type]
+            "give one an image"
+        )
+    classes = sorted(set(labels), key=_order)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{attribute} has {len(classes)} classes in the training images; "
+            "a classifier needs at least 2; name another column or label some"
+        )
     seed_everything(training.seed, verbose=False)
-    found = find_labelled(table, attribute)
-    module = ClassifierTraining(network, training, attribute=attribute, classes=found.classes)
-    files = LabelledFiles(found, size=network.size, channels=network.channels)
-    first = fit(
-        module,
-        files,
-        out,
-        sources={
-            "images_sha256": images_sha256(found.paths),
-            "labels_sha256": hashlib.sha256(bytes(str(found.labels), "ascii")).hexdigest(),
-        },
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        precision=precision,
-    )
+    places = [classes.index(label) for label in labels]
+    identity = {
+        **(sources or {}),
+        "labels_sha256": hashlib.sha256(str(places).encode()).hexdigest(),
+        "attribute": attribute,
+        "classes": classes,
+    }
+    module = ClassifierTraining(network, training, classes=len(classes), identity=identity)
     folder = out / "classifier"
-    if first:
-        card = {"trained_on": str(table), "images": len(files), **module.hparams}
+    examples: Dataset[Any] = StackDataset(images, places)  # type: ignore[arg-type]
+    if fit(module, examples, out, **trainer):
+        card = {"trained_on": trained_on, "images": len(places), **module.hparams}
         save_noised_classifier(module.network, folder, card=card)
     return folder
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; bad input ends it with one line instead of a traceback."""
-    run(train_classifier, arguments)
+def _order(name: str) -> tuple[bool, float, str]:
+    """Numbers by value, then other names by the alphabet."""
+    number = name.removeprefix("-").isdecimal()
+    return not number, float(name) if number else 0.0, name
 
 
-if __name__ == "__main__":
-    main()
+class ClassifierTraining(Fitting):
+    """A classifier of images at every level of noise."""
+
+    weight_decay = 0.05
+    network: NoisedClassifier
+
+    def __init__(
+        self,
+        network: ClassifierNetworkConfig,
+        config: ClassifierTrainConfig,
+        *,
+        classes: int,
+        identity: Mapping[str, Any],
+    ) -> None:
+        super().__init__(network, config, **identity)
+        self.network = network.build(classes)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        images, labels = batch
+        x0, schedule = self.clean(images), self.network.schedule
+        t = torch.randint(len(schedule), (len(x0),), device=x0.device)
+        x_t = schedule.q_sample(x0, t, torch.randn_like(x0))
+        loss = cross_entropy(self.network(x_t, t).float(), labels)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss

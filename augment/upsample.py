@@ -21,7 +21,14 @@ from augment.denoiser import Denoiser
 from augment.devices import settled
 from augment.files import read_record
 from augment.generate import SamplerConfig
-from augment.generated_folder import RECORD, TABLE, checked_seeds, fill, read_png, read_table
+from augment.generated_folder import (
+    RECORD,
+    TABLE,
+    checked_seeds,
+    make_missing,
+    read_png,
+    read_table,
+)
 from augment.images import ImageFiles
 from augment.noise import UPSAMPLING, derived_seeds
 from augment.optimise import optimised
@@ -83,7 +90,7 @@ def upsample(
             labels=block_labels,
         )
 
-    return fill(
+    return make_missing(
         folder,
         source.rows,
         source.seeds,

@@ -150,7 +150,15 @@ def _references(source: Path, denoiser: Denoiser) -> Tensor:
     """uint8 (K, C, H, W), cropped and resized to the model's format."""
     if not source.exists():
         raise FileNotFoundError(f"edit {source} is missing; give an image or a folder of images")
-    paths = [str(source)] if source.is_file() else list(load_images(source)["path"])
+    if source.is_file():
+        paths = [str(source)]
+    else:
+        rows = load_images(source)
+        if "split" in rows:  # what is judged on real test images must not start from them
+            rows = rows[rows["split"] == "train"]
+        paths = list(rows["path"])
+    if not paths:
+        raise ValueError(f"edit {source} has no train image; give others to start from")
     image = denoiser.image
     return ImageFiles(paths, read_image, size=image.size, channels=image.channels).stack()
 

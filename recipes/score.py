@@ -88,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         labels=labels,
         fabric=fabric,
     )
-    table = rows.drop(columns="path").assign(minority_score=scores)
+    # Labels stay 1, 0 or empty, which pandas holds as floats.
+    table = rows.drop(columns="path").convert_dtypes().assign(minority_score=scores)
     if settings.classes is not None:
         table["minority_class"] = minority_classes(scores, settings.classes, scores[fitted])
     if fabric.is_global_zero:

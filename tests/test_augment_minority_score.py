@@ -82,7 +82,7 @@ def test_classes_are_quantiles_open_below() -> None:
         *(1, 1),
     ]
     for count in (1, 101):
-        with pytest.raises(ValueError, match=f"^{count} classes are wanted of 100 scores; allowed"):
+        with pytest.raises(ValueError, match=f"^classes is {count} for 100 scores; give 2"):
             minority_classes(scores, count)
 
 
@@ -118,16 +118,16 @@ def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
 
 
 def test_images_of_another_format_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^images are .* \(2, 3, 9, 9\); allowed is uint8"):
+    with pytest.raises(ValueError, match=r"^images are .* \(2, 3, 9, 9\); give uint8"):
         minority_score(tiny_denoiser(), _images(2, size=9), L2())
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"perturb": 100}, "score.perturb is 100; allowed is 0 to 99"),
+        ({"perturb": 100}, "score.perturb is 100; give 0 to 99"),
         ({"samples": 0}, "score.samples is 0; give at least 1"),
-        ({"seed": -1}, "score.seed is -1; allowed is 0 and up"),
+        ({"seed": -1}, "score.seed is -1; give at least 0"),
     ],
 )
 def test_other_settings_are_refused(settings: dict[str, int], message: str) -> None:

@@ -6,22 +6,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from augment_doubles import tiny_denoiser
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from augment import CheckpointOptions, ClassifierGuidance, load_noised_classifier, sample
-from augment.classifier_training import (
+from augment.train_classifier import (
     ClassifierNetworkConfig,
     ClassifierTrainConfig,
     ClassifierTraining,
+    train_classifier,
 )
-from augment.labelled_files import find_labelled
-from augment.train_classifier import main, train_classifier
 
 NETWORK = ClassifierNetworkConfig(size=8, widths=(32, 32), attention_levels=())
 TRAINING = ClassifierTrainConfig(steps=40, batch_size=16, lr=2e-3, checkpoint_every=20)
@@ -36,30 +32,24 @@ pytestmark = [
 ]
 
 
-def _table(folder: Path, values: Sequence[str], splits: Sequence[str] | None = None) -> Path:
-    """Dark images, and bright ones for the values 1, 1.0 and day."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    names = [f"{number}.png" for number in range(len(values))]
-    for name, value in zip(names, values, strict=True):
-        level = 200 if value in ("1", "1.0", "day") else 20
-        pixels = rng.integers(level, level + 40, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name)
-    table = pd.DataFrame({"file_name": names, "split": splits or "train", "Bright": values})
-    table.to_csv(folder / "metadata.csv", index=False)
-    return folder
+def _images(labels: Sequence[str]) -> torch.Tensor:
+    """Dark images, and bright ones for the class 1."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 40, (len(labels), 3, 8, 8), generator=generator)
+    level = torch.tensor([200 if label == "1" else 20 for label in labels])
+    return (noise + level.reshape(-1, 1, 1, 1)).to(torch.uint8)
 
 
-def _train(table: Path, out: Path, **changes: object) -> Path:
+def _train(labels: Sequence[str], out: Path, **changes: object) -> Path:
     options: dict[str, object] = {"network": NETWORK, "training": TRAINING, "attribute": "Bright"}
-    return train_classifier(table, out=out, accelerator="cpu", devices=1, **options | changes)  # type: ignore[arg-type]
+    return train_classifier(
+        _images(labels), labels, out=out, accelerator="cpu", devices=1, **options | changes
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("classifier")
-    table = _table(folder / "images", ["1", "0"] * 16)
-    return _train(table, folder / "out")
+    return _train(["1", "0"] * 16, tmp_path_factory.mktemp("classifier") / "out")
 
 
 def test_it_learns_what_can_be_told_and_no_more_and_its_gradient_points_there(
@@ -117,7 +107,7 @@ def test_the_folder_has_safetensors_and_a_card_and_is_checked(
 def test_a_stopped_run_goes_on_and_other_settings_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = _table(tmp_path / "images", ["1", "0"] * 4)
+    labels = ["1", "0"] * 4
     taken: list[int] = []
     step = ClassifierTraining.training_step
 
@@ -130,29 +120,42 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(
     monkeypatch.setattr(ClassifierTraining, "training_step", counted)
     training = ClassifierTrainConfig(steps=3, batch_size=4, checkpoint_every=2)
     with pytest.raises(KeyError, match="power cut"):
-        _train(table, tmp_path / "out", training=training)
-    _train(table, tmp_path / "out", training=training)
+        _train(labels, tmp_path / "out", training=training)
+    _train(labels, tmp_path / "out", training=training)
     assert taken == [0, 1, 2, 2]
     with pytest.raises(ValueError, match="settings, or another --out"):
-        _train(table, tmp_path / "out")
+        _train(labels, tmp_path / "out")
+    with pytest.raises(ValueError, match="belongs to a run with other labels"):
+        _train(labels[::-1], tmp_path / "out", training=training)
 
 
-def test_rows_of_train_that_have_a_value_are_learned_by_sorted_classes(tmp_path: Path) -> None:
-    values = ["1.0", "", "0", "1", "10", "2"]
-    splits = ["train"] * 5 + ["test"]
-    found = find_labelled(_table(tmp_path / "numbers", values, splits), "Bright")
-    assert found.classes == ("0", "1", "10")
-    assert found.labels == [1, 0, 1, 2]
-    assert [path.name for path in found.paths] == ["0.png", "2.png", "3.png", "4.png"]
-    named = find_labelled(_table(tmp_path / "names", ["night", "day", "dusk"]), "Bright")
-    assert (named.classes, named.labels) == (("day", "dusk", "night"), [2, 0, 1])
+def test_classes_are_ordered_by_value_and_then_by_name(tmp_path: Path) -> None:
+    training = ClassifierTrainConfig(steps=1, batch_size=4)
+    names = ["10", "night", "2", "-1", "day", "2"]
+    folder = _train(names, tmp_path / "out", training=training)
+    card = json.loads((folder / "card.json").read_text())
+    assert card["classes"] == ["-1", "2", "10", "day", "night"]
+
+
+def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^Bright has 1 classes in the training images; .* label"):
+        _train(["1", "1"], tmp_path / "out")
+    with pytest.raises(ValueError, match=r"^there are 3 labels of 2 images; give one an image$"):
+        train_classifier(
+            _images(["0", "1"]), ["0", "1", "1"], tmp_path, NETWORK, TRAINING, attribute="Bright"
+        )
+    with pytest.raises(
+        ValueError, match=r"^the images are torch.uint8 of shape \(3, 8, 8\); allow"
+    ):
+        _train(["0", "1"], tmp_path / "out", network=ClassifierNetworkConfig(size=16))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"size": 10, "widths": (32, 32, 32)}, r"size is 10; 3 widths .*; give a multiple of 4$"),
-        ({"channels": 2}, r"channels is 2; allowed are 1 .grey. and 3"),
+        ({"channels": 2}, r"channels is 2; give 1 .grey. or 3"),
         ({"attention_levels": (3,)}, "attention_levels has 3; allowed are 0 to 2,"),
         ({"blocks": 0}, "blocks is 0; give at least 1$"),
         ({"widths": (32, 48)}, r"widths are \(32, 48\); .* multiples of 32$"),
@@ -162,28 +165,6 @@ def test_rows_of_train_that_have_a_value_are_learned_by_sorted_classes(tmp_path:
 def test_a_network_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^network\.{message}"):
         ClassifierNetworkConfig(**settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--attribute", "Bald"], "has no column Bald; it has file_name, split, Bright"),
-        (["--attribute", "split"], "split has 1 classes in the train rows"),
-        (["--attribute", "Bright", "--training.steps", "0"], "training.steps is 0"),
-        ([], "attribute"),
-    ],
-)
-def test_the_command_line_prints_bad_input_as_one_line(
-    tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    table = _table(tmp_path / "images", ["1", "0"])
-    with pytest.raises(SystemExit) as ended:
-        main([str(table), "--out", str(tmp_path / "out"), *arguments])
-    text = str(ended.value)
-    assert text.startswith("error: ")
-    assert message in text
-    assert "\n" not in text
-    assert not (tmp_path / "out").exists()
 
 
 def test_the_card_is_json_that_names_its_network(trained: Path) -> None:

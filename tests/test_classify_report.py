@@ -1,10 +1,11 @@
 """The report: the verdict's words, what the page holds, and that it needs nothing but itself."""
 
-import dataclasses
+from __future__ import annotations
+
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,24 +13,60 @@ import pytest
 from PIL import Image
 
 from classify.fairness import audit
-from classify.report import PAPER_REFERENCE, Report, judge, verdicts, write_report
-from classify.report.sheet import contact_sheet
-from classify.report.text import interval, number, percent
+from classify.report import (
+    Section,
+    admission_section,
+    arms_section,
+    attributes_section,
+    audit_section,
+    colours_of,
+    controls_section,
+    differences_section,
+    labels_section,
+    notes_section,
+    rarity_section,
+    record_section,
+    samples_section,
+    verdict_section,
+    write_page,
+)
+from classify.report.page import Cell
+from classify.report.sets import contact_sheet
+from classify.report.tables import interval, number, percent
 
 NAN = float("nan")
-ARMS = ["real", "plain", "minority"]
+ARMS = ["real", "fair", "rare"]
+SETS = ["fair", "rare"]
+COLOURS = colours_of(ARMS)
 ATTRIBUTES = ["Bald", "Male", "Attractive"]
+SHARES = pd.Series({"Bald": 0.02, "Male": 0.42, "Attractive": NAN})
+PAPER = {"paper: real images": {"f1": 0.746, "precision": 0.815, "recall": 0.71}}
+COMPOSITION = pd.DataFrame(
+    [("real train", "Male", "Male=0", 3, 0.75), ("real train", "Male", "Male=1", 1, 0.25)],
+    columns=["set", "grouping", "group", "n", "share"],
+)
+QUOTAS = pd.DataFrame(
+    [("rare", "Bald=1", 5, 4, 3), ("rare", "all", 9, 9, 9)],
+    columns=["arm", "wish", "wanted", "available", "got"],
+)
+ADMISSION = pd.DataFrame(
+    [("rare", "kept", 1234, 0.9), ("rare", "blank", 137, 0.1)],
+    columns=["arm", "admission", "images", "share"],
+)
 
 
-def _comparisons(low: float = 0.01, high: float = 0.03, n_seeds: int = 3) -> pd.DataFrame:
+def _comparison(
+    low: float = 0.01, high: float = 0.03, n_seeds: int = 3, word: str = "gain"
+) -> pd.DataFrame:
+    pairs = [("fair", "real"), ("rare", "real"), ("rare", "fair")]
     rows = [
-        ("minority", baseline, attribute, metric, 0.02, low, high, n_seeds)
-        for baseline in ("real", "plain")
+        (*pair, attribute, metric, 0.02, low, high, word, n_seeds)
+        for pair in pairs
         for attribute in ("macro", *ATTRIBUTES)
         for metric in ("f1", "precision", "recall")
     ]
-    columns = ["arm", "baseline", "attribute", "metric", "difference", "low", "high", "n_seeds"]
-    frame = pd.DataFrame(rows, columns=columns)
+    columns = ["arm", "baseline", "attribute", "metric", "difference", "low", "high", "verdict"]
+    frame = pd.DataFrame(rows, columns=[*columns, "n_seeds"])
     frame.loc[frame["attribute"] == "Attractive", ["difference", "low", "high"]] = NAN
     return frame
 
@@ -45,51 +82,14 @@ def _scores(n_seeds: int = 3) -> pd.DataFrame:
 
 
 def _summary(low: float = 0.41, high: float = 0.43, n_seeds: int = 3) -> pd.DataFrame:
-    rows = [
-        (arm, metric, 0.42, low, high, n_seeds)
-        for arm in ARMS
-        for metric in ("f1", "precision", "recall")
-    ]
+    metrics = ("f1", "precision", "recall")
+    rows = [(arm, metric, 0.42, low, high, n_seeds) for arm in ARMS for metric in metrics]
     return pd.DataFrame(rows, columns=["arm", "metric", "mean", "low", "high", "n_seeds"])
 
 
-def _report(**changes: Any) -> Report:
-    bare = Report(title="Study", summary=_summary(), scores=_scores(), n_scored=2, n_attributes=3)
-    return dataclasses.replace(bare, **changes)
-
-
-def _full(tmp_path: Path) -> Report:
-    images = []
-    for i in range(3):
-        images.append(tmp_path / f"{i}.png")
-        Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(images[-1])
-    index = pd.Index(ATTRIBUTES, name="attribute")
-    return _report(
-        comparisons=_comparisons(),
-        reference=PAPER_REFERENCE,
-        samples={"plain": images, "minority": images[:2]},
-        prevalence=pd.DataFrame(
-            {"real": [0.02, 0.42, NAN], "plain": [0.01, 0.4, NAN], "minority": [0.05, 0.4, NAN]},
-            index=index,
-        ),
-        rarity=pd.DataFrame(
-            {"mean_log_probability": [-14.0, -16.25], "n": [3000, 3000]},
-            index=["plain", "minority"],
-        ),
-        rarest={"minority": images[1:]},
-        label_quality=_quality(),
-        policy=pd.DataFrame(
-            {
-                **{"present": [0.7, None], "absent": [0.4, 0.5], "temperature": [1.5, 1.0]},
-                **{"ece_before": [0.061, NAN], "ece_after": [0.012, NAN], "kept": [0.875, 0.5]},
-            },
-            index=index[:2],
-        ),
-        settings={"guidance": {"scale": 0.4}, "betas": [0.9, 0.999], "data": None},
-        cards={"generator": {"licence": "MIT", "steps": 1000}},
-        versions={"torch": "2.14"},
-        notes=["Took 9 min."],
-    )
+def _prevalence() -> pd.DataFrame:
+    shares = {"real": [0.02, 0.42, NAN], "fair": [0.01, 0.4, NAN], "rare": [0.05, 0.4, NAN]}
+    return pd.DataFrame(shares, index=pd.Index(ATTRIBUTES, name="attribute"))
 
 
 def _quality() -> pd.DataFrame:
@@ -106,9 +106,54 @@ def _quality() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _page(tmp_path: Path, report: Report) -> str:
-    path = tmp_path / "out" / "report.html"
-    write_report(path, report)
+def _policy(fitted: bool = True) -> pd.DataFrame:
+    columns = {
+        **{"present": [0.7, None], "absent": [0.4, 0.5], "temperature": [1.5, 1.0]},
+        **{"ece_before": [0.061, NAN], "ece_after": [0.012, NAN], "kept": [0.875, 0.5]},
+        "n": [100, 90] if fitted else [None, None],
+    }
+    return pd.DataFrame(columns, index=pd.Index(ATTRIBUTES[:2], name="attribute"))
+
+
+def _images(folder: Path, count: int = 3) -> list[Path]:
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (8, 8), (80 * i, 0, 0)).save(path)
+    return paths
+
+
+def _bare() -> list[Section | None]:
+    """What every study has."""
+    return [
+        verdict_section(_comparison(), SETS, "rare"),
+        arms_section(_summary(), 2, 3, COLOURS, {}),
+        attributes_section(_scores(), ARMS, COLOURS),
+    ]
+
+
+def _full(folder: Path) -> list[Section | None]:
+    images = _images(folder)
+    rarity = pd.DataFrame({"mean_log_probability": [-14.0, -16.25], "n": [3000, 3000]}, index=SETS)
+    settings = {"guidance": {"scale": 0.4}, "betas": [0.9, 0.999], "data": None}
+    cards = {"generator": {"licence": "MIT", "steps": 1000}}
+    return [
+        verdict_section(_comparison(), SETS, "rare", ["The labeler cannot tell Bald."]),
+        arms_section(_summary(), 2, 3, COLOURS, {"rare": "what is seldom"}, PAPER),
+        controls_section(_comparison(), "rare", {"fair": "nothing but real images"}, COLOURS),
+        attributes_section(_scores(), ARMS, COLOURS, SHARES),
+        differences_section(_comparison(), "rare", COLOURS, SHARES, _quality()),
+        samples_section({"fair": images, "rare": images[:2]}, {"rare": images[1:]}, COLOURS),
+        rarity_section(_prevalence(), rarity, COLOURS),
+        admission_section(ADMISSION, {"blank": images[:1]}, QUOTAS, COLOURS),
+        labels_section(_quality(), _policy(), SHARES),
+        notes_section(["Took 9 min."]),
+        record_section(settings, cards, ["torch"]),
+    ]
+
+
+def _page(folder: Path, sections: Sequence[Section | None], title: str = "Study") -> str:
+    path = folder / "out" / "report.html"
+    write_page(path, title, sections)
     return path.read_text(encoding="utf-8")
 
 
@@ -141,56 +186,53 @@ def _text(page: str) -> str:
     parser = _Text()
     parser.feed(page)
     assert parser.open == []
-    return re.sub(r"\s+", " ", "".join(parser.words))
+    return re.sub(r"\s+", " ", " ".join(parser.words))
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word"),
+    ("words", "headline"),
     [
-        (0.001, 0.02, "gain"),
-        (-0.02, -0.001, "loss"),
-        (-0.01, 0.02, "no evidence of gain"),
-        (0.0, 0.02, "no evidence of gain"),
-        (-0.02, 0.0, "no evidence of gain"),
-        (NAN, NAN, "no evidence of gain"),
+        (["gain", "gain"], "fair and rare show a gain over real."),
+        (["loss", "loss"], "fair and rare show a loss against real."),
+        (["no evidence of gain"] * 2, "fair and rare show no evidence of gain over real."),
+        (["loss", "gain"], "fair shows a loss against real; rare shows a gain over real."),
     ],
 )
-def test_the_word_follows_the_interval(low: float, high: float, word: str) -> None:
-    assert judge(low, high) == word
-
-
-def test_verdicts_are_those_of_the_arm_on_macro_f1() -> None:
-    comparisons = _comparisons()
-    rows = (comparisons["baseline"] == "plain") & (comparisons["attribute"] == "macro")
-    comparisons.loc[rows & (comparisons["metric"] == "f1"), ["low", "high"]] = [-0.01, 0.05]
-    found = [(v.baseline, v.word) for v in verdicts(comparisons, "minority")]
-    assert found == [("real", "gain"), ("plain", "no evidence of gain")]
-    assert verdicts(comparisons, "plain") == []
-
-
-@pytest.mark.parametrize(
-    ("bounds", "headline"),
-    [
-        ((0.01, 0.03), "minority shows a gain over real and plain."),
-        ((-0.03, -0.01), "minority shows a loss against real and plain."),
-        ((-0.01, 0.03), "minority shows no evidence of gain over real or plain."),
-    ],
-)
-def test_the_verdict_comes_first(
-    tmp_path: Path, bounds: tuple[float, float], headline: str
+def test_the_verdict_on_every_set_comes_first(
+    tmp_path: Path, words: list[str], headline: str
 ) -> None:
-    text = _text(_page(tmp_path, _report(comparisons=_comparisons(*bounds))))
-    assert text.index(headline) < text.index("Scores by arm")
+    comparison = _comparison()
+    comparison["verdict"] = comparison["arm"].map(dict(zip(SETS, words, strict=True)))
+    sections = [*_bare(), verdict_section(comparison, SETS, "rare")][1:]  # wherever it stands
+    text = _text(_page(tmp_path, sections))
+    assert text.index(headline) < text.index("over 2 of 3 attributes")
+    assert f"rare against fair: {words[1]}" in text
+
+
+def test_the_verdict_is_that_on_macro_f1(tmp_path: Path) -> None:
+    comparison = _comparison()
+    judged = (comparison["attribute"] == "macro") & (comparison["metric"] == "f1")
+    comparison.loc[~judged, "verdict"] = "loss"
+    text = _text(_page(tmp_path, [verdict_section(comparison, SETS, "rare")]))
+    assert "fair and rare show a gain over real." in text
+    assert "loss against" not in text
 
 
 def test_one_seed_is_no_evidence_and_its_intervals_are_not_estimable(tmp_path: Path) -> None:
-    report = _report(
-        summary=_summary(NAN, NAN, 1), scores=_scores(1), comparisons=_comparisons(NAN, NAN, 1)
-    )
-    text = _text(_page(tmp_path, report))
-    assert "minority shows no evidence of gain over real or plain." in text
+    comparison = _comparison(NAN, NAN, 1, "no evidence of gain")
+    summary = arms_section(_summary(NAN, NAN, 1), 2, 3, COLOURS, {})
+    page = _page(tmp_path, [verdict_section(comparison, SETS, "rare"), summary])
+    text = _text(page)
+    assert "fair and rare show no evidence of gain over real." in text
     assert "95 % interval not estimable, 1 seed" in text
     assert "nan" not in text.lower().split()
+
+
+def test_without_a_set_there_is_no_verdict(tmp_path: Path) -> None:
+    section = verdict_section(_comparison()[:0], [], None)
+    assert "so there is no verdict" in _text(_page(tmp_path, [section]))
+    assert controls_section(_comparison()[:0], None, {"again": "real images"}, COLOURS) is None
+    assert differences_section(_comparison()[:0], None, COLOURS) is None
 
 
 def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
@@ -207,72 +249,107 @@ def test_every_part_is_there_and_well_formed(tmp_path: Path) -> None:
     page = _page(tmp_path, _full(tmp_path))
     text = _text(page)
     order = [
-        "Scores by arm", "0.420 0.410 to 0.430", "CelebA at 64 px", "0.757", "Samples",
-        "F1 by attribute", "Difference by attribute", "How often rare attributes occur",
-        "Mean log-probability", "−16.25", "Label quality", "Took 9 min.", "guidance.scale 0.4",
-        "[0.9, 0.999]", "Weights: generator", "2.14",
+        "Caution: The labeler cannot tell Bald.", "over 2 of 3 attributes",
+        "0.420 0.410 to 0.430", "what is seldom",
+        "paper: real images CelebA at 64 px, one run 0.746",
+        "fair nothing but real images +0.020 +0.010 to +0.030", "Means over seeds",
+        "F1 of rare minus F1 of the other arm", "not chosen by eye", "The rarest", "below 5 %",
+        "Mean log-probability", "−16.25 3,000", "kept 1,234 90.0 %", "rare Bald=1 5 4 3",
+        "Thresholds, temperatures", "Took 9 min.", "guidance.scale 0.4", "[0.9, 0.999]", "data –",
+        "Weights: generator", "torch 2.",
     ]  # fmt: skip
-    spaced = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
-    places = [spaced.index(part) for part in order]
+    places = [text.index(part) for part in order]
     assert places == sorted(places)
-    assert "2 of 3 attributes" in text
-    assert page.count("<img") == page.count('alt="Grid of') == 3
+    assert page.count("<img") == page.count('alt="Grid of') == 4
     assert page.count("<svg") == page.count('role="img" aria-label="')
+
+
+def test_contents_lead_to_every_section_but_the_verdict(tmp_path: Path) -> None:
+    page = _page(tmp_path, _full(tmp_path))
+    links = re.findall(r'<a href="#([^"]*)">([^<]*)', page)
+    assert links == re.findall(r'<section id="([^"]*)">\s*<h2>([^<]*)', page)
+    assert len(links) == 10
 
 
 def test_labels_are_judged_by_attribute_and_over_the_same_attributes_by_group(
     tmp_path: Path,
 ) -> None:
-    page = _page(tmp_path, _full(tmp_path))
-    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    text = _text(_page(tmp_path, [labels_section(_quality(), _policy())]))
     assert "2.6 % of labels wrong, 90.0 % kept" in text
     assert "Means over the 1 attributes" in text
     assert "Male=0 0.750" in text
     assert "0.123" not in text  # an attribute that one group cannot judge is in no group's mean
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_policy_says_whether_it_was_fitted(tmp_path: Path, fitted: bool) -> None:
+    text = _text(_page(tmp_path, [labels_section(_quality(), _policy(fitted))]))
     assert "0.700 0.400 1.500 0.061 0.012 87.5 %" in text
     assert "– 0.500 1.000 – – 50.0 %" in text
+    assert ("These were fitted on real validation images" in text) == fitted
+    assert ("thresholds on the labeler’s card" in text) != fitted
 
 
 def test_the_labels_error_stands_beside_the_gain(tmp_path: Path) -> None:
-    row = re.search(
-        r'<th scope="row">Bald</th><td>[+−][\d.]+</td><td>[^<]*</td><td>([^<]*)',
-        _page(tmp_path, _full(tmp_path)),
-    )
-    assert row is not None
-    assert row[1] == "3.1 %"
+    section = differences_section(_comparison(), "rare", COLOURS, SHARES, _quality())
+    assert "Bald +0.020 +0.010 to +0.030 3.1 %" in _text(_page(tmp_path, [section]))
 
 
 def test_rare_and_common_attributes_are_told_apart(tmp_path: Path) -> None:
-    comparisons = _comparisons()
-    rare = comparisons[comparisons["attribute"] == "macro"].assign(
-        attribute="macro, rare", difference=0.043
-    )
-    page = _page(tmp_path, _report(comparisons=pd.concat([comparisons, rare])))
-    assert re.search(r"real</th><td>rare, below 5 %</td><td>\+0.043</td>", page)
+    comparison = _comparison()
+    rare = comparison[(comparison["attribute"] == "macro") & (comparison["baseline"] == "real")]
+    rare = rare.assign(attribute="macro, rare", difference=0.043)
+    section = differences_section(pd.concat([comparison, rare]), "rare", COLOURS)
+    text = _text(_page(tmp_path, [section]))
+    assert "rare attributes (below 5 %) common attributes real +0.043 +0.010 to +0.030 –" in text
 
 
-def test_controls_are_explained_and_left_out_of_verdict_and_figure(tmp_path: Path) -> None:
-    report = _report(comparisons=_comparisons(), controls={"real": "nothing but real images"})
-    page = _page(tmp_path, report)
-    assert "minority shows a gain over plain." in _text(page)
-    assert re.search(
-        r"</span>real<small>nothing but real images</small></th><td>\+0.020</td>",
-        page,
-    )
-    assert 'aria-label="Dot plot of F1 by attribute for plain, minority;' in page
+def test_differences_are_counted_before_and_after_holm(tmp_path: Path) -> None:
+    comparison = _comparison().assign(p_holm=0.5)
+    comparison.loc[comparison["attribute"] == "Bald", "p_holm"] = 0.01
+    text = _text(_page(tmp_path, [differences_section(comparison, "rare", COLOURS)]))
+    told = "Of 2 attributes, 2 lie above 0, 0 below 0, and 0 are undecided; 1 are certain"
+    assert text.count(told) == 2  # against real, and against the other set
+    assert "rare against fair" in text
+    assert "fair against" not in text
+
+
+def test_controls_stay_out_of_the_figure(tmp_path: Path) -> None:
+    section = attributes_section(_scores(), SETS, COLOURS)
+    page = _page(tmp_path, [section])
+    assert 'aria-label="Dot plot of F1 by attribute for fair, rare;' in page
+    assert re.search(r"key-0\"></span>real</th>", page)  # the table has them all
 
 
 def test_cautions_stand_beside_the_verdict(tmp_path: Path) -> None:
-    page = _page(tmp_path, _report(cautions=["The labeler cannot tell Bald."]))
-    verdict = page[page.index('<section class="verdict"') : page.index("</section>")]
+    section = verdict_section(_comparison(), SETS, "rare", ["The labeler cannot tell Bald."])
+    page = _page(tmp_path, [section])
+    verdict = page[page.index('<section class="boxed"') : page.index("</section>")]
     assert "Caution: The labeler cannot tell Bald." in verdict
 
 
+def _audit(images: int) -> pd.DataFrame:
+    labels = np.tile(np.array([[1], [0]], np.float32), (images, 1))
+    good = np.tile(labels, (2, 1, 1)) * 0.5 + 0.25
+    biased = good.copy()
+    biased[:, images:] = 0.1  # never predicted in the second group
+    groups = pd.DataFrame({"Male": np.repeat([0.0, 1.0], images)})
+    arms = {"real": good, "rare": biased}
+    return audit(labels, arms, groups, ["Bald"], baseline="real", draws=50)
+
+
+def test_an_audit_tells_before_after_and_change(tmp_path: Path) -> None:
+    text = _text(_page(tmp_path, [audit_section(_audit(80), "rare", COMPOSITION, COLOURS)]))
+    assert "before (real) and after (rare)" in text
+    assert "Male Demographic parity difference 0.000 0.500 +0.500 1" in text
+    assert "Male F1 of the worst group 1.000 0.000 −1.000 1" in text
+    assert "changes are certain after Holm’s adjustment" in text
+    assert "Bald Male Demographic parity difference +0.500 +0.3" in text
+    assert "Male=0 75.0 %" in text
+
+
 def test_an_audit_that_judges_nothing_says_so_and_shows_no_empty_table(tmp_path: Path) -> None:
-    labels = np.tile(np.array([[1], [0]], np.float32), (20, 1))
-    arms = {arm: np.full((2, 40, 1), 0.5, np.float32) for arm in ("real", "minority")}
-    groups = pd.DataFrame({"Male": np.repeat([0.0, 1.0], 20)})
-    page = _page(tmp_path, _report(audit=audit(labels, arms, groups, ["Bald"], baseline="real")))
+    page = _page(tmp_path, [audit_section(_audit(20), "rare", COMPOSITION, COLOURS)])
     text = _text(page)
     assert "No difference between groups could be judged" in text
     assert "Not estimable for lack of images: Male=0 (1 attribute), Male=1" in text
@@ -281,15 +358,25 @@ def test_an_audit_that_judges_nothing_says_so_and_shows_no_empty_table(tmp_path:
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
-    page = _page(tmp_path, _report())
-    headings = re.findall(r"<h[23]>([^<]*)</h[23]>", page)
-    assert headings == ["Scores by arm", "F1 by attribute"]
-    assert "there is no verdict" in _text(page)
-    assert "<details><summary>Settings" not in page
+    nothing = [
+        samples_section({"rare": []}, {}, COLOURS),
+        rarity_section(_prevalence().tail(2), None, COLOURS),
+        admission_section(ADMISSION[:0], {}, QUOTAS, COLOURS),
+        notes_section([]),
+        record_section({}, {}, []),
+    ]
+    assert nothing == [None] * 5
+    page = _page(tmp_path, [*_bare(), *nothing])
+    assert re.findall(r"<h[23]>([^<]*)</h[23]>", page) == [
+        "Verdict", "Scores by arm", "F1 by attribute"
+    ]  # fmt: skip
+    quotas = QUOTAS[QUOTAS["wish"] == "all"]
+    text = _text(_page(tmp_path, [admission_section(ADMISSION, {}, quotas, COLOURS)]))
+    assert "Quotas" not in text
 
 
 def test_unscored_attributes_are_named_and_never_zero(tmp_path: Path) -> None:
-    page = _page(tmp_path, _full(tmp_path))
+    page = _page(tmp_path, [attributes_section(_scores(), ARMS, COLOURS, SHARES)])
     assert "does not hold both values: Attractive." in _text(page)
     row = re.search(r"<tr><th scope=\"row\">Attractive</th>(.*?)</tr>", page)
     assert row is not None
@@ -297,62 +384,97 @@ def test_unscored_attributes_are_named_and_never_zero(tmp_path: Path) -> None:
 
 
 def test_only_rare_attributes_are_counted_as_such(tmp_path: Path) -> None:
-    page = _page(tmp_path, _full(tmp_path))
-    section = page[page.index("How often rare") : page.index("Mean log-probability")]
-    names = re.findall(r'<th scope="row">(.*?)</th>', section)
-    assert names == ["Bald"]
-    assert re.findall(r"<td>(.*?)</td>", section) == ["2.0 %", "1.0 %", "5.0 %"]
+    page = _page(tmp_path, [rarity_section(_prevalence(), None, COLOURS)])
+    assert re.findall(r'<th scope="row">(.*?)</th>', page) == ["Bald"]
+    assert re.findall(r"<td>(.*?)</td>", page) == ["2.0 %", "1.0 %", "5.0 %"]
 
 
-def test_attributes_come_rarest_first_by_the_known_distribution(tmp_path: Path) -> None:
-    report = _full(tmp_path)
-    assert report.prevalence is not None
-    prevalence = report.prevalence.assign(true=[0.3, 0.1, 0.5])
-    page = _page(tmp_path, dataclasses.replace(report, prevalence=prevalence))
-    section = page[page.index("<h2>F1 by attribute") : page.index("<h2>Difference")]
-    assert re.findall(r'<th scope="row">(.*?)</th>', section) == ["Male", "Bald", "Attractive"]
+def test_attributes_come_rarest_first(tmp_path: Path) -> None:
+    shares = pd.Series({"Male": 0.1, "Bald": 0.3, "Attractive": NAN})
+    for section in (
+        attributes_section(_scores(), ARMS, COLOURS, shares),
+        differences_section(_comparison(), "rare", COLOURS, shares),
+    ):
+        names = re.findall(r'<th scope="row">(\w+)</th>', _page(tmp_path, [section]))
+        assert names[:2] == ["Male", "Bald"]
 
 
 def test_arms_keep_their_colour_in_all_figures(tmp_path: Path) -> None:
     page = _page(tmp_path, _full(tmp_path))
     figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
     assert len(figures) == 4
-    f1, against_real, against_plain, rare = (
+    f1, against_real, against_fair, rare = (
         set(re.findall(r"var\(--arm-(\d)\)", figure)) for figure in figures
     )
     assert f1 == rare == {"0", "1", "2"}
-    assert against_real == against_plain == {"2"}
+    assert against_real == against_fair == {"2"}
     assert not re.search(r"#0[0-9a-f]{5}", "".join(figures))  # no placeholder is left
 
 
-def test_text_of_the_user_is_escaped(tmp_path: Path) -> None:
-    evil = "<b onclick=x>&"
-    report = _report(title=evil, notes=[evil], settings={evil: evil}, versions={"a": evil})
-    page = _page(tmp_path, report)
+def test_after_eight_colours_arms_are_grey_and_still_named(tmp_path: Path) -> None:
+    arms = ["real", "_first", *(f"a set with a long name {i}" for i in range(9))]
+    scores = pd.concat([_scores().query("arm == 'real'").assign(arm=arm) for arm in arms])
+    colours = colours_of(arms)
+    page = _page(tmp_path, [attributes_section(scores, arms, colours)])
+    figure = page[page.index("<svg") : page.index("</svg>")]
+    assert set(re.findall(r"var\(--arm-(\d)\)", figure)) == {str(i) for i in range(8)}
+    assert all(arm in figure for arm in arms)
+    assert 'key-7"></span>a set with a long name 5<' in page
+    assert '<th scope="col">a set with a long name 6</th>' in page
+    assert differences_section(_comparison(), "rare", {}) is not None
+
+
+def test_text_of_the_user_is_escaped_wherever_it_stands(tmp_path: Path) -> None:
+    evil = "<b onclick=x>&$^$"
+    [image] = _images(tmp_path, 1)
+    swap = {"Bald": evil, "rare": evil, "Male=0": evil}
+    quality = _quality().replace(swap)
+    prevalence = _prevalence().rename(index=swap, columns=swap)
+    colours = colours_of(["real", "fair", evil])
+    sections = [
+        verdict_section(_comparison().replace(swap), ["fair", evil], evil, [evil]),
+        arms_section(
+            _summary().replace(swap), 2, 3, colours, {evil: evil}, {evil: PAPER.popitem()[1]}
+        ),
+        controls_section(_comparison().replace(swap), evil, {"real": evil}, colours),
+        attributes_section(_scores().replace(swap), [evil], colours, prevalence["real"]),
+        differences_section(_comparison().replace(swap), evil, colours, None, quality),
+        audit_section(_audit(40).replace(swap), evil, COMPOSITION.replace(swap), colours),
+        samples_section({evil: [image]}, {evil: [image]}, colours),
+        rarity_section(prevalence, None, colours),
+        admission_section(ADMISSION.replace(swap), {evil: [image]}, QUOTAS.replace(swap), colours),
+        labels_section(quality, _policy().rename(index=swap)),
+        notes_section([evil]),
+        record_section({evil: evil}, {evil: {"a": evil}}, ["torch"]),
+    ]
+    page = _page(tmp_path, sections, title=evil)
     assert "<b onclick" not in page
-    assert page.count("&lt;b onclick=x&gt;&amp;") == 6
+    assert page.count("&lt;b onclick=x") > 40
+    _text(page)
 
 
 def test_a_failed_report_leaves_the_old_one_alone(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(path, _report())
+    write_page(path, "Study", _bare())
     before = path.read_bytes()
-    with pytest.raises(FileNotFoundError, match=r"sample .*gone\.png is missing"):
-        write_report(path, _report(samples={"plain": [tmp_path / "gone.png"]}))
+    with pytest.raises(FileNotFoundError, match=r"gone\.png is missing"):
+        write_page(path, "Study", (samples_section({"a": ["gone.png"]}, {}, {}) for _ in range(1)))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_the_same_report_gives_the_same_file(tmp_path: Path) -> None:
-    report = _full(tmp_path)
-    assert _page(tmp_path, report) == _page(tmp_path, report)
+def test_the_same_results_give_the_same_file(tmp_path: Path) -> None:
+    sections = _full(tmp_path)
+    assert _page(tmp_path, sections) == _page(tmp_path, _full(tmp_path))
 
 
 def test_a_table_without_its_columns_is_refused() -> None:
-    with pytest.raises(ValueError, match="summary of the report has no column high; expected arm"):
-        _report(summary=_summary().drop(columns="high"))
-    with pytest.raises(ValueError, match="n_scored of the report is 4; expected 0 to n_attributes"):
-        _report(n_scored=4)
+    with pytest.raises(ValueError, match="summary has no column high; the report shows arm"):
+        arms_section(_summary().drop(columns="high"), 2, 3, COLOURS, {})
+    with pytest.raises(ValueError, match="comparison has no column verdict"):
+        verdict_section(_comparison().drop(columns="verdict"), SETS, "rare")
+    with pytest.raises(ValueError, match="n_scored is 4; the macro scores are a mean over 0 to 3"):
+        arms_section(_summary(), 4, 3, COLOURS, {})
 
 
 def test_a_sheet_has_eight_columns_and_keeps_the_pixels(tmp_path: Path) -> None:
@@ -360,9 +482,10 @@ def test_a_sheet_has_eight_columns_and_keeps_the_pixels(tmp_path: Path) -> None:
     for i in range(10):
         paths.append(tmp_path / f"{i}.png")
         Image.new("RGB", (4, 4), (20 * i, 0, 0)).save(paths[-1])
-    sheet = contact_sheet(paths)
-    assert (sheet.width, sheet.height, sheet.count) == (8 * 6 - 2, 2 * 6 - 2, 10)
-    assert contact_sheet(paths, limit=3).count == 3
+    sheet = contact_sheet(paths, Cell("some"), "of some")
+    assert (sheet.width, sheet.height) == (8 * 6 - 2, 2 * 6 - 2)
+    assert sheet.label == "Grid of 10 images: of some"
+    assert contact_sheet(paths, Cell(""), "of some", limit=3).label.startswith("Grid of 3 ")
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from pandas.api.types import is_numeric_dtype
-from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+from recipe_doubles import digests
 
-import recipes.celeba_augment
 from classify import Predictions, metric_frame
-from recipes._audit import audit_arms, audit_groups, compose, export
+from recipes.chain.audit import audit_arms, audit_groups, compose, export
 
 ATTRIBUTES = ("Bald", "Male")
+AUDITED = ["real", "rare"]
 METRICS = ("selection_rate", "true_positive_rate", "false_positive_rate", "f1")
 N, SEEDS = 600, 2
 
@@ -37,7 +37,7 @@ def predictions(table: pd.DataFrame) -> Predictions:
     test = table[table["split"] == "test"].sample(frac=1, random_state=0)
     bald = rng.choice([0.0, 1.0, np.nan], N, p=[0.6, 0.3, 0.1])
     labels = np.stack([bald, test["Male"].to_numpy()], axis=1).astype(np.float32)
-    arms = ("real", "plain", "minority")
+    arms = ("real", "other", "rare")
     probabilities = {arm: rng.random((SEEDS, N, 2)).astype(np.float32) for arm in arms}
     return Predictions(
         files=pd.Index(test["file_name"]),
@@ -48,7 +48,7 @@ def predictions(table: pd.DataFrame) -> Predictions:
 
 
 @pytest.mark.parametrize("columns", [["Male"], ["Young"], ["Male", "Young"]])
-@pytest.mark.parametrize("arm", ["real", "minority"])
+@pytest.mark.parametrize("arm", AUDITED)
 def test_fairlearn_finds_the_audits_figures_in_the_file(
     tmp_path: Path,
     table: pd.DataFrame,
@@ -58,10 +58,10 @@ def test_fairlearn_finds_the_audits_figures_in_the_file(
 ) -> None:
     groups = audit_groups(table, predictions.files)
     assert groups is not None
-    export(tmp_path, predictions, groups)
+    export(tmp_path, predictions, groups, AUDITED)
     frame = pd.read_csv(tmp_path / f"fairlearn-{arm}.csv.gz")
     assert set(frame["seed"]) == set(range(SEEDS))
-    told = audit_arms(predictions, groups).query("arm == @arm and baseline == ''")
+    told = audit_arms(predictions, groups, AUDITED).query("arm == @arm and baseline == ''")
     told = told[told["grouping"] == " x ".join(columns)]
     audited = [name for name in ATTRIBUTES if name not in columns]
     assert set(told["attribute"]) == set(audited)
@@ -82,7 +82,7 @@ def test_aequitas_reads_groups_as_text_and_decisions(
 ) -> None:
     groups = audit_groups(table, predictions.files)
     assert groups is not None
-    export(tmp_path, predictions, groups)
+    export(tmp_path, predictions, groups, AUDITED)
     frame = pd.read_csv(tmp_path / "aequitas-real.csv.gz")
     other = pd.read_csv(tmp_path / "fairlearn-real.csv.gz")
     names = ["sens_attr_Male", "sens_attr_Young"]
@@ -102,7 +102,7 @@ def test_equal_predictions_give_equal_bytes(
     groups = audit_groups(table, predictions.files)
     assert groups is not None
     for folder in (tmp_path / "once", tmp_path / "again"):
-        export(folder, predictions, groups)
+        export(folder, predictions, groups, AUDITED)
     assert digests(tmp_path / "once") == digests(tmp_path / "again")
 
 
@@ -114,17 +114,33 @@ def test_columns_that_divide_nothing_are_no_groups(table: pd.DataFrame) -> None:
     assert audit_groups(table.drop(columns=["Male", "Young"]), files) is None
 
 
-def test_groups_need_not_be_attributes_of_the_study(tmp_path: Path) -> None:
-    data = save_folder(tmp_path / "data")
-    table = pd.read_csv(data / "metadata.csv")
-    table["Male"] = table["Male"].map({0: "no", 1: "yes"})
-    table.to_csv(data / "metadata.csv", index=False)
-    out = tmp_path / "out"
-    flags = tiny_flags(data, save_generator(tmp_path / "generator"), out)
-    recipes.celeba_augment.main([*flags, "--study.seeds=1", "--attributes", "Smiling"])
-    audited = pd.read_csv(out / "audit.csv")
-    assert set(audited["group"].dropna()) == {"Male=no", "Male=yes"}
-    synthetic = pd.read_csv(out / "synthetic" / "plain" / "metadata.csv")
-    sets = compose(table, {"plain": synthetic}).set_index(["set", "group"])["share"]
+def test_only_the_arms_asked_for_are_audited(
+    tmp_path: Path, table: pd.DataFrame, predictions: Predictions
+) -> None:
+    groups = audit_groups(table, predictions.files)
+    assert groups is not None
+    export(tmp_path, predictions, groups, AUDITED)
+    files = {f"{tool}-{arm}.csv.gz" for tool in ("aequitas", "fairlearn") for arm in AUDITED}
+    assert set(digests(tmp_path)) == files
+    told = audit_arms(predictions, groups, AUDITED)
+    assert set(told["arm"]) == set(AUDITED)
+    assert set(told.loc[told["arm"] == "rare", "baseline"]) == {"", "real"}
+
+
+def test_groups_need_not_be_attributes_of_the_study() -> None:
+    rows = {"split": "train", "Male": ["no", "yes", "no", "yes"]}
+    table = pd.DataFrame({**rows, "file_name": [f"{i}.png" for i in range(4)]})
+    table = pd.concat([table, table.assign(split="test")], ignore_index=True)
+    groups = audit_groups(table, pd.Index(table["file_name"][:4]))
+    assert groups is not None
+    labels = np.array([[1.0], [0.0], [1.0], [0.0]], np.float32)
+    probabilities = {arm: np.full((1, 4, 1), 0.5, np.float32) for arm in AUDITED}
+    predictions = Predictions(
+        files=groups.index, attributes=("Smiling",), labels=labels, probabilities=probabilities
+    )
+    audited = audit_arms(predictions, groups, AUDITED)
+    assert set(audited["group"]) - {""} == {"Male=no", "Male=yes"}
+    synthetic = pd.DataFrame({"Smiling": [1.0, 0.0]})
+    sets = compose(table, {"rare": synthetic}).set_index(["set", "group"])["share"]
     assert sets["real train", "Male=yes"] == 0.5
-    assert sets["plain", "unlabelled"] == 1
+    assert sets["rare", "unlabelled"] == 1

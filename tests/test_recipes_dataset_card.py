@@ -2,68 +2,86 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from augment import Selection
+from augment import SamplerConfig, Selection, SelfGuidanceConfig
 from labeling import LabelerCard, LabelPolicy, Rule
-from recipes._dataset_card import MARK, dataset_card, hub_licence, size_category, write_card
-from recipes._fill import Filled
-from recipes._settings import GuidanceConfig, RunConfig
+from recipes.chain.dataset_card import MARK, dataset_card, hub_licence, size_category, write_card
 
 
-def _card(arm: str = "minority", policy: LabelPolicy | None = None, **guidance: object) -> str:
-    """Of four images: two kept, of which one is Bald and one trains, a copy and a blank one."""
-    labeler_card = LabelerCard(
-        architecture="resnet34",
-        attributes=["Bald"],
-        image_size=32,
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
-        thresholds={"Bald": 0.3},
-        source="photographs\nof mine.",
-        licence="MIT",
-        command="",
-        scores={"Bald": {"f1": 0.875, "precision": None}},
-    )
-    table = pd.DataFrame(
-        {
-            "file_name": [f"{seed}.png" for seed in range(4)],
-            "split": "train",
-            "source": "synthetic",
-            "seed": range(4),
-            "sampler": "self-guided",
-            "path": "/somewhere/of/mine",
-            "Bald": [1.0, 0.0, 1.0, 1.0],
-            "Smiling": np.nan,
-            "admission": ["kept", "kept", "copy of test", "blank"],
-        }
-    )
-    chain = SimpleNamespace(
-        config=RunConfig(guidance=GuidanceConfig(**guidance)),
-        denoiser=SimpleNamespace(card={"name": "faces", "source": "drawn", "licence": "CC0-1.0"}),
-        labeler=SimpleNamespace(card=labeler_card, thresholds={"Bald": 0.3}, sha256="abc"),
+@dataclass(frozen=True, kw_only=True)
+class Guidance(SelfGuidanceConfig):
+    """As the run's, with the name of a distance."""
+
+    distance: str = "l2"
+
+
+LABELER = LabelerCard(
+    architecture="resnet34",
+    attributes=["Bald"],
+    image_size=32,
+    mean=[0.5] * 3,
+    std=[0.5] * 3,
+    thresholds={"Bald": 0.3},
+    source="photographs\nof mine.",
+    licence="MIT",
+    command="",
+    scores={"Bald": {"f1": 0.875, "precision": None}},
+)
+TABLE = pd.DataFrame(
+    {
+        "file_name": [f"{seed}.png" for seed in range(4)],
+        "split": "train",
+        "source": "synthetic",
+        "seed": range(4),
+        "sampler": "self-guided",
+        "path": "/somewhere/of/mine",
+        "Bald": [1.0, 0.0, 1.0, 1.0],
+        "Smiling": np.nan,
+        "admission": ["kept", "kept", "copy of test", "blank"],
+    }
+)
+"""Four images: two kept, of which one is Bald and one trains, a copy and a blank one."""
+
+
+def _card(
+    guidance: Guidance | None = Guidance(),
+    *,
+    policy: LabelPolicy | None = None,
+    labeler: LabelerCard = LABELER,
+    table: pd.DataFrame = TABLE,
+    name: str = "faces",
+    **settings: object,
+) -> str:
+    inputs = SimpleNamespace(
+        denoiser=SimpleNamespace(card={"name": name, "source": "drawn", "licence": "CC0-1.0"}),
+        labeler=SimpleNamespace(card=labeler, sha256="abc", thresholds={"Bald": 0.3}),
         attributes=["Bald", "Smiling"],
-        policy=policy,
+        policy=policy or LabelPolicy(rules={"Bald": Rule(present=0.3, absent=0.3)}),
     )
-    filled = Filled(
+    one = {"folder": None, "start": None, "sampler": SamplerConfig(steps=9), "guidance": guidance}
+    made = SimpleNamespace(
+        name="strange",
+        settings=SimpleNamespace(**{**one, **settings}),
         table=table,
         selection=Selection(table[:1], pd.DataFrame()),
-        rounds=pd.DataFrame(),
-        stopped="limit",
     )
-    return dataset_card(chain, arm, filled)
+    config = SimpleNamespace(generator="runs/generator")
+    return dataset_card(*cast(Any, (config, inputs, made)))
 
 
 def test_it_counts_what_was_kept_and_says_why_the_rest_was_not() -> None:
     text = _card()
     assert "| kept | 2 |" in text
-    assert "| copy of test | 1 | nearly the real test image in `copied` |" in text
+    assert "| copy of test | 1 | it is nearly the real test image in `copied` |" in text
     assert "| blank | 1 |" in text
     assert "off manifold" not in text
     assert "trained on 1 of them" in text
@@ -78,7 +96,7 @@ def test_labels_stand_with_threshold_share_and_the_labelers_own_score() -> None:
 
 
 def test_a_policys_thresholds_stand_in_place_of_the_cards() -> None:
-    rule = Rule(present=0.8, absent=0.45)
+    rule = Rule(present=0.8, absent=0.45, n=90)
     text = _card(
         policy=LabelPolicy(rules={"Bald": rule, "Smiling": Rule(present=None, absent=0.2)})
     )
@@ -96,14 +114,51 @@ def test_front_matter_has_the_terms_of_both_models() -> None:
 
 
 def test_settings_are_those_that_were_used() -> None:
-    assert "scale 0.4, every 5" in _card()
-    assert "density: every 5, unit variance, budget 0.7," in _card(budget=0.7)
-    assert "has had a part" in _card(distance="features")
-    assert "has had a part" not in _card(distance="l2")
-    plain = _card("plain")
+    assert "scale 0.4, every 5" in _card(Guidance(scale=0.4))
+    assert "density: every 5, unit variance, budget 0.7," in _card(Guidance(budget=0.7))
+    assert "Sampler: 9 steps, ancestral." in _card()
+    assert "has had a part" in _card(Guidance(distance="features"))
+    assert "has had a part" not in _card(Guidance(distance="l2"))
+    plain = _card(None)
     assert "Guidance: none" in plain
     assert "scale" not in plain
     assert "has had a part" not in plain
+    assert yaml.safe_load(plain.split("---\n")[1])["pretty_name"] == "Ordinary samples of faces"
+
+
+def test_it_says_which_images_a_set_starts_from() -> None:
+    start = SimpleNamespace(images=Path("/somewhere/of/mine/rare"), strength=0.4)
+    text = _card(start=start)
+    assert "Start: images of rare, made anew with strength 0.4" in text
+    assert "/somewhere/of/mine" not in text
+
+
+def test_images_made_elsewhere_have_no_generator_and_no_known_terms() -> None:
+    names = ["a/0.jpg", "a/1.png", "2.jpg", "3.png"]
+    table = TABLE.drop(columns="seed").assign(file_name=names, sampler="elsewhere")
+    text = _card(None, table=table, folder=Path("/somewhere/of/mine/others"))
+    fields = yaml.safe_load(text.split("---\n")[1])
+    assert fields["pretty_name"] == "Synthetic images of the folder others"
+    assert fields["license"] == "unknown"
+    assert fields["tags"] == ["synthetic", "pseudo-labels"]
+    [data] = fields["configs"][0]["data_files"]
+    assert data["path"] == ["**/*.jpg", "**/*.png", "*.jpg", "*.png", "metadata.csv"]
+    assert "Images: taken from the folder others." in text
+    assert "faces" not in text
+    assert "Seeds" not in text
+    assert "/somewhere/of/mine" not in text
+
+
+def test_names_from_elsewhere_are_no_markup() -> None:
+    evil = "<script>a|b`[c](d)*e*_f_ 5_o_Clock"
+    labeler = replace(LABELER, source=evil, licence=evil)
+    text = _card(name=evil, labeler=labeler, folder=None)
+    _, front, body = text.split("---\n", 2)
+    assert yaml.safe_load(front)["pretty_name"] == f"Minority samples of {evil}"
+    assert "<script>" not in body
+    escaped = r"&lt;script&gt;a\|b\`\[c\](d)\*e\*\_f\_ 5_o_Clock"
+    assert body.count(escaped) == 5  # heading, generator, and the labeler's source and licence
+    assert escaped in _card(None, folder=Path(evil))
 
 
 def test_a_card_of_ours_is_renewed_and_another_left_alone(tmp_path: Path) -> None:

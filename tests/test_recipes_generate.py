@@ -90,6 +90,17 @@ def test_an_image_or_a_folder_of_them_is_edited(generator: Path, tmp_path: Path)
         _run(generator, "new", "--edit", str(tmp_path / "refs"), "--strength", "2")
 
 
+def test_only_train_images_are_edited(generator: Path, tmp_path: Path) -> None:
+    for name, level in (("a", 250), ("b", 5)):
+        Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / f"{name}.png")
+    (tmp_path / "metadata.csv").write_text("file_name,split\na.png,test\nb.png,train\n")
+    record = _run(generator, "folder", "--edit", str(tmp_path))
+    assert record["edit"] == _run(generator, "b", "--edit", str(tmp_path / "b.png"))["edit"]
+    (tmp_path / "metadata.csv").write_text("file_name,split\na.png,test\n")
+    with pytest.raises(SystemExit, match=r"^error: edit .* has no train image; give others to st"):
+        _run(generator, "new", "--edit", str(tmp_path))
+
+
 def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
     generator: Path, tmp_path: Path
 ) -> None:

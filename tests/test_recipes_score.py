@@ -47,7 +47,7 @@ def test_the_command_adds_columns_to_a_copy(tmp_path: Path, generator: Path) -> 
     assert (folder / "metadata.csv").read_bytes() == before
     table = pd.read_csv(out)
     assert list(table) == ["file_name", "split", "Smiling", "minority_score", "minority_class"]
-    assert table["Smiling"].isna().tolist() == [False, True, False] * 2
+    assert pd.read_csv(out, dtype=str)["Smiling"].fillna("").tolist() == ["1", "", "0"] * 2
     train = table["minority_score"][:4]
     assert table["minority_class"].tolist() == [
         int(s > train.median()) for s in table.minority_score
@@ -74,7 +74,7 @@ def test_a_folder_without_a_table_is_scored_beside_its_images(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--classes=5"], "5 classes are wanted of 4 scores"),
+        (["--classes=5"], "classes is 5 for 4 scores"),
         (["--out=nowhere/new.csv"], "nowhere, for the new table, is not a folder; make it"),
     ],
 )

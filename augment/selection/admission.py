@@ -18,23 +18,6 @@ from torch import Tensor
 from augment.metrics import precision_mask
 from augment.selection.near_copies import Calibration, Signatures, nearest
 
-__all__ = [
-    "ADMISSION",
-    "BLANK",
-    "KEPT",
-    "LEAKS",
-    "MEMORISED",
-    "OFF_MANIFOLD",
-    "UNREADABLE",
-    "RealImages",
-    "Split",
-    "admit",
-    "admitted",
-    "in_manifold",
-    "keep_rates",
-    "refuse_leaks",
-]
-
 ADMISSION = "admission"
 """The column of the verdict: `kept`, or the first of the reasons below that holds."""
 KEPT = "kept"
@@ -124,11 +107,7 @@ def admitted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def refuse_leaks(table: pd.DataFrame) -> None:
-    """Stop at copies of real val or test images: a score that rests on them says nothing.
-
-    Raises:
-        ValueError: how many, and the first.
-    """
+    """Raise ValueError at copies of real val or test images, on which no score may rest."""
     leaks = table[table[ADMISSION].isin(LEAKS)]
     if len(leaks):
         row = leaks.iloc[0]
@@ -141,14 +120,11 @@ def refuse_leaks(table: pd.DataFrame) -> None:
 
 
 def keep_rates(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """How many images of each arm were kept, and why the others were not.
-
-    Args:
-        tables: arm -> its judged table.
+    """How many images of each arm's judged table were kept, and why the others were not.
 
     Returns:
-        Columns `arm, admission, images, share` (of the arm's images), every reason that occurs
-        in an arm, `kept` always and first.
+        Columns `arm, admission, images, share` (of the arm's images), every verdict that occurs in
+        an arm, `kept` always and first.
     """
     rows = []
     for arm, table in tables.items():
@@ -167,7 +143,7 @@ def in_manifold(
     """Which images lie where real ones do: the precision of Kynkäänniemi et al. (2019), image-wise.
 
     A real image's ball reaches to its k-th nearest other real image; an image is in if it lies
-    strictly inside any ball. Distances are computed in blocks, never all at once.
+    strictly inside any ball.
 
     Args:
         features: float (N, D) of the images; a row that is not finite is out.
@@ -176,9 +152,6 @@ def in_manifold(
 
     Returns:
         bool (N,).
-
-    Raises:
-        ValueError: k or the shapes do not fit.
     """
     if features.ndim != 2 or real.ndim != 2 or features.shape[1] != real.shape[1]:
         raise ValueError(

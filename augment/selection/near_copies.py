@@ -10,7 +10,6 @@ Of the references nothing but the signatures is held, 1 KB an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
@@ -21,8 +20,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-
-__all__ = ["Calibration", "Pixels", "Signatures", "calibrate", "nearest"]
 
 _SIDE = 16
 """Of the signature, in pixels: JPEG's and noise's marks are gone, faces still differ."""
@@ -163,7 +160,8 @@ def nearest(
     for start in range(0, len(images), _IMAGES):
         rows = slice(start, start + _IMAGES)
         posed = torch.stack([_signatures(images[rows], pose) for pose in _POSES])
-        for first, near in _near(posed, references.values):
+        for first in range(0, len(references.values), _REFERENCES):
+            near = _best_pose(posed, references.values[first : first + _REFERENCES])
             if own is not None:
                 inside = (own[rows] >= first) & (own[rows] < first + near.shape[1])
                 near[inside.nonzero()[:, 0], own[rows][inside] - first] = -torch.inf
@@ -174,14 +172,12 @@ def nearest(
     return _distance(cosine), position
 
 
-def _near(posed: Tensor, known: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """First reference of a block, and the best pose's cosines (B, block)."""
-    for first in range(0, len(known), _REFERENCES):
-        block = known[first : first + _REFERENCES]
-        best = posed[0] @ block.T
-        for signature in posed[1:]:
-            best = torch.maximum(best, signature @ block.T)
-        yield first, best
+def _best_pose(posed: Tensor, known: Tensor) -> Tensor:
+    """Cosines (B, M) of the best of the poses (18, B, 256) with references (M, 256)."""
+    best = posed[0] @ known.T
+    for signature in posed[1:]:
+        best = torch.maximum(best, signature @ known.T)
+    return best
 
 
 def _signatures(images: Tensor, pose: tuple[bool, int, int]) -> Tensor:

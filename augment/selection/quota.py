@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from augment.selection.admission import admitted
 
-__all__ = ["Quota", "Selection", "merge", "parse_wish", "select"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
@@ -29,8 +27,7 @@ class Quota:
     cap: int | None = None
     """Images at most; left out, no such limit."""
     wanted: Mapping[str, int] = field(default_factory=dict)
-    """Images wanted by attribute or attributes, as {"Male=0,Eyeglasses=1": 100}; with any, only
-    images that serve one are taken."""
+    """Images wanted by attributes, as {"Male=0,Eyeglasses=1": 100}; then no others are taken."""
 
     def __post_init__(self) -> None:
         if self.ratio is not None and not (math.isfinite(self.ratio) and self.ratio > 0):

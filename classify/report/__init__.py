@@ -1,16 +1,15 @@
 """The study's report: one HTML page made of sections.
 
-A section is a function that takes the tables it shows and returns plain blocks (`blocks.py`), or
+A section is a function that takes the tables it shows and returns plain blocks (`page.py`), or
 None where there is nothing to show. A further part of the page is one more such function, and its
 entry in the list that is given to `write_page`.
 """
 
-from classify.report.blocks import Section
 from classify.report.differences import differences_section
 from classify.report.figures import colours_of
 from classify.report.groups import audit_section
 from classify.report.labels import labels_section
-from classify.report.page import write_page
+from classify.report.page import Section, write_page
 from classify.report.record import notes_section, record_section
 from classify.report.scores import (
     arms_section,

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import pandas as pd
 
-from classify.comparison import MACRO_COMMON, MACRO_RARE, RARE
+from classify.comparison import RARE
 from classify.intervals import LEVEL
 from classify.metrics import MACRO
-from classify.report.blocks import Block, Details, Figure, Paragraph, Section, heading, how
+from classify.report import tables as t
 from classify.report.figures import forest_plot
-from classify.report.labels import ALL
-from classify.report.tables import (
-    Colours,
-    Shares,
-    bounds,
-    figure,
-    key,
-    ordered,
-    share,
-    tabulate,
-    word,
-)
+from classify.report.page import Block, Details, Figure, Paragraph, Section, heading, how
+from classify.report.tables import Colours, Shares
 
 __all__ = ["differences_section"]
 
-_APART = {MACRO_RARE: f"rare, below {100 * RARE:g} %", MACRO_COMMON: "common"}
+_APART = {
+    "macro, rare": f"rare attributes (below {100 * RARE:g} %)",
+    "macro, common": "common attributes",
+}
 """The means over some attributes, and what the page calls these."""
 
 
@@ -35,14 +28,14 @@ def differences_section(
     shares: Shares = None,
     quality: pd.DataFrame | None = None,
 ) -> Section | None:
-    """The paired differences of one arm, with a forest plot a baseline.
+    """The paired differences of the focus arm, with a forest plot a baseline.
 
     Args:
         comparison: of `classify.compare`.
-        focus: the arm whose differences are shown.
+        focus: the arm.
         colours: of the arms.
         shares: of positives.
-        quality: the labeler's own; its errors stand beside the differences.
+        quality: the labeler's; its errors stand beside the differences.
     """
     rows = comparison[(comparison["arm"] == focus) & (comparison["metric"] == "f1")]
     rows = rows.dropna(subset="difference")
@@ -53,15 +46,14 @@ def differences_section(
         f"F1 of {focus} minus F1 of the other arm, paired by seed, with its 95 % interval. Right "
         f"of 0 favours {focus}. A marker is filled where the interval excludes 0, and hollow "
         "elsewhere. The intervals are not corrected for looking at many attributes: about one in "
-        "twenty excludes 0 by chance alone. How many differences stay certain after Holm’s "
-        "adjustment is said beside each figure."
+        "twenty excludes 0 by chance alone; Holm’s adjustment says how many stay certain."
     )
-    blocks: list[Block] = [how(text), *_apart(rows, str(focus), colours)]
+    blocks: list[Block] = [how(text), *_apart(rows, colours)]
     if quality is not None:
-        errors = quality[quality["group"] == ALL].set_index("attribute")["error"]
+        errors = quality[quality["group"] == "all"].set_index("attribute")["error"]
         single = single.assign(error=single["attribute"].map(errors))
     for place, (baseline, told) in enumerate(single.groupby("baseline", sort=False)):
-        table = ordered(told.set_index("attribute", drop=False), shares)
+        table = t.ordered(told.set_index("attribute", drop=False), shares)
         title = f"{focus} against {baseline}"
         count, plot, numbers = _against(table, f"{focus} minus F1 of {baseline}", colours, shares)
         if place == 0:
@@ -71,17 +63,18 @@ def differences_section(
     return Section("Differences by attribute", blocks)
 
 
-def _apart(rows: pd.DataFrame, focus: str, colours: Colours) -> list[Block]:
-    """The mean differences of rare and of common attributes."""
+def _apart(rows: pd.DataFrame, colours: Colours) -> list[Block]:
+    """The mean differences of rare and of common attributes, a row a baseline."""
     means = rows[rows["attribute"].isin(_APART)]
-    columns = {
-        f"{focus} against": key("baseline", colours),
-        "Attributes": word("kind"),
-        "Mean difference": figure("difference", signed=True),
-        "95 % interval": bounds,
+    if means.empty:
+        return []
+    cells = {(row["baseline"], row["attribute"]): t.difference(row) for row in t.records(means)}
+    of_kind = {
+        kind: lambda row, attribute=attribute: cells.get((row["baseline"], attribute), t.NOTHING)
+        for attribute, kind in _APART.items()
     }
-    kinds = means.assign(kind=means["attribute"].map(_APART))
-    return [] if means.empty else [tabulate(kinds, columns)]
+    columns: t.Columns = {f"{means['arm'].iloc[0]} against": t.key("baseline", colours), **of_kind}
+    return [t.tabulate(means[["baseline"]].drop_duplicates(), columns)]
 
 
 def _against(table: pd.DataFrame, what: str, colours: Colours, shares: Shares) -> list[Block]:
@@ -95,16 +88,11 @@ def _against(table: pd.DataFrame, what: str, colours: Colours, shares: Shares) -
         counted += f"; {int((table['p_holm'] < LEVEL).sum())} are certain after Holm’s adjustment"
     colour = colours.get(str(table["arm"].iloc[0]))
     plot = forest_plot(table, colour, label=f"F1 of {what}", shares=shares)
-    columns = {
-        "Attribute": word("attribute"),
-        "Difference": figure("difference", signed=True),
-        "95 % interval": bounds,
-        **({"Labels wrong": share("error")} if "error" in table else {}),
+    label = f"Forest plot of differences by attribute, F1 of {what}; numbers in the table"
+    columns: t.Columns = {
+        "Attribute": ("attribute", str),
+        "Difference": ("difference", t.signed),
+        "95 % interval": t.bounds,
+        **({"Labels wrong": ("error", t.percent)} if "error" in table else {}),
     }
-    return [
-        Paragraph(f"{counted}."),
-        Figure(
-            plot, f"Forest plot of differences by attribute, F1 of {what}; numbers in the table"
-        ),
-        tabulate(table, columns),
-    ]
+    return [Paragraph(f"{counted}."), Figure(plot, label), t.tabulate(table, columns)]

@@ -20,37 +20,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from classify.report.page import N_COLOURS
 from classify.report.tables import percent as as_percent
 
-__all__ = ["N_COLOURS", "colours_of", "dot_plot", "forest_plot"]
+__all__ = ["colours_of", "dot_plot", "forest_plot"]
 
-N_COLOURS = 8  # as many as the style sheet defines (--arm-0 ...)
 _MARKERS = "oDs^vPX*"
 _INK, _PAPER = "#010203", "#010204"
 _ARMS = [f"#0a0b{i:02x}" for i in range(N_COLOURS)]
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _BOTTOM = 424, 124, 48, 16, 28, 40  # page pixels at scale 1
 _LEGEND, _LETTER, _KEY = 18, 6.5, 28  # of a legend: height of a row, width of a letter, of a marker
+_INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 _STYLE: Any = {
     "font.size": 10.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "report",  # the same figures give the same file
     "text.parse_math": False,  # a name may hold dollar signs
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.spines.bottom": False,
     "axes.axisbelow": True,
-    **dict.fromkeys(
-        (
-            "text.color",
-            "axes.labelcolor",
-            "axes.edgecolor",
-            "xtick.color",
-            "ytick.color",
-            "grid.color",
-        ),
-        _INK,
-    ),
+    **{f"axes.spines.{side}": False for side in ("top", "right", "left", "bottom")},
+    **dict.fromkeys((*_INKED, "grid.color"), _INK),
 }
 
 
@@ -132,9 +120,9 @@ def forest_plot(
         mean, low, high = (differences[c].to_numpy(float) for c in ("difference", "low", "high"))
         axes.hlines(y, low, high, colors=_ink(colour), linewidth=1.5)
         certain = (low > 0) | (high < 0)
-        style = {"linestyle": "none", **_marker(colour)}
-        axes.plot(mean[certain], y[certain], **style)
-        axes.plot(mean[~certain], y[~certain], **style | {"markerfacecolor": _PAPER})
+        for rows, face in ((certain, _ink(colour)), (~certain, _PAPER)):
+            style = {**_marker(colour), "markerfacecolor": face}
+            axes.plot(mean[rows], y[rows], linestyle="none", **style)
         return _to_inline_svg(figure)
 
 
@@ -144,7 +132,8 @@ def _ink(colour: int | None) -> str:
 
 def _marker(colour: int | None) -> dict[str, Any]:
     if colour is None:
-        return {"marker": "o", "markersize": 8, "markerfacecolor": "none", "markeredgecolor": _INK}
+        ring = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "alpha": 0.6}
+        return {**ring, "markeredgecolor": _INK}
     face = {"markerfacecolor": _ink(colour), "markeredgecolor": _ink(colour)}
     return {"marker": _MARKERS[colour], "markersize": 5.5, **face}
 

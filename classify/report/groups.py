@@ -6,18 +6,9 @@ import pandas as pd
 
 from classify.fairness import BETWEEN
 from classify.intervals import LEVEL
-from classify.report.blocks import Block, Details, Paragraph, Section, Table, how
-from classify.report.tables import (
-    Colours,
-    bounds,
-    check_columns,
-    count,
-    figure,
-    matrix,
-    percent,
-    tabulate,
-    word,
-)
+from classify.report import tables as t
+from classify.report.page import Block, Details, Paragraph, Section, Table, how
+from classify.report.tables import Colours
 
 __all__ = ["audit_section"]
 
@@ -40,18 +31,19 @@ def audit_section(
         composition: images of each group in each set, `set, grouping, group, n, share`.
         colours: of the sets.
     """
-    needed = ("arm", "baseline", "attribute", "grouping", "group", "metric", "value", "p_holm")
-    check_columns("audit", audit, *needed)
-    check_columns("composition", composition, "set", "grouping", "group", "n", "share")
+    columns = "arm baseline attribute grouping group metric value low high p_holm left_out"
+    t.check_columns("audit", audit, columns)
+    t.check_columns("composition", composition, "set grouping group n share")
     between = audit[audit["metric"].isin(BETWEEN)]
     between = between.assign(named=between["metric"].map(_NAMES))
     changed = between[(between["arm"] == focus) & between["baseline"].ne("")]
     changed = changed.dropna(subset="value")
+    before = " and ".join(arm for arm in audit["arm"].unique() if arm != focus)
     text = (
-        f"Differences between groups of the real test images, before and after ({focus}); 0 is "
-        "even. A figure that would rest on fewer than 30 images is not estimable: it is left out, "
-        "never counted as 0. Noise alone keeps a difference above 0, so judge by the change, which "
-        "is paired by seed and image."
+        f"Differences between groups of the real test images, before ({before}) and after "
+        f"({focus}); 0 is even. A figure that would rest on fewer than 30 images is not estimable: "
+        "it is left out, never counted as 0. Noise alone keeps a difference above 0, so judge by "
+        "the change, which is paired by seed and image and stands with its 95 % interval."
     )
     blocks: list[Block] = [how(text)]
     if changed.empty:
@@ -64,7 +56,7 @@ def audit_section(
     groups = composition.pivot_table(
         index="group", columns="set", values="share", sort=False, dropna=False
     )
-    sets = matrix(groups[list(dict.fromkeys(composition["set"]))], "Group", colours, percent)
+    sets = t.matrix(groups[list(dict.fromkeys(composition["set"]))], "Group", colours, t.percent)
     return Section("Fairness audit", [*blocks, Details("Groups in the training sets", [sets])])
 
 
@@ -78,15 +70,15 @@ def _means(between: pd.DataFrame, changed: pd.DataFrame, focus: str) -> Table:
     means["change"] = means["after"] - means["before"]
     means["place"] = means["metric"].map(list(BETWEEN).index)
     means["ways"] = means["grouping"].str.count(" x ")
-    columns = {
-        "Groups by": word("grouping"),
-        "Mean over attributes of": word("named"),
-        "Before": figure("before"),
-        "After": figure("after"),
-        "Change": figure("change", signed=True),
-        "Attributes": count("n"),
+    columns: t.Columns = {
+        "Groups by": ("grouping", str),
+        "Mean over attributes of": ("named", str),
+        "Before": ("before", t.number),
+        "After": ("after", t.number),
+        "Change": ("change", t.signed),
+        "Attributes": ("n", t.whole),
     }
-    return tabulate(means.sort_values(["ways", "grouping", "place"]), columns)
+    return t.tabulate(means.sort_values(["ways", "grouping", "place"]), columns)
 
 
 def _changes(changed: pd.DataFrame) -> list[Block]:
@@ -99,14 +91,16 @@ def _changes(changed: pd.DataFrame) -> list[Block]:
         text += "attributes. The largest:"
         largest = changed["value"].abs().sort_values(ascending=False)
         shown = changed.reindex(largest.index)
-    columns = {
-        "Attribute": word("attribute"),
-        "Groups by": word("grouping"),
-        "Difference": word("named"),
-        "Change": figure("value", signed=True),
-        "95 % interval": bounds,
+    columns: t.Columns = {
+        "Attribute": ("attribute", str),
+        "Groups by": ("grouping", str),
+        "Difference": ("named", str),
+        "Change": t.difference,
     }
-    return [Paragraph(text), tabulate(shown.head(_SHOWN), columns)]
+    return [
+        Paragraph(text),
+        t.tabulate(shown.head(_SHOWN).rename(columns={"value": "difference"}), columns),
+    ]
 
 
 def _left_out(audit: pd.DataFrame, focus: str) -> str:

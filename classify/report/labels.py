@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from classify.report.blocks import Block, Details, Paragraph, Section, Table, heading, how
-from classify.report.tables import (
-    METRICS,
-    Shares,
-    check_columns,
-    figure,
-    number,
-    ordered,
-    percent,
-    share,
-    tabulate,
-    word,
-)
+from classify.report import tables as t
+from classify.report.page import Block, Details, Paragraph, Section, Table, heading, how
+from classify.report.tables import METRICS, Shares
 
-__all__ = ["ALL", "labels_section"]
+__all__ = ["labels_section"]
 
-ALL = "all"
-"""The `group` of all rows together."""
 _WORST = 8
 
 
@@ -35,34 +23,37 @@ def labels_section(quality: pd.DataFrame, policy: pd.DataFrame, shares: Shares =
             temperature, kept, ece_before, ece_after` and `n`, the rows it was fitted on (NaN: not).
         shares: of positives.
     """
-    check_columns("quality", quality, "group", "attribute", *METRICS, "error", "kept")
-    everyone = quality[quality["group"] == ALL].set_index("attribute", drop=False)
-    f1, precision, recall = (number(everyone[metric].mean()) for metric in METRICS)
+    t.check_columns("quality", quality, "group attribute f1 precision recall error kept")
+    everyone = quality[quality["group"] == "all"].set_index("attribute", drop=False)
+    f1, precision, recall = (t.number(everyone[metric].mean()) for metric in METRICS)
+    text = (
+        "This tests the labeler that named the synthetic images on the real validation images. Its "
+        "thresholds may have been fitted on these, which flatters it a little. A gain in an "
+        "attribute that the labeler gets wrong is not to be trusted. On synthetic images, those "
+        "of low density above all, it may be worse than shown here. “Kept” is the share of cells "
+        "that got a label; the others stay empty and train nothing."
+    )
+    means = (
+        f"Means over {int(everyone['f1'].notna().sum())} attributes: F1 {f1}, precision "
+        f"{precision}, recall {recall}; {t.percent(everyone['error'].mean())} of labels wrong, "
+        f"{t.percent(everyone['kept'].mean())} kept. The least reliable:"
+    )
     blocks = [
-        how(
-            "This tests the labeler that named the synthetic images on the real validation "
-            "images. Its thresholds may have been fitted on these, which flatters it a little. A "
-            "gain in an attribute that the labeler gets wrong is not to be trusted. On synthetic "
-            "images, those of low density above all, it may be worse than shown here. “Kept” is "
-            "the share of cells that got a label; the others stay empty and train nothing."
-        ),
-        Paragraph(
-            f"Means over {int(everyone['f1'].notna().sum())} attributes: F1 {f1}, precision "
-            f"{precision}, recall {recall}; {percent(everyone['error'].mean())} of labels wrong, "
-            f"{percent(everyone['kept'].mean())} kept. The least reliable:"
-        ),
+        how(text),
+        Paragraph(means),
         _table(everyone.nsmallest(_WORST, "f1")),
-        Details("All attributes", [_table(ordered(everyone, shares))]),
-        *_by_group(quality[quality["group"] != ALL]),
+        Details("All attributes", [_table(t.ordered(everyone, shares))]),
+        *_by_group(quality[quality["group"] != "all"]),
         _policy(policy),
     ]
     return Section("Label quality", blocks)
 
 
 def _table(quality: pd.DataFrame, of: str = "attribute") -> Table:
-    scores = {label: figure(metric) for metric, label in METRICS.items()}
-    columns = {of.title(): word(of), **scores, "Wrong": share("error"), "Kept": share("kept")}
-    return tabulate(quality, columns)
+    columns: t.Columns = {of.title(): (of, str)}
+    columns |= {label: (metric, t.number) for metric, label in METRICS.items()}
+    columns |= {"Wrong": ("error", t.percent), "Kept": ("kept", t.percent)}
+    return t.tabulate(quality, columns)
 
 
 def _by_group(quality: pd.DataFrame) -> list[Block]:
@@ -93,14 +84,13 @@ def _policy(policy: pd.DataFrame) -> Details:
         f"{origin} An attribute is present from the upper threshold on and absent below the lower "
         "one; between them the cell stays empty."
     )
-    columns = {
-        "Attribute": word("attribute"),
-        "Present from": figure("present"),
-        "Absent below": figure("absent"),
-        "Temperature": figure("temperature"),
-        "Calibration error before": figure("ece_before"),
-        "after": figure("ece_after"),
-        "Kept": share("kept"),
-    }
-    table = tabulate(policy.rename_axis("attribute").reset_index().fillna(float("nan")), columns)
-    return Details("Thresholds, temperatures and calibration", [how(text), table])
+    headings = {
+        "present": "Present from", "absent": "Absent below", "temperature": "Temperature",
+        "ece_before": "Calibration error before", "ece_after": "after",
+    }  # fmt: skip
+    columns: t.Columns = {"Attribute": ("attribute", str)}
+    columns |= {title: (name, t.number) for name, title in headings.items()}
+    columns["Kept"] = ("kept", t.percent)
+    table = policy[[*headings, "kept"]].astype(float).rename_axis("attribute").reset_index()
+    shown = t.tabulate(table, columns)
+    return Details("Thresholds, temperatures and calibration", [how(text), shown])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
-from classify.report.blocks import Details, Items, Pairs, Section, how
+from classify.report.page import Details, Items, Pairs, Section, how
 from classify.report.tables import NOTHING
 
 __all__ = ["notes_section", "record_section"]
 
 
 def notes_section(notes: Sequence[str]) -> Section | None:
-    """What the run has to say about itself, a sentence each."""
+    """What the run has to say about itself: warnings, diagnostics, time taken; a sentence each."""
     if not notes:
         return None
     text = "What the run has to say about itself: warnings, images left out, diagnostics, time."
@@ -23,17 +25,19 @@ def notes_section(notes: Sequence[str]) -> Section | None:
 def record_section(
     settings: Mapping[str, Any],
     cards: Mapping[str, Mapping[str, Any]],
-    versions: Mapping[str, str],
+    packages: Sequence[str],
 ) -> Section | None:
     """Settings, weights and versions.
 
     Args:
         settings: the resolved configuration, nested.
         cards: name of the weights -> their card, nested.
-        versions: name of the package -> version.
+        packages: distributions whose versions matter, besides Python's own.
     """
     parts = {"Settings": settings, **{f"Weights: {name}": card for name, card in cards.items()}}
-    parts["Versions"] = versions
+    if packages:
+        own = {"python": platform.python_version()}
+        parts["Versions"] = {**own, **{name: version(name) for name in packages}}
     blocks = [Details(title, [Pairs(list(_flat(part)))]) for title, part in parts.items() if part]
     if not blocks:
         return None

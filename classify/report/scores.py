@@ -7,37 +7,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from classify.metrics import MACRO
-from classify.report.blocks import (
-    Block,
-    Cell,
-    Details,
-    Figure,
-    Items,
-    Paragraph,
-    Section,
-    Table,
-    how,
-)
+from classify.report import tables as t
 from classify.report.figures import dot_plot
-from classify.report.tables import (
-    METRICS,
-    Colours,
-    Row,
-    Shares,
-    bounds,
-    check_columns,
-    figure,
-    interval,
-    key,
-    listed,
-    matrix,
-    number,
-    ordered,
-    percent,
-    records,
-    tabulate,
-    word,
-)
+from classify.report.page import Block, Cell, Details, Figure, Items, Paragraph, Section, Table, how
+from classify.report.tables import METRICS, Colours, Shares
 
 __all__ = ["arms_section", "attributes_section", "controls_section", "verdict_section", "verdicts"]
 
@@ -50,10 +23,8 @@ _SHOWS = {
 
 def verdicts(comparison: pd.DataFrame) -> pd.DataFrame:
     """The rows of `classify.compare` on macro F1, by which the arms are judged."""
-    check_columns(
-        "comparison", comparison, "arm", "baseline", "attribute", "metric", "difference", "low",
-        "high", "verdict", "n_seeds",
-    )  # fmt: skip
+    columns = "arm baseline attribute metric difference low high verdict n_seeds"
+    t.check_columns("comparison", comparison, columns)
     return comparison[(comparison["attribute"] == MACRO) & (comparison["metric"] == "f1")]
 
 
@@ -79,33 +50,33 @@ def verdict_section(
     more = told[(told["arm"] == focus) & told["baseline"].isin(arms)]
     blocks: list[Block] = [Paragraph(_headline(first, baseline), "headline")]
     if len(first):
-        blocks.append(Items([_in_words(row) for row in records(pd.concat([first, more]))]))
+        blocks.append(Items([_in_words(row) for row in t.records(pd.concat([first, more]))]))
     blocks += [Paragraph(f"Caution: {caution}", "caution") for caution in cautions]
-    note = how(
+    note = (
         "“Gain” or “loss” is said only where the whole 95 % interval of the paired difference lies "
         "on one side of 0. Anything else, a single seed included, is “no evidence of gain”, which "
         "does not mean that there is no difference."
     )
-    return Section("Verdict", [*blocks, note], boxed=True)
+    return Section("Verdict", [*blocks, how(note)], boxed=True)
 
 
 def _headline(rows: pd.DataFrame, baseline: str) -> str:
     if rows.empty:
         return "No arm with synthetic images was compared with another, so there is no verdict."
     parts = [
-        f"{listed(list(told['arm']))} {'shows' if len(told) == 1 else 'show'} "
+        f"{t.listed(list(told['arm']))} {'shows' if len(told) == 1 else 'show'} "
         f"{_SHOWS[str(verdict)]} {baseline}"
         for verdict, told in rows.groupby("verdict", sort=False)
     ]
     return f"{'; '.join(parts)}."
 
 
-def _in_words(row: Row) -> Cell:
+def _in_words(row: t.Row) -> Cell:
     seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} paired seeds"
     return Cell(
         f"{row['arm']} against {row['baseline']}: {row['verdict']}",
-        f"difference in macro F1 {number(row['difference'], signed=True)}, 95 % interval "
-        f"{interval(row['low'], row['high'], signed=True)}, {seeds}",
+        f"difference in macro F1 {t.signed(row['difference'])}, 95 % interval {t.bounds(row)}, "
+        f"{seeds}",
     )
 
 
@@ -120,14 +91,14 @@ def arms_section(
     """The scores of every arm.
 
     Args:
-        summary: macro scores on test, `arm, metric, mean, low, high, n_seeds`.
+        summary: of `classify.summarise`.
         n_scored: number of attributes that the macro scores are a mean over.
         n_attributes: number of attributes of the study.
         colours: of the arms.
         meanings: arm -> what it tells, for those that need to be explained here.
         reference: published scores, what was trained on -> metric -> value.
     """
-    check_columns("summary", summary, "arm", "metric", "mean", "low", "high", "n_seeds")
+    t.check_columns("summary", summary, "arm metric mean low high n_seeds")
     if not 0 <= n_scored <= n_attributes:
         raise ValueError(
             f"n_scored is {n_scored}; the macro scores are a mean over 0 to {n_attributes} "
@@ -135,44 +106,29 @@ def arms_section(
         )
     rows: list[list[Cell | str]] = []
     for arm, told in summary.groupby("arm", sort=False):
-        found = told.set_index("metric").reindex(list(METRICS))
-        cells = [
-            Cell(number(row["mean"]), interval(row["low"], row["high"])) for row in records(found)
-        ]
-        name = Cell(str(arm), meanings.get(str(arm), ""), colours.get(str(arm)))
-        rows.append([name, *cells, str(int(told["n_seeds"].max()))])
+        found = t.records(told.set_index("metric").reindex(list(METRICS)))
+        cells = [Cell(t.number(row["mean"]), t.interval(row["low"], row["high"])) for row in found]
+        first = Cell(str(arm), meanings.get(str(arm), ""), colours.get(str(arm)))
+        rows.append([first, *cells, str(int(told["n_seeds"].max()))])
     text = (
         f"Means of the positive class over {n_scored} of {n_attributes} attributes, those with "
         "both values on the real test split. Every arm was trained for equally many steps and is "
-        "tested on the same real images. The range is a 95 % interval over training seeds. It "
-        "leaves out the chance of drawing other test images, which the differences above include, "
-        "and that of drawing other synthetic images. Ranges may overlap although a paired "
-        "difference is clear."
+        "tested on the same real images. The range is a 95 % interval over training seeds, for "
+        "these test and synthetic images (the differences above are for other test images too). "
+        "Ranges may overlap although a paired difference is clear."
     )
     if reference:
         text += " The paper’s figures are of another data set: compare their direction only."
-        rows += [
-            [
-                Cell(name, "the paper, CelebA at 64 px, one run"),
-                *(number(f[m]) for m in METRICS),
-                "1",
-            ]
-            for name, f in reference.items()
-        ]
+    for name, scores in (reference or {}).items():
+        cells = [Cell(t.number(scores[metric])) for metric in METRICS]
+        rows.append([Cell(name, "CelebA at 64 px, one run"), *cells, "1"])
     return Section("Scores by arm", [how(text), Table(["Arm", *METRICS.values(), "Seeds"], rows)])
 
 
 def controls_section(
     comparison: pd.DataFrame, focus: str | None, controls: Mapping[str, str], colours: Colours
 ) -> Section | None:
-    """How far the focus arm is ahead of each control.
-
-    Args:
-        comparison: of `classify.compare`.
-        focus: the arm judged.
-        controls: arm of real images alone -> what it tells.
-        colours: of the arms.
-    """
+    """How far the focus arm is ahead of each control, an arm of real images -> what it tells."""
     told = verdicts(comparison)
     told = told[(told["arm"] == focus) & told["baseline"].isin(list(controls))]
     if told.empty:
@@ -180,67 +136,52 @@ def controls_section(
     text = (
         "Controls are arms of real images alone that take as many steps. What "
         f"{focus} gains over all of them is explained neither by more images, nor by the "
-        "labeler’s knowledge, nor by the usual remedies for rare classes."
+        "labeler’s knowledge, nor by the usual remedies for rare classes. The difference is "
+        f"F1 of {focus} minus F1 of the control, with its 95 % interval."
     )
-    columns = {
-        "Control": key("baseline", colours, controls),
-        f"F1 of {focus} minus its F1": figure("difference", signed=True),
-        "95 % interval": bounds,
-        "Verdict": word("verdict"),
+    columns: t.Columns = {
+        "Control": t.key("baseline", colours, controls),
+        "Difference": t.difference,
+        "Verdict": ("verdict", str),
     }
-    return Section("Controls", [how(text), tabulate(told, columns)])
+    return Section("Controls", [how(text), t.tabulate(told, columns)])
 
 
 def attributes_section(
     scores: pd.DataFrame, drawn: Sequence[str], colours: Colours, shares: Shares = None
 ) -> Section | None:
-    """F1 by attribute.
-
-    Args:
-        scores: tidy, `arm, seed, split, attribute, metric, value`.
-        drawn: the arms of the figure; the table has all.
-        colours: of the arms.
-        shares: of positives.
-    """
+    """F1 by attribute, of tidy scores; the figure shows the arms `drawn`, the table all."""
     table = _by_attribute(scores, shares)
     scored = table.dropna(how="all")
     if scored.empty:
         return None
     shown = scored[[arm for arm in drawn if arm in scored]]
     plot = dot_plot(shown, colours, label="F1 on the real test split", shares=shares)
-    order = "" if shares is None else (
-        ", with the rarest at the top and its share of positives in the real train split at the "
-        "right"
-    )  # fmt: skip
-    blocks: list[Block] = [
-        how(
-            f"Means over seeds on the real test split, one row an attribute{order}. Further right "
-            "is better. A row says little by itself: the scores of rare attributes rest on few "
-            "test images."
-        ),
-        Figure(
-            plot,
-            f"Dot plot of F1 by attribute for {', '.join(map(str, shown))}; numbers in the table",
-        ),
-    ]
+    label = f"Dot plot of F1 by attribute for {', '.join(map(str, shown))}; numbers in the table"
+    order = ", rarest at the top, its share of positives in the real train split at the right"
+    rows = f"one row an attribute{'' if shares is None else order}"
+    text = (
+        f"Means over seeds on the real test split, {rows}. Further right is better. A row says "
+        "little by itself: the scores of rare attributes rest on few test images."
+    )
+    blocks: list[Block] = [how(text), Figure(plot, label)]
     if missing := [str(name) for name in table.index if name not in scored.index]:
         why = "Not estimable, because the test split does not hold both values"
         blocks.append(how(f"{why}: {', '.join(missing)}."))
-    numbers = matrix(table, "Attribute", colours)
+    numbers = t.matrix(table, "Attribute", colours)
     if shares is not None:
-        known = [
-            [row[0], percent(shares.get(row[0], float("nan"))), *row[1:]] for row in numbers.rows
-        ]
+        of = shares.reindex(table.index).to_numpy(float)
+        known = [[r[0], t.percent(x), *r[1:]] for r, x in zip(numbers.rows, of, strict=True)]
         numbers = Table(["Attribute", "Share", *numbers.header[1:]], known)
     return Section("F1 by attribute", [*blocks, Details("The numbers", [numbers])])
 
 
 def _by_attribute(scores: pd.DataFrame, shares: Shares) -> pd.DataFrame:
     """Mean F1 over seeds on test: index attribute, columns arms."""
-    check_columns("scores", scores, "arm", "seed", "split", "attribute", "metric", "value")
+    t.check_columns("scores", scores, "arm seed split attribute metric value")
     rows = scores[
         (scores["split"] == "test") & (scores["metric"] == "f1") & (scores["attribute"] != MACRO)
     ]
     names, arms = (list(dict.fromkeys(rows[column])) for column in ("attribute", "arm"))
     table = rows.pivot_table(index="attribute", columns="arm", values="value", dropna=False)
-    return ordered(table.reindex(index=names, columns=arms), shares)
+    return t.ordered(table.reindex(index=names, columns=arms), shares)

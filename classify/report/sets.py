@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from classify.comparison import RARE
-from classify.report.blocks import Block, Cell, Details, Figure, Section, Sheets, heading, how
+from classify.report import tables as t
 from classify.report.figures import dot_plot
-from classify.report.sheet import contact_sheet
-from classify.report.tables import (
-    Colours,
-    check_columns,
-    count,
-    figure,
-    key,
-    matrix,
-    percent,
-    share,
-    tabulate,
-    word,
-)
+from classify.report.page import Block, Cell, Details, Figure, Section, Sheet, Sheets, heading, how
+from classify.report.tables import Colours
 
-__all__ = ["admission_section", "rarity_section", "samples_section"]
+__all__ = ["admission_section", "contact_sheet", "rarity_section", "samples_section"]
+
+_COLUMNS, _GAP, _LARGEST = 8, 2, 96  # of a sheet: images, pixels between them, side of an image
 
 Files = Mapping[str, Sequence[str | Path]]
+"""Name of a set, or reason of a rejection -> image files."""
 
 
 def samples_section(samples: Files, rarest: Files, colours: Colours) -> Section | None:
-    """Images of every set.
-
-    Args:
-        samples: set -> image files; the first 64 are shown.
-        rarest: set -> files of its rarest images, rarest first.
-        colours: of the sets.
+    """The first images of every set, and its rarest ones.
 
     Raises:
         FileNotFoundError, ValueError: an image is missing or does not decode.
@@ -59,17 +49,6 @@ def samples_section(samples: Files, rarest: Files, colours: Colours) -> Section 
     return Section("Samples", blocks)
 
 
-def _sheets(files: Files, what: str, colours: Colours) -> Sheets:
-    """A sheet of each name that has images."""
-    return Sheets(
-        [
-            contact_sheet(paths, Cell(name, colour=colours.get(name)), f"{what} {name}")
-            for name, paths in files.items()
-            if paths
-        ]
-    )
-
-
 def rarity_section(
     prevalence: pd.DataFrame, rarity: pd.DataFrame | None, colours: Colours
 ) -> Section | None:
@@ -82,40 +61,34 @@ def rarity_section(
             `mean_log_probability, n`; None where it is not known.
         colours: of the sets.
     """
-    check_columns("prevalence", prevalence, "real")
+    t.check_columns("prevalence", prevalence, "real")
     rare = prevalence[prevalence["real"] < RARE].sort_values("real", kind="stable")
-    blocks = [] if rare.empty else _frequencies(rare, colours)
+    blocks: list[Block] = []
+    if len(rare):
+        text = (
+            f"Share of images with each attribute that is below {100 * RARE:g} % in the real train "
+            "split. A set drawn towards minorities should lie to the right of an ordinary one. In "
+            "synthetic sets the labeler’s labels are counted, its errors on rare attributes "
+            "included."
+        )
+        plot = dot_plot(rare, colours, label="share of positives", percent=True)
+        names = ", ".join(map(str, rare))
+        label = f"Dot plot of the share of rare attributes in {names}; numbers in the table"
+        numbers = t.matrix(rare, "Attribute", colours, t.percent)
+        blocks = [how(text), Figure(plot, label), Details("The numbers", [numbers])]
     if rarity is not None:
-        blocks += _log_probabilities(rarity)
+        text = (
+            "Mean over the attribute vectors under the known distribution, in nats; lower is "
+            "rarer. A wrong label also makes a vector look rare."
+        )
+        columns: t.Columns = {
+            "Set": ("set", str),
+            "Mean log-probability": ("mean_log_probability", lambda value: t.number(value, 2)),
+            "Images": ("n", t.whole),
+        }
+        table = t.tabulate(rarity.rename_axis("set").reset_index(), columns)
+        blocks += [heading("Mean log-probability"), how(text), table]
     return Section("How rare the sets are", blocks) if blocks else None
-
-
-def _frequencies(rare: pd.DataFrame, colours: Colours) -> list[Block]:
-    text = (
-        f"Share of images with each attribute that is below {100 * RARE:g} % in the real train "
-        "split. A set drawn towards minorities should lie to the right of an ordinary one. In "
-        "synthetic sets the share is counted from the labeler’s labels, with its errors on rare "
-        "attributes in it."
-    )
-    names = ", ".join(map(str, rare))
-    label = f"Dot plot of the share of rare attributes in {names}; numbers in the table"
-    plot = dot_plot(rare, colours, label="share of positives", percent=True)
-    numbers = matrix(rare, "Attribute", colours, percent)
-    return [how(text), Figure(plot, label), Details("The numbers", [numbers])]
-
-
-def _log_probabilities(rarity: pd.DataFrame) -> list[Block]:
-    text = (
-        "Mean over the attribute vectors under the known distribution, in nats; lower is rarer. A "
-        "wrong label also makes a vector look rare."
-    )
-    columns = {
-        "Set": word("set"),
-        "Mean log-probability": figure("mean_log_probability", 2),
-        "Images": count("n"),
-    }
-    table = tabulate(rarity.rename_axis("set").reset_index(), columns)
-    return [heading("Mean log-probability"), how(text), table]
 
 
 def admission_section(
@@ -129,8 +102,8 @@ def admission_section(
         quotas: columns `arm` (the set), `wish, wanted, available, got`.
         colours: of the sets.
     """
-    check_columns("admission", admission, "arm", "admission", "images", "share")
-    check_columns("quotas", quotas, "arm", "wish", "wanted", "available", "got")
+    t.check_columns("admission", admission, "arm admission images share")
+    t.check_columns("quotas", quotas, "arm wish wanted available got")
     if admission.empty:
         return None
     text = (
@@ -139,13 +112,11 @@ def admission_section(
         "nothing, and a copy of a test image would make the scores a lie. Rejected files stay on "
         "disk."
     )
-    columns = {
-        "Set": key("arm", colours),
-        "Verdict": word("admission"),
-        "Images": count("images"),
-        "Share": share("share"),
-    }
-    blocks: list[Block] = [how(text), tabulate(admission, columns)]
+    of_set: t.Columns = {"Set": t.key("arm", colours)}
+    columns: t.Columns = {
+        "Verdict": ("admission", str), "Images": ("images", t.whole), "Share": ("share", t.percent)
+    }  # fmt: skip
+    blocks: list[Block] = [how(text), t.tabulate(admission, {**of_set, **columns})]
     if any(rejected.values()):
         blocks.append(_sheets(rejected, "rejected as", {}))
     wishes = quotas[quotas["wish"] != "all"]  # a quota without wish needs no table
@@ -154,7 +125,52 @@ def admission_section(
             "How many images were wanted, how many of those generated would serve, and how many "
             "were taken. One image may serve several wishes."
         )
-        counts = {name.title(): count(name) for name in ("wanted", "available", "got")}
-        columns = {"Set": key("arm", colours), "Wish": word("wish"), **counts}
-        blocks += [heading("Quotas"), how(text), tabulate(wishes, columns)]
+        columns = {"Wish": ("wish", str)}
+        columns |= {name.title(): (name, t.whole) for name in ("wanted", "available", "got")}
+        table = t.tabulate(wishes, {**of_set, **columns})
+        blocks += [heading("Quotas"), how(text), table]
     return Section("Admission", blocks)
+
+
+def _sheets(files: Files, what: str, colours: Colours) -> Sheets:
+    """A sheet of each name that has images."""
+    return Sheets(
+        [
+            contact_sheet(paths, Cell(name, colour=colours.get(name)), f"{what} {name}")
+            for name, paths in files.items()
+            if paths
+        ]
+    )
+
+
+def contact_sheet(
+    paths: Sequence[str | Path], caption: Cell, what: str, *, limit: int = 64
+) -> Sheet:
+    """Many small images as one: the first `limit` of at least one file, in rows of 8, each a square
+    of the first one's size but at most 96 pixels. `what` says what they are to who cannot see them.
+
+    Raises:
+        FileNotFoundError, ValueError: an image is missing or does not decode.
+    """
+    images = [_open(Path(path)) for path in paths[:limit]]
+    side = min(max(images[0].size), _LARGEST)
+    columns = min(_COLUMNS, len(images))
+    step, rows = side + _GAP, -(-len(images) // columns)
+    sheet = Image.new("RGBA", (columns * step - _GAP, rows * step - _GAP))  # transparent gaps
+    for i, image in enumerate(images):
+        row, column = divmod(i, columns)
+        sheet.paste(ImageOps.pad(image, (side, side)), (column * step, row * step))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Sheet(uri, *sheet.size, f"Grid of {len(images)} images: {what}", caption)
+
+
+def _open(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise FileNotFoundError(f"image {path} is missing; generate it again")
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path} does not decode as an image ({error}); make it again") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from classify.report.blocks import Cell, Table
+from classify.report.page import Cell, Table
 
 METRICS = {"f1": "F1", "precision": "Precision", "recall": "Recall"}
 """What the page calls the scores."""
@@ -20,8 +20,10 @@ Colours = Mapping[str, int]
 Shares = pd.Series | None
 """Share of positives by attribute in the real train split, in the page's order; None: unknown."""
 Row = Mapping[str, Any]
-Column = Callable[[Row], Cell | str]
-"""Makes a cell of a row."""
+Column = tuple[str, Callable[[Any], str]] | Callable[[Row], Cell | str]
+"""A column of the frame and how it is written, or what makes a cell of a row."""
+Columns = dict[str, Column]
+"""Heading -> column."""
 
 
 def number(value: float, digits: int = 3, signed: bool = False) -> str:
@@ -30,6 +32,16 @@ def number(value: float, digits: int = 3, signed: bool = False) -> str:
         return NOTHING
     value = round(value, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
     return f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """A difference."""
+    return number(value, signed=True)
+
+
+def whole(value: float) -> str:
+    """A count."""
+    return f"{int(value):,}"
 
 
 def percent(value: float) -> str:
@@ -44,44 +56,21 @@ def interval(low: float, high: float, signed: bool = False) -> str:
     return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
-
-
-def word(name: str) -> Column:
-    """The column as it is."""
-    return lambda row: str(row[name])
-
-
-def count(name: str) -> Column:
-    """The column as a whole number."""
-    return lambda row: f"{int(row[name]):,}"
-
-
-def figure(name: str, digits: int = 3, signed: bool = False) -> Column:
-    """The column as `number`."""
-    return lambda row: number(float(row[name]), digits, signed)
-
-
-def share(name: str) -> Column:
-    """The column as `percent`."""
-    return lambda row: percent(float(row[name]))
-
-
 def bounds(row: Row) -> str:
     """`low` and `high` as the interval of a difference."""
     return interval(row["low"], row["high"], signed=True)
 
 
+def difference(row: Row) -> Cell:
+    """`difference`, its interval below it."""
+    return Cell(signed(row["difference"]), bounds(row))
+
+
 def key(name: str, colours: Colours, small: Mapping[str, str] | None = None) -> Column:
     """The column as the name of an arm or a set, with its colour and small print if it has any."""
-
-    def cell(row: Row) -> Cell:
-        text = str(row[name])
-        return Cell(text, (small or {}).get(text, ""), colours.get(text))
-
-    return cell
+    return lambda row: Cell(
+        str(row[name]), (small or {}).get(str(row[name]), ""), colours.get(str(row[name]))
+    )
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -89,11 +78,16 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def tabulate(frame: pd.DataFrame, columns: Mapping[str, Column]) -> Table:
-    """A table of the frame's rows: heading -> what makes its cells."""
-    return Table(
-        list(columns), [[make(row) for make in columns.values()] for row in records(frame)]
-    )
+def tabulate(frame: pd.DataFrame, columns: Columns) -> Table:
+    """A table of the frame's rows: heading -> column."""
+    rows = [
+        [
+            make[1](row[make[0]]) if isinstance(make, tuple) else make(row)
+            for make in columns.values()
+        ]
+        for row in records(frame)
+    ]
+    return Table(list(columns), rows)
 
 
 def matrix(
@@ -113,10 +107,15 @@ def ordered(frame: pd.DataFrame, shares: Shares) -> pd.DataFrame:
     return frame.loc[known + [name for name in frame.index if name not in shares.index]]
 
 
-def check_columns(what: str, table: pd.DataFrame, *columns: str) -> None:
-    """Refuse a table that a section cannot show, with a ValueError."""
-    if missing := [name for name in columns if name not in table.columns]:
+def check_columns(what: str, table: pd.DataFrame, columns: str) -> None:
+    """Refuse a table that a section cannot show, with a ValueError; `columns` are words."""
+    if missing := [name for name in columns.split() if name not in table.columns]:
         raise ValueError(
-            f"{what} has no column {', '.join(missing)}; the report shows {', '.join(columns)}; "
-            "pass the table as the study returns it"
+            f"{what} has no column {', '.join(missing)}; the report shows "
+            f"{', '.join(columns.split())}; pass the table as the study returns it"
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])

@@ -243,7 +243,7 @@ def _threshold(inputs: Inputs, name: str) -> str:
     """One number, or two with a gap between them; "none" where a label is never given."""
     rule = inputs.policy.rules.get(name)
     if rule is None:
-        return ""
+        return _number(inputs.labeler.thresholds.get(name))
     if rule.present == rule.absent and rule.present is not None:
         return _number(rule.present)
     return ", ".join("none" if cut is None else _number(cut) for cut in (rule.present, rule.absent))

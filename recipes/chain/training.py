@@ -1,0 +1,56 @@
+"""What the recipes that train a network of `augment` share: devices, and images to train on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from classify.datasets import load_images
+
+__all__ = ["Devices", "files_sha256", "train_rows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """Where and how exactly Lightning's Trainer computes."""
+
+    accelerator: str = "auto"
+    """Kind of device, such as cpu or gpu (Lightning's)."""
+    devices: int | str = "auto"
+    """Number of devices, or auto (Lightning's)."""
+    num_nodes: int = 1
+    """Number of machines (Lightning's)."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Precision of the computations (Lightning's)."""
+
+    def trainer(self) -> dict[str, Any]:
+        """The arguments of Lightning's Trainer."""
+        names = "accelerator", "devices", "num_nodes", "precision"
+        return {name: getattr(self, name) for name in names}
+
+
+def train_rows(source: Path) -> pd.DataFrame:
+    """The images to train on: a table's train rows, or every image of a folder without a table.
+
+    Raises:
+        FileNotFoundError, ValueError: as `classify.datasets.load_images`.
+        ValueError: the table has no train row.
+    """
+    rows = load_images(source)
+    if "split" in rows:
+        rows = rows[rows["split"] == "train"]
+    if rows.empty:
+        raise ValueError(f"{source} has no train row; only these are trained on; add some")
+    return rows
+
+
+def files_sha256(paths: Iterable[str]) -> str:
+    """Hash of the files' names and sizes, wherever they lie."""
+    files = [Path(path) for path in paths]
+    text = "".join(f"{file.name} {file.stat().st_size}\n" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,80 @@
+"""Train a classifier of noised images on a column of a table, to guide a generator to a class.
+
+    python recipes/train_noised_classifier.py FOLDER Smiling --out runs/smiling
+    python recipes/generate.py avatars-32 --out runs/minority \\
+        --classifier.source runs/smiling/classifier --classifier.target 1
+
+FOLDER has images and a metadata.csv, of whose train rows the column is learned. The defaults are of
+a size for a CPU. The same command again resumes a stopped run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from augment.images import ImageFiles
+from augment.train_classifier import (
+    ClassifierNetworkConfig,
+    ClassifierTrainConfig,
+    train_classifier,
+)
+from classify.datasets import read_image
+from recipes.chain.command_line import parse, run
+from recipes.chain.training import Devices, files_sha256, train_rows
+
+__all__ = ["Settings", "class_names", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Devices):
+    """Train a classifier of noised images on a column of a table."""
+
+    table: Path
+    """A folder of images with a `metadata.csv`; train rows without a value are left out."""
+    attribute: str
+    """The column: an attribute (classes 0 and 1), or one of classes of any names."""
+    out: Path = Path("runs/train_noised_classifier")
+    """The folder of the classifier, checkpoints and logs; a stopped run is resumed."""
+    network: ClassifierNetworkConfig = field(default_factory=ClassifierNetworkConfig)
+    """The network, and the noise: size, channels and schedule are the generator's."""
+    training: ClassifierTrainConfig = field(default_factory=ClassifierTrainConfig)
+    """How to train it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Train, and return the classifier's folder."""
+    settings = parse(Settings, arguments)
+    rows = train_rows(settings.table)
+    if settings.attribute not in rows:
+        raise ValueError(
+            f"{settings.table} has no column {settings.attribute}; it has "
+            f"{', '.join(map(str, rows))}; name one of them"
+        )
+    names = class_names(rows[settings.attribute])
+    paths, network = list(rows["path"][names != ""]), settings.network
+    return train_classifier(
+        ImageFiles(paths, read_image, size=network.size, channels=network.channels),
+        list(names[names != ""]),
+        settings.out,
+        network,
+        settings.training,
+        attribute=settings.attribute,
+        sources={"images_sha256": files_sha256(paths)},
+        trained_on=settings.table.resolve().name,
+        **settings.trainer(),
+    )
+
+
+def class_names(column: pd.Series[Any]) -> pd.Series[str]:
+    """A column's cells as names of classes, empty where there is none; 1.0 is 1."""
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    return text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+
+
+if __name__ == "__main__":
+    run(main)

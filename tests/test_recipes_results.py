@@ -1,0 +1,268 @@
+"""What a run tells, of sets and arms of any name: files, figures, lines, and who computes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from augment import SamplerConfig, Selection, SelfGuidanceConfig
+from classify import attribute_scores, compare, read_predictions
+from classify.predictions import write_predictions
+from labeling import LabelerCard, LabelPolicy, Rule
+from recipes.chain.quality import label_rarity, log_probabilities, prevalence
+from recipes.chain.results import tell
+
+ATTRIBUTES = ["Male", "Smiling"]
+SETS = {"first": ("first",), "second": ("second",), "both": ("first", "second")}
+ARMS = {"real": (), "again": (), **SETS}
+"""Arm -> its sets; `again` is a control."""
+SEEDS = 2
+FILES = ["scores", "summary", "comparison", "audit", "admission", "label_quality"]
+
+
+def _real() -> pd.DataFrame:
+    """Rows of all splits, a fifth of them Smiling."""
+    rng = np.random.default_rng(0)
+    splits = ["train"] * 40 + ["val"] * 60 + ["test"] * 200
+    table = pd.DataFrame({"file_name": [f"{i}.png" for i in range(300)], "split": splits})
+    table["Male"] = np.tile([0.0, 1.0], 150)
+    table["Smiling"] = (rng.random(300) < 0.2).astype(float)
+    return table
+
+
+def _study(out: Path, real: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """Predictions of every fit as a study leaves them, and its scores."""
+    test = real[real["split"] == "test"]
+    labels = test[ATTRIBUTES].to_numpy(np.float32)
+    parts = []
+    for place, arm in enumerate(arms):
+        for seed in range(SEEDS):
+            noise = np.random.default_rng([place, seed]).normal(0, 0.4, labels.shape)
+            p = np.clip(labels + noise, 0, 1).astype(np.float32)
+            folder = out / "fits" / f"{arm}-{seed}"
+            folder.mkdir(parents=True)
+            write_predictions(folder, test, ATTRIBUTES, p)
+            scores = attribute_scores(
+                torch.from_numpy(p), torch.from_numpy(labels), ATTRIBUTES, split="test"
+            )
+            parts.append(scores.assign(arm=arm, seed=seed))
+    return pd.concat(parts)[["arm", "seed", "split", "attribute", "metric", "value"]]
+
+
+def _set(out: Path, name: str) -> SimpleNamespace:
+    """Eight images, of which one was rejected."""
+    folder = out / "synthetic" / name
+    folder.mkdir(parents=True)
+    names = [f"{seed}.png" for seed in range(8)]
+    for seed, file in enumerate(names):
+        Image.new("RGB", (8, 8), (30 * seed, 0, 0)).save(folder / file)
+    table = pd.DataFrame(
+        {
+            **{"file_name": names, "path": [str(folder / file) for file in names]},
+            **{"seed": range(8), "Male": 1.0, "Smiling": [1.0, 0.0] * 4},
+            "admission": ["blank", *["kept"] * 7],
+        }
+    )
+    report = pd.DataFrame(
+        [("Smiling=1", 9, 3, 3), ("all", 7, 7, 7)], columns=["wish", "wanted", "available", "got"]
+    )
+    one: dict[str, Any] = {
+        "folder": None,
+        "start": None,
+        "sampler": SamplerConfig(),
+        "guidance": None,
+    }
+    if name == "second":
+        one["guidance"] = SelfGuidanceConfig()
+        one["guidance"].__dict__["distance"] = "l2"
+    selection = Selection(table[1:], report)
+    return SimpleNamespace(
+        name=name, settings=SimpleNamespace(**one), table=table, selection=selection
+    )
+
+
+class _Run:
+    """As `recipes.chain.run.Run`."""
+
+    def __init__(self, out: Path, focus: str | None, first: bool) -> None:
+        self.out, self.fabric = out, SimpleNamespace(is_global_zero=first)
+        self.notes, self.cautions, self.said = ["Took a second."], list[str](), list[str]()
+        self.config = SimpleNamespace(
+            generator="runs/generator",
+            study=SimpleNamespace(seeds=SEEDS),
+            focus_arm=focus,
+            record=lambda: {"generator": "runs/generator"},
+        )
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def caution(self, text: str) -> None:
+        self.cautions.append(text)
+
+
+def _inputs(real: pd.DataFrame, *, known: bool = True) -> SimpleNamespace:
+    """A labeler that is always right about Male, and says that everybody smiles."""
+    card = LabelerCard(
+        architecture="resnet34", attributes=ATTRIBUTES, image_size=8, mean=[0.5] * 3,
+        std=[0.5] * 3, thresholds={}, source="mine", licence="MIT", command="",
+    )  # fmt: skip
+    return SimpleNamespace(
+        table=real,
+        attributes=ATTRIBUTES,
+        source="noise",
+        denoiser=SimpleNamespace(card={"name": "noise", "licence": "MIT"}),
+        labeler=SimpleNamespace(card=card, sha256="abc", attributes=ATTRIBUTES),
+        policy=LabelPolicy(
+            rules={name: Rule(present=0.5, absent=0.5) for name in (*ATTRIBUTES, "Hat")}
+        ),
+        log_probability=(lambda table: -1.0 - table["Smiling"].to_numpy()) if known else None,
+        label=lambda table: table.assign(Smiling=1.0),
+    )
+
+
+def _tell(
+    out: Path, arms: Sequence[str] = tuple(ARMS), focus: str | None = "second", first: bool = True
+) -> tuple[pd.DataFrame, _Run]:
+    real, run = _real(), _Run(out, focus, first)
+    scores = _study(out, real, arms)
+    used = dict.fromkeys(name for arm in arms for name in ARMS[arm])
+    sets = {name: _set(out, name) for name in used}
+    meanings = {"again": "the same again", "both": "all of them"}
+    made = {
+        arm: SimpleNamespace(sets=ARMS[arm], meaning=meanings.get(arm, ""), table=real)
+        for arm in arms
+    }
+    given = cast(Any, (run, _inputs(real), "Of nothing", sets, made, scores))
+    return tell(*given, reference=True), run
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, _Run]:
+    """The folder, the summary and the run."""
+    out = tmp_path_factory.mktemp("results")
+    return out, *_tell(out)
+
+
+def test_every_file_is_there(told: tuple[Path, pd.DataFrame, _Run]) -> None:
+    out, summary, _ = told
+    files = {f"{name}.csv" for name in FILES} | {"report.html", "audit", "fits", "synthetic"}
+    assert {path.name for path in out.iterdir()} == files
+    pd.testing.assert_frame_equal(pd.read_csv(out / "summary.csv"), summary)
+    audited = {f"{tool}-{arm}.csv.gz" for tool in ("fairlearn", "aequitas") for arm in
+               ("real", "second")}  # fmt: skip
+    assert {path.name for path in (out / "audit").iterdir()} == audited
+    assert set(pd.read_csv(out / "audit.csv")["arm"]) == {"real", "second"}
+    for name, kind in (("first", "Ordinary"), ("second", "Minority")):
+        card = (out / "synthetic" / name / "README.md").read_text(encoding="utf-8")
+        assert f"# {kind} samples of noise" in card
+    admission = pd.read_csv(out / "admission.csv")
+    assert list(admission["arm"]) == ["first", "first", "second", "second"]
+
+
+def test_arms_are_compared_with_those_before_and_the_focus_with_all(
+    told: tuple[Path, pd.DataFrame, _Run],
+) -> None:
+    out = told[0]
+    found = pd.read_csv(out / "comparison.csv")
+    pairs = list(dict.fromkeys(zip(found["arm"], found["baseline"], strict=True)))
+    assert pairs == [
+        ("again", "real"), ("first", "real"), ("second", "real"), ("both", "real"),
+        ("first", "again"), ("second", "again"), ("both", "again"),
+        ("second", "first"), ("both", "first"),
+        ("both", "second"),
+        ("second", "both"),
+    ]  # fmt: skip
+    predictions = read_predictions(out, list(ARMS), SEEDS)
+    shares = _real().query("split == 'train'")[ATTRIBUTES].mean()
+    whole = compare(
+        predictions.labels,
+        predictions.probabilities,
+        predictions.attributes,
+        "real",
+        shares={str(name): share for name, share in shares.items()},
+    )
+    key = ["arm", "baseline", "attribute", "metric"]
+    whole = whole.set_index(key)
+    pd.testing.assert_frame_equal(found.set_index(key).loc[whole.index], whole)
+
+
+def test_the_lines_judge_every_arm_with_a_set(told: tuple[Path, pd.DataFrame, _Run]) -> None:
+    table, *lines, end = told[2].said
+    assert table.startswith("Mean over 2 of 2 attributes, real test images, 2 seeds")
+    pairs = re.findall(r"^(\w+) - (\w+): F1 [+-]0\.\d{3} \[.*\], ", "\n".join(lines), re.M)
+    assert pairs == [
+        ("first", "real"), ("first", "again"),
+        ("second", "real"), ("second", "again"), ("second", "first"), ("second", "both"),
+        ("both", "real"), ("both", "again"), ("both", "first"), ("both", "second"),
+    ]  # fmt: skip
+    assert end.startswith("Report: ")
+
+
+def test_the_page_tells_of_all_sets_and_arms(told: tuple[Path, pd.DataFrame, _Run]) -> None:
+    out, _, run = told
+    page = (out / "report.html").read_text(encoding="utf-8")
+    titles = re.findall(r"<h2>([^<]*)</h2>", page)
+    assert titles == [
+        "Verdict", "Scores by arm", "Controls", "F1 by attribute", "Differences by attribute",
+        "Fairness audit", "Samples", "How rare the sets are", "Admission", "Label quality", "Notes",
+        "Settings, weights and versions",
+    ]  # fmt: skip
+    for pair in ("first against real", "second against both", "both against real"):
+        assert f"<li>{pair}: " in page
+    assert "rejected as blank" in page
+    assert "all of them" in page  # the meaning of an arm with sets
+    assert "real test, the labeler&#39;s labels" in page
+    assert "paper: with minority samples" in page
+    assert '<th scope="row">Hat</th>' not in page  # the policy knows it, the study does not
+    [caution] = run.cautions
+    assert caution.startswith("The labeler cannot tell Smiling on the real validation images")
+    assert caution.split(" (")[0] in page
+
+
+def test_only_the_first_process_computes_and_writes(tmp_path: Path) -> None:
+    summary, run = _tell(tmp_path, ["real", "first"], "first", first=False)
+    assert list(summary["arm"].unique()) == ["real", "first"]
+    assert {path.name for path in tmp_path.iterdir()} == {"fits", "synthetic"}
+    assert run.said == []
+    assert not list(tmp_path.rglob("README.md"))
+
+
+@pytest.mark.parametrize("arms", [["real"], ["real", "again"]])
+def test_a_study_without_a_set_has_no_verdict(tmp_path: Path, arms: list[str]) -> None:
+    _tell(tmp_path, arms, None)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "so there is no verdict" in page
+    assert not (tmp_path / "audit.csv").exists()
+    assert list(pd.read_csv(tmp_path / "comparison.csv"))[:2] == ["arm", "baseline"]
+
+
+def test_labels_are_rare_together_and_an_empty_one_counts_nothing() -> None:
+    table = pd.DataFrame({"a": [1.0, 0.0, np.nan], "b": [1.0, 1.0, 1.0]})
+    shares = pd.Series({"a": 0.25, "b": 0.5})
+    expected = -np.log([0.25 * 0.5, 0.75 * 0.5, 0.5])
+    np.testing.assert_allclose(label_rarity(table, shares), expected)
+
+
+def test_shares_and_log_probabilities_are_those_of_the_tables() -> None:
+    real = pd.DataFrame({"a": [1.0, 0.0, 0.0], "split": ["train", "train", "test"]})
+    sets = {"one": pd.DataFrame({"a": [1.0, 1.0]}), "none": pd.DataFrame({"a": [np.nan]})}
+    found = prevalence(real, sets, ["a"])
+    assert found.loc["a"].fillna(-1).to_dict() == {"real": 0.5, "one": 1.0, "none": -1.0}
+
+    def known(table: pd.DataFrame) -> Any:
+        return -2.0 * table["a"].to_numpy()
+
+    rows = log_probabilities(known, {"real": real, "one": sets["one"]}, ["a"])
+    assert rows is not None
+    assert rows.loc["one"].to_dict() == {"mean_log_probability": -2.0, "n": 2.0}
+    assert log_probabilities(known, sets, ["a"]) is None  # a label is empty
