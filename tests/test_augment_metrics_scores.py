@@ -247,9 +247,11 @@ def test_a_reference_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_small_a_set_is_refused_before_the_search() -> None:
-    with pytest.raises(ValueError, match="neighbours.lof is 20; with 20 real images, give 1 to 19"):
+    with pytest.raises(
+        ValueError, match=r"neighbours.lof is 20; with 20 real images, give 1 to 19"
+    ):
         Reference(REAL[:20])
-    with pytest.raises(ValueError, match="neighbours.rarity is 0; give at least 1"):
+    with pytest.raises(ValueError, match=r"neighbours.rarity is 0; give at least 1"):
         Orders(rarity=0)
     with pytest.raises(ValueError, match="k is 3; with 3 points, give 1 to 2"):
         measure(GENERATED[:3], Reference(REAL))

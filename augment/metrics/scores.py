@@ -26,7 +26,9 @@ __all__ = [
     "Scores",
     "avg_knn",
     "lof",
+    "mean_distance",
     "measure",
+    "outlier_factor",
     "precision_mask",
     "rarity",
 ]
@@ -52,7 +54,7 @@ def avg_knn(generated: Vectors, real: Vectors, *, k: int = 5) -> Scores:
         float64 (M,), in the units of the features.
     """
     generated, real = vectors_alike(generated=generated, real=real)
-    return _mean_distance(nearest(generated, real, k=k), k)
+    return mean_distance(nearest(generated, real, k=k), k)
 
 
 def lof(generated: Vectors, real: Vectors, *, k: int = 20) -> Scores:
@@ -72,7 +74,7 @@ def lof(generated: Vectors, real: Vectors, *, k: int = 20) -> Scores:
     """
     generated, real = vectors_alike(generated=generated, real=real)
     own = nearest_others(real, k=k)
-    return _outlier_factor(nearest(generated, real, k=k), own, k)
+    return outlier_factor(nearest(generated, real, k=k), own, k)
 
 
 def rarity(generated: Vectors, real: Vectors, *, k: int = 3) -> Scores:
@@ -178,12 +180,12 @@ class Reference:
     @property
     def avg_knn(self) -> Scores:
         """AvgkNN of each real image among the others, (N,)."""
-        return _mean_distance(self.neighbours, self.orders.avg_knn)
+        return mean_distance(self.neighbours, self.orders.avg_knn)
 
     @property
     def lof(self) -> Scores:
         """LOF of each real image among the others, (N,)."""
-        return _outlier_factor(self.neighbours, self.neighbours, self.orders.lof)
+        return outlier_factor(self.neighbours, self.neighbours, self.orders.lof)
 
 
 def measure(generated: Vectors, reference: Reference) -> Measured:
@@ -210,8 +212,8 @@ def measure(generated: Vectors, reference: Reference) -> Measured:
         holding.add(block.transposed)
     neighbours = found.neighbours()
     return Measured(
-        avg_knn=_mean_distance(neighbours, orders.avg_knn),
-        lof=_outlier_factor(neighbours, own, orders.lof),
+        avg_knn=mean_distance(neighbours, orders.avg_knn),
+        lof=outlier_factor(neighbours, own, orders.lof),
         rarity=_rarity(held.smallest[:, 0]),
         inside=(held.count[:, 1] > 0).cpu().numpy(),
         recalled=(holding.count[:, 0] > 0).cpu().numpy(),
@@ -229,12 +231,12 @@ def _balls(generated: Vectors, real: Vectors, k: int) -> Balls:
     return balls
 
 
-def _mean_distance(found: Neighbours, k: int) -> Scores:
+def mean_distance(found: Neighbours, k: int) -> Scores:
     """AvgkNN from neighbours of at least k."""
     return found.distances[:, :k].mean(dim=1).cpu().numpy()
 
 
-def _outlier_factor(found: Neighbours, own: Neighbours, k: int) -> Scores:
+def outlier_factor(found: Neighbours, own: Neighbours, k: int) -> Scores:
     """LOF from neighbours of at least k, among points whose own neighbours are `own`.
 
     Lrd(x) = 1 / mean over its k neighbours o of max(own k-distance of o, |x - o|), and LOF is the
