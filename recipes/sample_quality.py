@@ -1,10 +1,10 @@
-"""How rare and how faithful are a run's images? The paper's Tab. 1, Fig. 5 and Fig. 6, for any run.
+"""Measure how rare and how faithful a run's images are: the paper's Tab. 1, Fig. 5 and Fig. 6.
 
     python recipes/sample_quality.py runs/celeba_augment
     python recipes/sample_quality.py RUN --encoder resnet50 --reference tail:10000
 
-The run's plain and minority images, and its real test images for comparison, are placed against
-its real training images: `metrics.csv` (a row a set, with 95 % bootstrap intervals over images),
+Every synthetic set of the run, and its real test images for comparison, are placed against its
+real training images: `metrics.csv` (a row a set, with 95 % bootstrap intervals over images),
 `density.png`, `rarest.png`, `commonest.png`. Then every measure of rarity is set against the
 generator's minority score and, on the embedded avatars whose distribution is known, against the
 true log-probability of the attributes: `agreement.csv` (Spearman's rank correlation) and
@@ -14,7 +14,8 @@ true log-probability of the attributes: `agreement.csv` (Spearman's rank correla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +29,25 @@ from scipy import stats
 
 from augment import load_denoiser
 from augment.distance import Distance
-from augment.metrics import Orders
-from augment.metrics.encoders import load_encoder
-from augment.metrics.features import extract
-from augment.metrics.report import Results, check_sizes, claim, measure_sets, text_table
-from augment.metrics.sets import ImageSet
-from augment.metrics.tail import tail_count
+from augment.metrics import Orders, extract
+from augment.metrics.pictures import ImageSet
+from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
 from augment.minority_score import ScoreConfig, score_files
+from classify.datasets import read_image
 from classify.datasets.avatars import ATTRIBUTES, log_probability
+from classify.files import claim
 from labeling import load_labeler
-from recipes._command import parse_settings, run
-from recipes._files import write_csv, write_figure
-from recipes._finished import real_table, run_settings, synthetic_table
-from recipes._labels import labeler_source
-from recipes._prepare import ARMS, named_distance
-from recipes._settings import DistanceName, RunConfig
+from recipes.chain.command_line import parse, run
+from recipes.chain.devices import launch
+from recipes.chain.encoders import load_encoder
+from recipes.chain.files import write_csv, write_figure
+from recipes.chain.finished import real_table, run_settings, synthetic_table
+from recipes.chain.inputs import named_distance
+from recipes.chain.labels import labeler_source
+from recipes.chain.sets import DistanceName
+from recipes.chain.settings import RunConfig
+
+__all__ = ["Settings", "agreement", "chart", "main"]
 
 _RARITY = ("avg_knn", "lof", "rarity", "minority_score")
 _TITLES = {
@@ -52,63 +57,55 @@ _TITLES = {
     "minority_score": "minority score",
     "log_probability": "- log-probability",
 }
-_GIVEN = {"run": "folder of a run whose images are generated"}
 _DRAWS = 1000
-"""Resamplings of the images."""
+"""Resamplings of the images, for an interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class QualityConfig:
-    """What is measured."""
+class Settings:
+    """Measure how rare and how faithful a run's images are."""
 
     run: Path
-    """Folder of a run of celeba_augment or fashion_longtail, its images generated."""
+    """Folder of a run of a study, such as celeba_augment, its images generated."""
     out: Path = Path("runs/sample_quality")
-    """Tables and pictures."""
+    """Folder of the tables and pictures."""
     encoder: str = "avatars"
-    """Whose features: an embedded name, resnet50, vgg16, inception, a folder, and so on."""
+    """Network whose features are measured, as for `recipes/measure.py`."""
     weights: Path | None = None
-    """A local file for a published encoder's weights."""
+    """A local file of a published encoder's weights."""
     reference: str = "all"
     """Real images that fidelity is measured against: all, or tail:N, the N of highest AvgkNN."""
     distance: DistanceName = "features"
-    """Of the minority score: lpips (the paper's), features (the labeler's), l1 or l2."""
+    """Distance of the minority score: lpips (the paper's), features (the labeler's), l1 or l2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Results:
     """Measure, print the table and the correlations, write everything."""
-    config = parse_settings(QualityConfig, arguments, positional=_GIVEN)
-    count = tail_count(config.reference)
-    run_config = run_settings(config.run)
-    tables = _tables(config.run, run_config)
-    sets = {name: _image_set(name, table) for name, table in tables.items()}
-    real, *others = sets.values()
-    check_sizes(real, others, tail_count=count, orders=Orders())
-    encoder = load_encoder(config.encoder, weights=config.weights)
-    fabric = Fabric(devices=1)
-    fabric.launch()
-    claim(
-        config.out,
-        {
-            "run": str(config.run.resolve()),
-            "encoder": encoder.card,
-            "reference": config.reference,
-            "distance": config.distance,
-        },
-    )
-    cache = config.out / "features"
-    features = [
-        torch.from_numpy(extract(s.paths, encoder, cache=cache, name=s.name, fabric=fabric))
-        for s in sets.values()
-    ]
-    results = measure_sets(real, others, features, tail_count=count)
-    results.write(config.out)
+    settings = parse(Settings, arguments)
+    count = tail_count(settings.reference)
+    config = run_settings(settings.run)
+    tables = _tables(settings.run, config)
+    sets = [_image_set(name, table) for name, table in tables.items()]
+    check_sizes(sets[0], sets[1:], tail_count=count, orders=Orders())
+    encoder = load_encoder(settings.encoder, weights=settings.weights)
+    distance = named_distance(settings.distance, load_labeler(labeler_source(config, settings.run)))
+    fabric = launch(1)
+    record = {
+        "run": str(settings.run.resolve()),
+        "encoder": asdict(encoder.card),
+        "reference": settings.reference,
+        "distance": settings.distance,
+    }
+    claim(settings.out / "settings.json", record)
+    known = partial(extract, encoder=encoder, read=read_image, cache=settings.out / "features")
+    features = [torch.from_numpy(known(s.paths, name=s.name, fabric=fabric)) for s in sets]
+    results = measure_sets(sets[0], sets[1:], features, tail_count=count)
+    results.write(settings.out, read_image)
     print(text_table(results.table))
-    scored = _scored(config, run_config, tables, sets, results, fabric)
-    found = agreement(scored)
-    write_csv(config.out / "agreement.csv", found)
+    found = agreement(_scored(config, tables, results, distance, fabric))
+    write_csv(settings.out / "agreement.csv", found)
     if len(found):
-        write_figure(config.out / "agreement.png", chart(found))
+        write_figure(settings.out / "agreement.png", chart(found))
         print("\nSpearman's rank correlation, 95 % interval over images")
         print(found.to_string(index=False, float_format="{:+.2f}".format))
     return results
@@ -123,7 +120,7 @@ def agreement(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         Columns `set, measure, against, correlation, low, high, images`: Spearman's, of the measure
-        with the minority score, and with minus the log-probability; images without either are left
+        with the minority score, and with minus the log-probability. Images without either are left
         out, and so are pairs in which one does not vary.
     """
     rows = []
@@ -175,46 +172,44 @@ def chart(found: pd.DataFrame) -> Figure:
 
 
 def _scored(
-    config: QualityConfig,
-    run_config: RunConfig,
+    config: RunConfig,
     tables: Mapping[str, pd.DataFrame],
-    sets: Mapping[str, ImageSet],
     results: Results,
+    distance: Distance,
     fabric: Fabric,
 ) -> dict[str, pd.DataFrame]:
     """The measures of every image but the real training ones, whose rarity score is undefined."""
-    denoiser = load_denoiser(run_config.generator)
-    distance = _distance(config, run_config)
+    denoiser = load_denoiser(config.generator)
     scored = {}
-    for name in list(sets)[1:]:
-        table = results.images[name]
+    for images in results.sets[1:]:
+        rows, table = tables[images.name], results.images[images.name]
         if denoiser.classes is None:
-            table = table.assign(
-                minority_score=score_files(
-                    denoiser, sets[name].paths, distance, config=ScoreConfig(), fabric=fabric
-                )
+            scores = score_files(
+                denoiser,
+                images.paths,
+                distance,
+                read=read_image,
+                config=ScoreConfig(),
+                fabric=fabric,
             )
-        if run_config.data is None and set(ATTRIBUTES) - {"Attractive"} <= set(tables[name]):
-            vectors = tables[name].reindex(columns=list(ATTRIBUTES)).fillna(0).to_numpy(int)
-            table = table.assign(log_probability=log_probability(vectors))
-        scored[name] = table
+            table = table.assign(minority_score=scores)
+        if config.data is None and set(ATTRIBUTES) - {"Attractive"} <= set(rows):
+            attributes = rows.reindex(columns=list(ATTRIBUTES)).fillna(0).to_numpy(int)
+            table = table.assign(log_probability=log_probability(attributes))
+        scored[images.name] = table
     return scored
 
 
-def _distance(config: QualityConfig, run_config: RunConfig) -> Distance:
-    """Of the minority score, by the run's labeler."""
-    return named_distance(config.distance, load_labeler(labeler_source(run_config, config.run)))
-
-
-def _tables(run: Path, settings: RunConfig) -> dict[str, pd.DataFrame]:
-    """Set -> its rows, the real training ones first."""
-    real = real_table(run, settings)
+def _tables(run: Path, config: RunConfig) -> dict[str, pd.DataFrame]:
+    """The rows of each set, by its name, the real training ones first."""
+    real = real_table(run, config)
     tables = {f"real {split}": real[real["split"] == split] for split in ("train", "test")}
-    return tables | {arm: synthetic_table(run, arm) for arm in ARMS}
+    return tables | {name: synthetic_table(run, name) for name in config.synthetic_sets}
 
 
 def _image_set(name: str, table: pd.DataFrame) -> ImageSet:
-    return ImageSet(name=name, folder=Path("/"), file_names=[str(path) for path in table["path"]])
+    paths = [str(path) for path in table["path"]]
+    return ImageSet(name=name, paths=paths, file_names=paths)
 
 
 if __name__ == "__main__":

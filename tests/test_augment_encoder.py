@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from augment.metrics.encoder import Encoder, Preprocessing
+from augment.metrics import Encoder, Preprocessing
 
 PLAIN = Preprocessing(size=8, mean=[0, 0, 0], std=[1, 1, 1])
 
@@ -87,8 +87,8 @@ def test_the_key_is_of_what_decides_the_features() -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(2, 3, 8, 8), r"images are torch.float32 \(2, 3, 8, 8\); allowed is uint8"),
-        (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), r"\(2, 4, 8, 8\); allowed is uint8 \(N, 1"),
+        (torch.zeros(2, 3, 8, 8), r"images are torch.float32 \(2, 3, 8, 8\); give uint8 \(N"),
+        (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), r"\(2, 4, 8, 8\); give uint8 \(N, 1"),
         ([], "there is no image to encode"),
     ],
 )
@@ -100,10 +100,10 @@ def test_other_images_are_refused(images: Tensor, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 0}, "size is 0; allowed are pixels from 1 up"),
-        ({"mean": [0.5]}, r"mean is \[0.5\]; allowed are 3 finite numbers"),
-        ({"std": [1.0, 0.0, 1.0]}, "std is .* allowed are numbers above 0"),
-        ({"interpolation": "lanczos"}, "interpolation is 'lanczos'; allowed are bilinear and"),
+        ({"size": 0}, "size is 0; give the side in pixels, 1 or more"),
+        ({"mean": [0.5]}, r"mean is \[0.5\]; give 3 finite numbers"),
+        ({"std": [1.0, 0.0, 1.0]}, "std is .* give 3 numbers above 0"),
+        ({"interpolation": "lanczos"}, "interpolation is 'lanczos'; give bilinear or bicubic"),
     ],
 )
 def test_other_preprocessing_is_refused(change: dict[str, object], message: str) -> None:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from lightning.fabric import Fabric
 from PIL import Image
 from torch import Tensor, nn
 
+from augment.metrics import Encoder, Preprocessing
 from augment.metrics import features as module
-from augment.metrics.encoder import Encoder, Preprocessing
-from augment.metrics.features import default_cache, extract
+from augment.metrics.features import default_cache
+
+
+def _read(path: str) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
+extract = partial(module.extract, read=_read)
 
 PLAIN = Preprocessing(size=4, mean=[0, 0, 0], std=[1, 1, 1])
 
@@ -107,11 +118,13 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
     paths = _files(tmp_path / "a", levels)
     encoder = _encoder()
     folder = tmp_path / "cache" / encoder.card.key
-    missing = dict(zip(module._hashes(paths), paths, strict=True))
+    names = [str(path) for path in paths]
+    missing = dict(zip(module._hashes(paths), names, strict=True))
+    batches = partial(module._batches, encoder=encoder, read=_read, batch_size=2)
     seen = []
     for rank in range(3):
         fabric = SimpleNamespace(global_rank=rank, world_size=3, is_global_zero=rank == 0)
-        module._fill(folder, missing, encoder, 2, "images", fabric)  # type: ignore[arg-type]
+        module._fill(folder, missing, encoder.card, "images", batches, fabric)  # type: ignore[arg-type]
         seen.append(_seen(encoder))
     assert seen == [3, 6, 7]
     found = extract(paths, encoder, cache=tmp_path / "cache")
@@ -128,18 +141,18 @@ def test_the_default_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_what_cannot_be_encoded_is_refused(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    with pytest.raises(ValueError, match=r"^there are 0 images and batch_size is 64; allowed"):
+    with pytest.raises(ValueError, match=r"^there are 0 images and batch_size is 64; give at"):
         extract([], _encoder(), cache=cache)
     with pytest.raises(FileNotFoundError, match=r"^1 images are missing, the first .*gone.png"):
         extract([tmp_path / "gone.png"], _encoder(), cache=cache)
-    (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"text.png does not decode as an image; repair it"):
-        extract([tmp_path / "text.png"], _encoder(), cache=cache)
-    Image.fromarray(np.full((4, 4), 9999, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match=r"deep.png has pixels of mode I;16; allowed are 8 bits"):
-        extract([tmp_path / "deep.png"], _encoder(), cache=cache)
-    endless = Encoder.of(nn.Threshold(10.0, float("nan")), PLAIN, name="endless")
+
+    def refuse(path: str) -> Image.Image:
+        raise ValueError(f"{path} does not decode as an image")
+
     paths = _files(tmp_path / "a", [1])
+    with pytest.raises(ValueError, match=r"1.png does not decode as an image"):
+        extract(paths, _encoder(), cache=cache, read=refuse)
+    endless = Encoder.of(nn.Threshold(10.0, float("nan")), PLAIN, name="endless")
     with pytest.raises(ValueError, match=r"^encoder endless gives features that are not finite"):
         extract(paths, endless, cache=cache)
     assert not list(cache.glob("*/*.safetensors"))
@@ -163,3 +176,22 @@ def test_features_do_not_depend_on_the_batches(tmp_path: Path) -> None:
     one = extract(paths, encoder, cache=tmp_path / "one", batch_size=1)
     many = extract(paths, encoder, cache=tmp_path / "many", batch_size=64)
     np.testing.assert_allclose(one, many, rtol=1e-5)
+
+
+def test_without_a_fabric_the_encoder_stays_where_the_caller_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[str] = []
+    encoder = _encoder()
+    monkeypatch.setattr(encoder, "to", lambda device: moves.append(str(device)))
+    paths = _files(tmp_path / "a", [1])
+    extract(paths, encoder, cache=tmp_path / "cache")
+    assert not moves
+    extract(paths, encoder, cache=tmp_path / "cache", fabric=Fabric(accelerator="cpu", devices=1))
+    assert moves == ["cpu"]
+
+
+def test_a_grey_image_is_taken_as_rgb(tmp_path: Path) -> None:
+    path = _files(tmp_path / "a", [1])[0]
+    found = extract([path], _encoder(), cache=tmp_path, read=lambda _: Image.new("L", (5, 5), 51))
+    np.testing.assert_allclose(found, [[0.2, 0.2, 0.2]], rtol=1e-6)

@@ -1,8 +1,6 @@
-"""Fidelity against closed forms, naive loops and torchmetrics; directions and invariances."""
+"""Distances of distributions against closed forms, naive loops and torch-fidelity; intervals."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +8,9 @@ import pytest
 import torch
 from scipy import linalg
 
-from augment.metrics import (
-    avg_knn,
-    density_coverage,
-    frechet_distance,
-    kid,
-    mean_interval,
-    precision_mask,
-    precision_recall,
-)
+from augment.metrics import frechet_distance, kid, mean_interval
 
 Array = npt.NDArray[np.float64]
-Metric = Callable[[Array, Array], tuple[float, float]]
 
 
 def _sets(n: int = 80, m: int = 60, width: int = 4) -> tuple[Array, Array]:
@@ -84,7 +73,7 @@ def test_frechet_distance_is_symmetric_and_does_not_see_the_coordinates() -> Non
 
 
 def test_frechet_distance_needs_two_images() -> None:
-    with pytest.raises(ValueError, match="b: got one image, which has no covariance"):
+    with pytest.raises(ValueError, match="b is one image, which has no covariance"):
         frechet_distance(np.zeros((2, 3)), np.zeros((1, 3)))
 
 
@@ -136,98 +125,14 @@ def test_kid_is_unbiased_and_grows_with_the_shift() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "subset_size is 1000, but with 60 images in the smaller set allowed are 1 to 60"),
-        ({"subset_size": 1}, "give 1, 2 or more"),
-        ({"subset_size": 10, "subsets": 0}, "give 1, 2 or more"),
+        ({}, "subset_size is 1000; with 60 images in the smaller set, give 1 to 60"),
+        ({"subset_size": 1}, "give at least 1 and 2"),
+        ({"subset_size": 10, "subsets": 0}, "give at least 1 and 2"),
     ],
 )
 def test_kid_refuses(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kid(*_sets(), **settings)
-
-
-def _naive(real: Array, generated: Array, k: int) -> dict[str, float]:
-    """The definitions of Kynkäänniemi et al. and Naeem et al. (package prdc), by loops."""
-
-    def radius(x: Array, of: Array) -> float:
-        return float(np.sort([np.linalg.norm(x - y) for y in of])[k])
-
-    real_radii = [radius(r, real) for r in real]
-    generated_radii = [radius(g, generated) for g in generated]
-    apart = np.array([[np.linalg.norm(r - g) for g in generated] for r in real])
-    held = apart < np.array(real_radii)[:, None]
-    return {
-        "precision": held.any(axis=0).mean(),
-        "recall": (apart < np.array(generated_radii)).any(axis=1).mean(),
-        "density": held.sum(axis=0).mean() / k,
-        "coverage": (apart.min(axis=1) < real_radii).mean(),
-    }
-
-
-@pytest.mark.parametrize("k", [1, 3, 5])
-def test_the_four_are_those_of_a_naive_loop(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
-    monkeypatch.setattr("augment.metrics.vectors.BLOCK", 16)
-    real, generated = _sets()
-    expected = _naive(real, generated, k)
-    assert all(0.05 < value < 1.5 for value in expected.values())
-    ours = (
-        *precision_recall(real, generated, k=k),
-        *density_coverage(real, generated, k=k),
-    )
-    np.testing.assert_allclose(ours, list(expected.values()), rtol=1e-12)
-    assert precision_mask(generated, real, k=k).mean() == pytest.approx(expected["precision"])
-
-
-def test_direction_collapse_is_precise_and_recalls_little() -> None:
-    real, other = np.random.default_rng(0).normal(size=(2, 300, 3))
-    collapsed = real[:1] * 0.1 + np.random.default_rng(1).normal(0, 0.01, size=(300, 3))
-    precision, recall = precision_recall(real, collapsed)
-    assert precision == 1
-    assert recall < 0.05
-    assert density_coverage(real, collapsed)[1] < 0.2
-    assert min(precision_recall(real, other)) > 0.8
-    assert density_coverage(real, other)[1] > 0.8
-
-
-def test_direction_far_outliers_raise_avg_knn_and_lower_precision() -> None:
-    real, generated = np.random.default_rng(0).normal(size=(2, 200, 3))
-    spoilt = np.concatenate([generated, np.full((20, 3), 40.0) + generated[:20]])
-    assert avg_knn(spoilt, real).mean() > 2 * avg_knn(generated, real).mean()
-    assert precision_recall(real, spoilt)[0] < precision_recall(real, generated)[0]
-    np.testing.assert_array_equal(precision_mask(spoilt, real)[-20:], False)
-
-
-@pytest.mark.parametrize("metric", [precision_recall, density_coverage])
-def test_the_four_do_not_see_the_coordinates(metric: Metric) -> None:
-    real, generated = _sets()
-    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))
-    expected = metric(real, generated)
-    assert metric(real @ rotation, generated @ rotation) == expected
-    assert metric(real + 1e3, generated + 1e3) == expected
-    assert metric(real * 7, generated * 7) == expected
-
-
-def test_an_open_ball_among_copies_holds_nothing() -> None:
-    copies = np.ones((10, 3))
-    assert precision_recall(copies, copies) == (0, 0)
-    assert density_coverage(copies, copies) == (0, 0)
-
-
-@pytest.mark.parametrize("metric", [precision_recall, density_coverage])
-def test_the_four_refuse_in_one_line(metric: Callable[..., object]) -> None:
-    real, generated = _sets()
-    with pytest.raises(ValueError, match="k is 80, but with 80 points allowed are 1 to 79"):
-        metric(real, generated, k=80)
-    with pytest.raises(ValueError, match=r"4 on cpu, generated 3 on cpu; give features of one"):
-        metric(real, generated[:, :3])
-    with pytest.raises(ValueError, match=r"generated: got torch.float64 of shape \(0, 4\)"):
-        metric(real, generated[:0])
-
-
-def test_recall_needs_generated_neighbours() -> None:
-    real, generated = _sets(n=80, m=3)
-    with pytest.raises(ValueError, match="k is 3, but with 3 points allowed are 1 to 2"):
-        precision_recall(real, generated)
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -248,5 +153,5 @@ def test_interval_leaves_nan_out_and_takes_booleans() -> None:
     assert mean_interval([2.0, 2.0]) == (2, 2, 2)
     np.testing.assert_array_equal(mean_interval([3.0]), [3, np.nan, np.nan])
     np.testing.assert_array_equal(mean_interval([np.nan]), [np.nan] * 3)
-    with pytest.raises(ValueError, match=r"shape \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"are \(1, 2\), 0.95 and 1000; give values \(N,\)"):
         mean_interval([[1.0, 2.0]])

@@ -8,10 +8,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-import augment.metrics.distances
 from augment.metrics import Neighbours, nearest, nearest_others
-from augment.metrics.balls import balls_of
-from augment.metrics.distances import Block, noise, sweep, sweep_own
+from augment.metrics.neighbours import Balls, Nearest, _distances, blocks
 
 N, D = 90, 12
 
@@ -33,7 +31,7 @@ def _points(kind: str) -> Tensor:
     return points * SCALES.get(kind, 1)
 
 
-SCALES = {"huge": 1e20, "tiny": 1e-25}  # Whose squares float32 cannot hold.
+SCALES = {"huge": 1e20, "huger": 1e95, "tiny": 1e-25}  # Whose squares float32 cannot hold.
 KINDS = ["plain", "far away", "tight clusters", "one giant", *SCALES]
 
 
@@ -87,7 +85,7 @@ def test_arrays_of_other_byte_order_and_bfloat16_are_read() -> None:
 
 
 def test_what_is_no_array_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"points: got list of shape \(2, 2\); give floating"):
+    with pytest.raises(ValueError, match=r"points is list of shape \(2, 2\); give a floating"):
         nearest_others([[1.0, 2.0], [3.0, 4.0]], k=1)  # type: ignore[arg-type]
 
 
@@ -101,64 +99,80 @@ def test_an_outlier_does_not_blur_the_others() -> None:
 def test_features_beyond_what_sums_of_squares_hold_are_refused() -> None:
     points = _points("plain")
     points[7] *= 1e110
-    with pytest.raises(ValueError, match=r"row 7 has entries that are NaN, infinite or beyond"):
+    with pytest.raises(
+        ValueError, match=r"row 7 of points has entries that are NaN, infinite or beyond"
+    ):
         nearest_others(points, k=1)
 
 
 def test_a_product_of_coarse_type_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = set()
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
-    sweep(_points("plain"), _points("plain"), lambda block: kinds.add(block.squares.dtype))
-    assert kinds == {torch.float64}
+    points = _points("plain")
+    assert {block.squares.dtype for block in blocks(points, points)} == {torch.float64}
 
 
 def test_the_second_search_is_what_makes_tight_clusters_exact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     points = _points("tight clusters")
-    monkeypatch.setattr("augment.metrics.neighbours._TOLERANCE", torch.inf)
-    found = nearest_others(points, k=3)
-    assert (found.distances.numpy() > 1.01 * _expected(points, points, 4)[:, 1:]).any()
+    expected = _expected(points, points, 4)[:, 1:]
+    monkeypatch.setattr(Nearest, "_doubtful", lambda _, last: torch.zeros(len(last)).bool())
+    assert (nearest_others(points, k=3).distances.numpy() > 1.01 * expected).any()
+
+
+def test_candidates_to_spare_decide_nearly_every_row_at_once() -> None:
+    points = _points("plain")
+    found = Nearest(points, points, 7, torch.arange(N))
+    for block in blocks(points, points):
+        found.add(block)
+    assert not found._doubtful(found._measured().distances[:, -1]).any()
 
 
 def test_every_pair_is_shown_once_and_a_set_to_itself_at_half_the_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     points = _points("plain")
-    made: list[Block] = []
-    make = augment.metrics.distances._block
-    monkeypatch.setattr(
-        augment.metrics.distances, "_block", lambda *a: made.append(make(*a)) or made[-1]
-    )
+    products = []
+    multiply = torch.addmm
+    monkeypatch.setattr(torch, "addmm", lambda *a, **k: products.append(1) or multiply(*a, **k))
     seen = torch.zeros(N, N)
     whole = torch.full((N, N), torch.nan, dtype=torch.float64)
-
-    def visit(block: Block) -> None:
+    for block in blocks(points, points):
         seen[block.rows, block.columns] += 1
-        whole[block.rows, block.columns] = block.squares.double()
-
-    sweep_own(points, visit)
-    blocks = -(-N // 16)
+        whole[block.rows, block.columns] = block.squares.double() * block.scale**2
+    each = -(-N // 16)
     assert (seen == 1).all()
-    assert len(made) == blocks * (blocks + 1) // 2
-    assert whole.diagonal().isinf().all()
+    assert len(products) == each * (each + 1) // 2
     expected = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    off = ~torch.eye(N, dtype=torch.bool)
-    torch.testing.assert_close(whole[off], expected.square()[off], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(whole, expected.square(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("width", [3, 300, 2048])
 def test_the_noise_bounds_the_products_error(width: int) -> None:
     features = torch.randn(64, width, generator=torch.Generator().manual_seed(1)).relu()
     features[1:20] = features[:19] + 1e-4
-
-    def visit(block: Block) -> None:
+    for block in blocks(features, features):
         a, b = features[block.rows].double(), features[block.columns].double()
-        error = (block.squares.double() - (a[:, None] - b[None]).square().sum(dim=2)).abs()
-        assert (error <= noise(block.row_squares[:, None] + block.column_squares)).all()
+        true = (a[:, None] - b[None]).square().sum(dim=2) / block.scale**2
+        error = (block.squares.double() - true).abs()
+        assert (error <= block.row_noise[:, None] + block.column_noise).all()
         assert error.max() > 0
 
-    sweep(features, features, visit)
+
+@pytest.mark.parametrize("width", [12, 3000])
+def test_a_distance_is_the_same_to_the_last_bit_however_many_are_measured(width: int) -> None:
+    points = torch.randn(40, width, generator=torch.Generator().manual_seed(1))
+    rows, columns = torch.arange(40), torch.arange(40).flip(0)
+    together = _distances(points, points, rows, columns)
+    alone = [_distances(points, points, columns[[i]], rows[[i]]) for i in range(40)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def _balls(queries: Tensor, centres: Tensor, radii: Tensor) -> Balls:
+    found = Balls(queries, centres, radii)
+    for block in blocks(queries, centres):
+        found.add(block)
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,11 +182,12 @@ def test_balls_hold_what_float64_says(kind: str) -> None:
     reach = nearest_others(points, k=4).distances[:, -1]
     distances = (queries[:, None] - points[None]).norm(dim=2)
     inside = distances < reach
-    found = balls_of(queries, points, reach)
-    assert torch.equal(found.count, inside.sum(dim=1))
-    assert torch.equal(found.members, inside.sum(dim=0))
-    smallest = torch.where(inside, reach, torch.inf).amin(dim=1)
-    assert torch.equal(found.smallest, smallest)
+    found = _balls(queries, points, torch.stack([reach, reach / 2], dim=1))
+    for i, (radii, held) in enumerate([(reach, inside), (reach / 2, distances < reach / 2)]):
+        assert torch.equal(found.count[:, i], held.sum(dim=1))
+        assert torch.equal(found.members[:, i], held.sum(dim=0))
+        smallest = torch.where(held, radii, torch.inf).amin(dim=1)
+        assert torch.equal(found.smallest[:, i], smallest)
 
 
 def test_a_point_at_the_radius_is_outside_to_the_last_bit() -> None:
@@ -180,7 +195,7 @@ def test_a_point_at_the_radius_is_outside_to_the_last_bit() -> None:
     found = nearest_others(points, k=4)
     queries = points[found.indices[:, -1]]  # Each lies exactly on the sphere of one ball.
     alone = [
-        balls_of(queries[i : i + 1], points[i : i + 1], found.distances[i : i + 1, -1])
+        _balls(queries[i : i + 1], points[i : i + 1], found.distances[i : i + 1, -1:])
         for i in range(N)
     ]
     assert not any(int(ball.count) for ball in alone)

@@ -10,20 +10,14 @@ import pytest
 
 import recipes.benchmark_metrics
 from augment.metrics import Measured, Orders
-from recipes._command import run
-from recipes._engines import EngineName, engine
-from recipes.benchmark_metrics import (
-    MetricsBenchmarkConfig,
-    differences,
-    main,
-    make_features,
-)
+from recipes.benchmark_metrics import ENGINES, Settings, differences, main, make_features
+from recipes.chain.command_line import run
 
 pytest.importorskip("faiss")
 
 
 def _features(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    make_features(MetricsBenchmarkConfig(real=120, generated=50, width=40), folder)
+    make_features(Settings(real=120, generated=50, width=40), folder)
     return np.load(folder / "real.npy"), np.load(folder / "generated.npy")
 
 
@@ -37,9 +31,8 @@ def test_both_engines_measure_the_same(tmp_path: Path) -> None:
     generated[3] += 9  # In no ball.
     orders = Orders(lof=11)
     found: list[Measured] = []
-    names: tuple[EngineName, ...] = ("blocks", "faiss")
-    for name in names:
-        one = engine(name, real, orders)
+    for engine in ENGINES.values():
+        one = engine(real, orders)
         assert one.search().distances.shape == (120, 11)
         found.append(one.measure(generated))
     assert max(differences(*found).values()) < 1e-5
@@ -53,7 +46,7 @@ def test_both_engines_measure_the_same(tmp_path: Path) -> None:
 
 def test_differences_are_seen(tmp_path: Path) -> None:
     real, generated = _features(tmp_path)
-    blocks = engine("blocks", real, Orders())
+    blocks = ENGINES["blocks"](real, Orders())
     blocks.search()
     one, other = blocks.measure(generated), blocks.measure(generated)
     assert set(differences(one, other).values()) == {0}
@@ -81,7 +74,7 @@ def test_the_figures_are_written_and_told(
 
 
 def test_memory_is_measured_beyond_the_features(tmp_path: Path) -> None:
-    make_features(MetricsBenchmarkConfig(real=3000, generated=500, width=8), tmp_path)
+    make_features(Settings(real=3000, generated=500, width=8), tmp_path)
     figures, _ = recipes.benchmark_metrics._measure_here("blocks", tmp_path)
     if figures["peak_megabytes"] is None:
         pytest.skip("no /proc/self/status here")
@@ -93,7 +86,7 @@ def test_memory_is_measured_beyond_the_features(tmp_path: Path) -> None:
     [
         (["--real=20"], "error: real is 20; give at least 21"),
         (["--width=0"], "error: width is 0; give at least 1"),
-        (["--engines", "faiss", "faiss"], "engines are .* give one or more, each once"),
+        (["--engines", "faiss", "faiss"], "engines is .* give one or more, each once"),
         (["--engines", "annoy"], "error: .*annoy"),
     ],
 )
@@ -107,5 +100,9 @@ def test_other_results_are_not_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "benchmark_metrics.json").write_text('{"settings": {"real": 1}}')
-    with pytest.raises(ValueError, match=r"measured with other settings; give another --out"):
+    with pytest.raises(ValueError, match=r"out holds benchmark_metrics.json but no settings.json"):
+        main(_flags(tmp_path))
+    (out / "benchmark_metrics.json").unlink()
+    (out / "settings.json").write_text('{"real": 1}')
+    with pytest.raises(ValueError, match=r"real is 1 there and 60 now; give another"):
         main(_flags(tmp_path))

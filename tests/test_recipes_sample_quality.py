@@ -1,17 +1,17 @@
-"""Sample quality: correlations are scipy's, and the recipe measures a run end to end."""
+"""Sample quality: correlations are scipy's, and every set of a run is measured."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from recipe_doubles import save_folder, save_generator, tiny_flags
+from PIL import Image
 from scipy import stats
 
-import augment.minority_score.score
-import recipes.celeba_augment
+import recipes.sample_quality
 from recipes.sample_quality import agreement, chart, main
 
 
@@ -73,23 +73,40 @@ def test_a_set_has_one_colour_in_every_panel_and_in_the_legend() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["real", "plain"]
 
 
-def test_a_run_is_measured_against_its_real_images(
+def test_every_set_of_a_run_is_measured_against_its_real_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(augment.minority_score.score, "_CHAIN", 50)  # as long as the generator's
-    save_generator(tmp_path / "generator")
-    splits = ("train",) * 30 + ("val",) * 6 + ("test",) * 8
-    save_folder(tmp_path / "data", splits=splits)
-    run = tmp_path / "run"
-    flags = [*tiny_flags(tmp_path / "data", tmp_path / "generator", run), "--study.seeds=1"]
-    recipes.celeba_augment.main(flags)
-    out = tmp_path / "out"
+    tables = {}
+    for name, count in (("data", 44), ("first", 6), ("second", 5), ("third", 4)):
+        folder = tmp_path / name
+        folder.mkdir()
+        rng = np.random.default_rng(count)
+        paths = [str(folder / f"{i}.png") for i in range(count)]
+        for path in paths:
+            Image.fromarray(rng.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(path)
+        tables[name] = pd.DataFrame({"path": paths})
+    tables["data"]["split"] = ["train"] * 36 + ["test"] * 8
+    config = SimpleNamespace(
+        synthetic_sets=dict.fromkeys(["first", "second", "third"]),
+        generator="avatars-32",
+        data=Path("data"),
+    )
+    for name, value in {
+        "run_settings": lambda run: config,
+        "real_table": lambda run, config: tables["data"],
+        "synthetic_table": lambda run, name: tables[name],
+        "labeler_source": lambda config, run: "avatars",
+        "score_files": lambda denoiser, paths, *_, **__: np.arange(len(paths), dtype=float),
+    }.items():
+        monkeypatch.setattr(recipes.sample_quality, name, value)
+    run, out = tmp_path / "run", tmp_path / "out"
     results = main([str(run), f"--out={out}", "--reference=tail:20"])
-    assert results.table["set"].tolist() == ["real train", "real test", "plain", "minority"]
+    assert results.table["set"].tolist() == ["real train", "real test", "first", "second", "third"]
     found = pd.read_csv(out / "agreement.csv")
-    assert set(found["against"]) <= {"minority_score"}  # no known distribution here
+    assert set(found["set"]) == {"real test", "first", "second", "third"}
+    assert set(found["against"]) == {"minority_score"}  # no known distribution here
     assert {"metrics.csv", "density.png", "rarest.png"} <= {p.name for p in out.iterdir()}
-    with pytest.raises(ValueError, match=r"holds other results .*; give another --out"):
+    with pytest.raises(ValueError, match=r"reference is .*tail:20.* all.*; give another"):
         main([str(run), f"--out={out}"])
-    with pytest.raises(ValueError, match=r"^reference is 'tail:none'; allowed are all and tail:N"):
+    with pytest.raises(ValueError, match=r"^reference is 'tail:none'; give all, or tail:N"):
         main([str(run), f"--out={tmp_path / 'other'}", "--reference=tail:none"])

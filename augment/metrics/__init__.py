@@ -3,39 +3,45 @@
 All of it works on features: one row (D,) an image, tensors or arrays of any floating type.
 """
 
-from augment.metrics.bootstrap import Interval, mean_interval
-from augment.metrics.density import Scores, avg_knn, lof, rarity, real_avg_knn, real_lof
-from augment.metrics.fidelity import frechet_distance, kid
-from augment.metrics.manifold import density_coverage, precision_mask, precision_recall
+from augment.metrics.encoder import Encoder, EncoderCard, Preprocessing
+from augment.metrics.encoders import load_encoder
+from augment.metrics.features import extract
+from augment.metrics.fidelity import Interval, frechet_distance, kid, mean_interval
 from augment.metrics.neighbours import Neighbours, nearest, nearest_others
-from augment.metrics.reference import Measured, Orders, Reference, measure
-from augment.metrics.tail import rarest, read_tail, save_tail, tail
+from augment.metrics.scores import (
+    Measured,
+    Orders,
+    Reference,
+    Scores,
+    avg_knn,
+    lof,
+    measure,
+    precision_mask,
+    rarity,
+)
 from augment.metrics.vectors import Vectors
 
 __all__ = [
+    "Encoder",
+    "EncoderCard",
     "Interval",
     "Measured",
     "Neighbours",
     "Orders",
+    "Preprocessing",
     "Reference",
     "Scores",
     "Vectors",
     "avg_knn",
-    "density_coverage",
+    "extract",
     "frechet_distance",
     "kid",
+    "load_encoder",
     "lof",
     "mean_interval",
     "measure",
     "nearest",
     "nearest_others",
     "precision_mask",
-    "precision_recall",
-    "rarest",
     "rarity",
-    "read_tail",
-    "real_avg_knn",
-    "real_lof",
-    "save_tail",
-    "tail",
 ]

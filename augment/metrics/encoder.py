@@ -43,18 +43,18 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
-            raise ValueError(f"size is {self.size!r}; allowed are pixels from 1 up; give the side")
+            raise ValueError(f"size is {self.size!r}; give the side in pixels, 1 or more")
         for name in ("mean", "std"):
             value = getattr(self, name)
             if isinstance(value, str) or len(value) != 3 or not all(map(math.isfinite, value)):
-                raise ValueError(f"{name} is {value!r}; allowed are 3 finite numbers; give R, G, B")
+                raise ValueError(f"{name} is {value!r}; give 3 finite numbers, of R, G and B")
             object.__setattr__(self, name, tuple(map(float, value)))
         if min(self.std) <= 0:
-            raise ValueError(f"std is {self.std}; allowed are numbers above 0; correct it")
+            raise ValueError(f"std is {self.std}; give 3 numbers above 0")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(
-                f"interpolation is {self.interpolation!r}; allowed are bilinear and bicubic; "
-                "give the one that the network was trained with"
+                f"interpolation is {self.interpolation!r}; give bilinear or bicubic, the one "
+                "that the network was trained with"
             )
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -91,7 +91,8 @@ class EncoderCard:
 
         Neither the name nor the source has a part in it.
         """
-        content: dict[str, Any] = asdict(self)
+        # The number is of how files are decoded: features kept under an earlier one are not these.
+        content: dict[str, Any] = {"decoding": 2, **asdict(self)}
         del content["name"], content["source"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -110,7 +111,8 @@ class Encoder:
         for parameter in network.parameters():  # at once is not for TorchScript
             parameter.requires_grad_(False)
         self.card = card
-        self._device = torch.device("cpu")
+        tensors = (*network.parameters(), *network.buffers(), torch.empty(0))
+        self._device = tensors[0].device
 
     @classmethod
     def of(cls, network: nn.Module, preprocessing: Preprocessing, *, name: str) -> Encoder:
@@ -153,16 +155,15 @@ class Encoder:
         output = self.network(torch.cat(network_inputs))
         if not isinstance(output, Tensor):
             raise ValueError(
-                f"encoder {self.card.name} gives a {type(output).__name__}; allowed is a tensor "
-                "(N, ...); wrap the network in one that returns its features"
+                f"encoder {self.card.name} gives a {type(output).__name__}; wrap the network "
+                "in one that returns its features, a tensor (N, ...)"
             )
         return output.flatten(1).float()
 
     def _prepared(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != torch.uint8:
             raise ValueError(
-                f"images are {images.dtype} {tuple(images.shape)}; allowed is uint8 "
-                "(N, 1 or 3, H, W); convert them first"
+                f"images are {images.dtype} {tuple(images.shape)}; give uint8 (N, 1 or 3, H, W)"
             )
         return self.card.preprocessing(images.to(self._device))
 
@@ -170,7 +171,7 @@ class Encoder:
 def _groups(images: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """The images in stacks of one size, in order."""
     if not len(images):
-        raise ValueError("there is no image to encode; allowed is 1 or more; give some")
+        raise ValueError("there is no image to encode; give 1 or more")
     if isinstance(images, Tensor):
         return [images]
     if len({image.shape for image in images}) == 1:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm.auto import tqdm
 
 from augment.atomic import write_bytes
-from augment.image_files import decoded
-from augment.metrics.encoder import Encoder
+from augment.metrics.encoder import Encoder, EncoderCard
+from augment.metrics.pictures import Read
 from augment.pretrained.files import sha256_of
 
 __all__ = ["default_cache", "extract"]
@@ -46,9 +47,10 @@ def default_cache() -> Path:
 
 
 def extract(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     encoder: Encoder,
     *,
+    read: Read,
     cache: Path | None = None,
     batch_size: int = 64,
     name: str = "images",
@@ -57,8 +59,10 @@ def extract(
     """Features of image files, of any sizes.
 
     Args:
-        paths: the images; what Pillow reads, taken as RGB.
-        encoder: moved to the fabric's device.
+        paths: the images.
+        encoder: moved to the fabric's device; left where it is without a fabric.
+        read: decodes a file to 8 bits a channel, as `classify.datasets.read_image` does; what it
+            gives is taken as RGB.
         cache: the folder of kept features, shared by all processes; `default_cache()` if left out.
         batch_size: images at a time on each device.
         name: what the progress bar calls them.
@@ -70,21 +74,22 @@ def extract(
 
     Raises:
         FileNotFoundError: an image is missing.
-        ValueError: there is none, one does not decode or has more than 8 bits a channel, or a
-            feature is not finite.
+        ValueError: there is none, one is refused by the reader, or a feature is not finite.
     """
     if not paths or batch_size < 1:
         raise ValueError(
-            f"there are {len(paths)} {name} and batch_size is {batch_size}; "
-            "allowed is at least 1 each; give some"
+            f"there are {len(paths)} {name} and batch_size is {batch_size}; give at least 1 of each"
         )
-    fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    if fabric is None:
+        fabric = Fabric(accelerator="cpu", devices=1)
+    else:
+        encoder.to(fabric.device)
     folder = (cache or default_cache()) / encoder.card.key
-    hashes = _hashes(paths)
+    hashes = _hashes([Path(path) for path in paths])
     known = _index(folder)
-    missing = {h: path for h, path in zip(hashes, paths, strict=True) if h not in known}
-    encoder.to(fabric.device)
-    _fill(folder, missing, encoder, batch_size, name, fabric)
+    missing = {h: str(path) for h, path in zip(hashes, paths, strict=True) if h not in known}
+    batches = partial(_batches, encoder=encoder, read=read, batch_size=batch_size)
+    _fill(folder, missing, encoder.card, name, batches, fabric)
     fabric.barrier()
     return _collect(hashes, _index(folder) if missing else known)
 
@@ -92,8 +97,8 @@ def extract(
 def _hashes(paths: Sequence[Path]) -> list[str]:
     if gone := [path for path in paths if not path.is_file()]:
         raise FileNotFoundError(
-            f"{len(gone)} images are missing, the first {gone[0]}; copy them there or leave them "
-            "out"
+            f"{len(gone)} images are missing, the first {gone[0]}; "
+            "copy them there, or leave them out"
         )
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(sha256_of, paths))
@@ -116,10 +121,10 @@ def _index(folder: Path) -> dict[str, Place]:
 
 def _fill(
     folder: Path,
-    missing: Mapping[str, Path],
-    encoder: Encoder,
-    batch_size: int,
+    missing: Mapping[str, str],
+    card: EncoderCard,
     name: str,
+    batches: Callable[[Sequence[str]], Iterator[Tensor]],
     fabric: Fabric,
 ) -> None:
     """Extract what is missing, this process its share, and write a shard as it gets full."""
@@ -130,41 +135,42 @@ def _fill(
     if mine:
         folder.mkdir(parents=True, exist_ok=True)
     if mine and fabric.is_global_zero:
-        card = json.dumps(asdict(encoder.card), indent=2) + "\n"
-        write_bytes(folder / "card.json", card.encode())
+        write_bytes(folder / "card.json", (json.dumps(asdict(card), indent=2) + "\n").encode())
     silent = not (mine and fabric.is_global_zero)
-    title = f"{encoder.card.name} features of {name}"
+    title = f"{card.name} features of {name}"
     with tqdm(total=sum(map(len, mine)), desc=title, unit="image", disable=silent) as bar:
         for shard in mine:
             features = []
-            for batch in _batches([missing[h] for h in shard], encoder, batch_size):
+            for batch in batches([missing[h] for h in shard]):
                 features.append(batch)
                 bar.update(len(batch))
             _write_shard(folder, shard, torch.cat(features))
 
 
-def _batches(paths: Sequence[Path], encoder: Encoder, batch_size: int) -> Iterator[Tensor]:
+def _batches(
+    paths: Sequence[str],
+    *,
+    encoder: Encoder,
+    read: Read,
+    batch_size: int,
+) -> Iterator[Tensor]:
     """Features of the images, (batch_size, D) at a time, on the CPU."""
+
+    def pixels(path: str) -> Tensor:  # uint8 (3, H, W)
+        decoded: Tensor = pil_to_tensor(read(path).convert("RGB"))
+        return decoded
+
     with ThreadPoolExecutor(_THREADS) as pool:
         for first in range(0, len(paths), batch_size):
             batch = paths[first : first + batch_size]
-            features = encoder(list(pool.map(_decode, batch))).cpu()
-            if bad := [p for p, row in zip(batch, features, strict=True) if not _finite(row)]:
+            features = encoder(list(pool.map(pixels, batch))).cpu()
+            finite = features.isfinite().all(dim=1)
+            if not finite.all():
                 raise ValueError(
-                    f"encoder {encoder.card.name} gives features that are not finite for {bad[0]}; "
-                    "take another encoder"
+                    f"encoder {encoder.card.name} gives features that are not finite for "
+                    f"{batch[int(finite.int().argmin())]}; take another encoder"
                 )
             yield features
-
-
-def _finite(row: Tensor) -> bool:
-    return bool(row.isfinite().all())
-
-
-def _decode(path: Path) -> Tensor:
-    """uint8 (3, H, W)."""
-    pixels: Tensor = pil_to_tensor(decoded(path, "RGB"))
-    return pixels
 
 
 def _write_shard(folder: Path, hashes: Sequence[str], features: Tensor) -> None:

@@ -1,19 +1,23 @@
-"""Distances between the distributions of two sets of features: Frechet's, and the kernel one.
+"""Distances between the distributions of two sets of features, and intervals of means over images.
 
-With the features of the FID's Inception network these are FID, sFID (its spatial ones) and KID.
-Both are biased or noisy in small sets: compare sets of equal size.
+With the features of FID's Inception network the distances are FID, sFID (its spatial features) and
+KID. They are biased or noisy in small sets: compare sets of equal size.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from augment.metrics.vectors import Vectors, check_count, mean_of, slices, vectors_alike
+from augment.metrics.vectors import Vectors, check_count, slices, vectors_alike
 
-__all__ = ["frechet_distance", "kid"]
+__all__ = ["Interval", "frechet_distance", "kid", "mean_interval"]
 
 
 def frechet_distance(a: Vectors, b: Vectors) -> float:
@@ -21,7 +25,7 @@ def frechet_distance(a: Vectors, b: Vectors) -> float:
 
     |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2)), in float64. The last trace is the
     sum of the singular values of S_a^(1/2) S_b^(1/2), which stays exact where a set has fewer
-    images than features.
+    images than features; torchmetrics' and torch-fidelity's roots lose digits there.
 
     Args:
         a: floating (N, D), N >= 2.
@@ -36,7 +40,7 @@ def frechet_distance(a: Vectors, b: Vectors) -> float:
     a, b = vectors_alike(a=a, b=b)
     for name, features in (("a", a), ("b", b)):
         if len(features) < 2:
-            raise ValueError(f"{name}: got one image, which has no covariance; give 2 or more")
+            raise ValueError(f"{name} is one image, which has no covariance; give 2 or more")
     (mean_a, covariance_a), (mean_b, covariance_b) = _moments(a), _moments(b)
     overlap = torch.linalg.svdvals(_root(covariance_a) @ _root(covariance_b)).sum()
     distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace()
@@ -63,11 +67,13 @@ def kid(
     Raises:
         ValueError: refused features or numbers.
     """
-    from torchmetrics.image.kid import poly_mmd  # takes seconds, and only this needs it
+    from torchmetrics.image.kid import poly_mmd  # its import takes seconds, and only this needs it
 
     a, b = vectors_alike(a=a, b=b)
     if subsets < 1 or subset_size < 2:
-        raise ValueError(f"subsets, subset_size are {subsets}, {subset_size}; give 1, 2 or more")
+        raise ValueError(
+            f"subsets and subset_size are {subsets} and {subset_size}; give at least 1 and 2"
+        )
     size = min(len(a), len(b))
     check_count("subset_size", subset_size, size, f"{size} images in the smaller set")
     rng = np.random.default_rng(seed)
@@ -78,6 +84,54 @@ def kid(
     return float(np.mean(values)), float(np.std(values))
 
 
+class Interval(NamedTuple):
+    """A mean and the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_interval(
+    values: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean over images, with the percentile bootstrap's interval.
+
+    It measures the choice of these images; what they are compared with is held fixed.
+
+    Args:
+        values: one number or boolean an image, (N,); NaN is left out.
+        confidence: in (0, 1).
+        resamples: at least 1.
+        seed: of the resamples.
+
+    Returns:
+        NaN throughout without values; without an interval (NaN) for one.
+
+    Raises:
+        ValueError: values that are not (N,), or a confidence or number out of range.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not 0 < confidence < 1 or resamples < 1:
+        raise ValueError(
+            f"values, confidence and resamples are {array.shape}, {confidence} and {resamples}; "
+            "give values (N,), a confidence between 0 and 1 and at least 1 resample"
+        )
+    array = array[~np.isnan(array)]
+    if len(array) < 2:
+        return Interval(float(array[0]) if len(array) else np.nan, np.nan, np.nan)
+    found = stats.bootstrap(
+        (array,),
+        np.mean,
+        n_resamples=resamples,
+        batch=100,  # resamples held at a time
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(array.mean()), float(found.low), float(found.high))
+
+
 def _drawn(features: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     chosen = rng.choice(len(features), count, replace=False)
     return features[torch.from_numpy(chosen).to(features.device)].double()
@@ -85,12 +139,15 @@ def _drawn(features: Tensor, count: int, rng: np.random.Generator) -> Tensor:
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and unbiased covariance (D, D), float64."""
-    mean = mean_of(features)
-    scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
-    for rows in slices(len(features)):
+    count, width = features.shape
+    mean = features.new_zeros(width, dtype=torch.float64)
+    for rows in slices(count):
+        mean += features[rows].double().sum(dim=0) / count
+    scatter = features.new_zeros(width, width, dtype=torch.float64)
+    for rows in slices(count):
         centred = features[rows].double() - mean
         scatter.addmm_(centred.T, centred)
-    return mean, scatter / (len(features) - 1)
+    return mean, scatter / (count - 1)
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy.stats import gaussian_kde
 
-from augment.metrics.sets import ImageSet
+__all__ = ["ImageSet", "Read", "contact_sheet", "density_plot"]
 
-__all__ = ["contact_sheet", "density_plot"]
+Read = Callable[[str], Image.Image]
+"""Decodes an image file to 8 bits a channel, as `classify.datasets.read_image` does."""
 
 _TITLES = {"avg_knn": "AvgkNN", "lof": "LOF", "rarity": "rarity score"}
 _POINTS, _KERNELS = 300, 20_000
@@ -36,6 +37,18 @@ _STROKES: tuple[tuple[str, Any], ...] = tuple(
     (colour, style) for style in ("-", "--", ":", "-.") for colour in _COLOURS[1:]
 )
 """Of the generated sets; a colour comes back with another kind of line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Images under a name."""
+
+    name: str
+    """What the set is called, in tables and plots."""
+    paths: Sequence[str]
+    """The file of each image."""
+    file_names: Sequence[str]
+    """What each image is called in tables."""
 
 
 def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:
@@ -64,13 +77,14 @@ def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:
 
 
 def contact_sheet(
-    sets: Sequence[ImageSet], measured: Mapping[str, pd.DataFrame], *, rarest: bool
+    sets: Sequence[ImageSet], measured: Mapping[str, pd.DataFrame], read: Read, *, rarest: bool
 ) -> bytes:
     """The images of each set with the highest or lowest AvgkNN, most extreme first, as a PNG.
 
     Args:
         sets: the sets.
         measured: of each, by name, the column avg_knn, a row an image.
+        read: decodes an image file.
         rarest: the highest; else the lowest.
     """
     grids, titles = [], []
@@ -79,7 +93,7 @@ def contact_sheet(
         order = np.argsort(scores * (-1 if rarest else 1), kind="stable")[: _COLUMNS * _ROWS]
         first, last = scores[order[[0, -1]]]
         titles.append(f"{images.name}: AvgkNN from {first:.3g} to {last:.3g}")
-        grids.append(_grid([images.folder / images.file_names[i] for i in order]))
+        grids.append(_grid([read(images.paths[i]).convert("RGB") for i in order]))
     step = _TITLE + 2 * _GAP
     font = ImageFont.load_default(size=15)
     widths = [*(grid.width for grid in grids), *(int(font.getlength(title)) for title in titles)]
@@ -117,12 +131,8 @@ def _densities(
     axes.set_ylim(bottom=0)
 
 
-def _grid(paths: Sequence[Path]) -> Image.Image:
+def _grid(images: Sequence[Image.Image]) -> Image.Image:
     """Images in rows, each a square of the first one's size, within limits."""
-    images = []
-    for path in paths:
-        with Image.open(path) as file:
-            images.append(file.convert("RGB"))
     side = min(max(*images[0].size, _SMALLEST), _LARGEST)
     columns, rows = min(_COLUMNS, len(images)), -(-len(images) // _COLUMNS)
     step = side + _GAP

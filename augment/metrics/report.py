@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
 
 from augment.atomic import write_bytes
-from augment.metrics.pictures import contact_sheet, density_plot
-from augment.metrics.reference import Orders, Reference, measure
-from augment.metrics.rows import distances, fidelity, image_rows, rareness, real_image_rows
-from augment.metrics.sets import ImageSet
-from augment.metrics.tail import rarest
-from augment.metrics.vectors import check_count
+from augment.metrics.fidelity import frechet_distance, kid, mean_interval
+from augment.metrics.pictures import ImageSet, Read, contact_sheet, density_plot
+from augment.metrics.scores import Measured, Orders, Reference, measure
+from augment.metrics.vectors import Vectors, check_count
 
-__all__ = ["Results", "check_sizes", "claim", "measure_sets", "text_table"]
+__all__ = [
+    "Results",
+    "check_sizes",
+    "distances",
+    "measure_sets",
+    "rarest",
+    "set_row",
+    "tail_count",
+    "text_table",
+]
 
-_RECORD, _TABLE, _IMAGES = "settings.json", "metrics.csv", "per_image.csv"
+_SUBSET = 1000
+"""Images of a KID subset, as in the literature."""
 
 _TITLES = {
     "set": "set",
@@ -52,30 +60,49 @@ class Results:
     table: pd.DataFrame
     """A row a set; what is not defined for the real one is NaN."""
     images: Mapping[str, pd.DataFrame]
-    """Of each set, by name, a row an image."""
+    """Of each set, by name, a row an image: avg_knn, lof and, but for the real one, rarity."""
     reference: pd.DataFrame
     """The real images that the sets were compared with: columns row and file_name, and of a tail
     also avg_knn, the rarest first."""
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, read: Read) -> None:
         """Write metrics.csv, per_image.csv, density.png, rarest.png and commonest.png.
 
         If the reference is a tail, also reference.csv.
+
+        Args:
+            folder: where; it exists.
+            read: decodes an image file, for the pictures.
         """
-        files = [self.images[s.name].assign(file=list(s.file_names)) for s in self.sets]
-        names = [s.name for s in self.sets]
-        images = pd.concat(files, keys=names, names=["set"]).reset_index("set")
-        first = ["set", "file"]
-        images = images[first + [name for name in images if name not in first]]
-        write_bytes(folder / _IMAGES, images.to_csv(index=False).encode())
+        rows = [self.images[s.name].assign(set=s.name, file=list(s.file_names)) for s in self.sets]
+        images = pd.concat(rows, ignore_index=True)
+        images = images[["set", "file", *(c for c in images if c not in ("set", "file"))]]
+        tables = {"per_image.csv": images, "metrics.csv": self.table}
         if "avg_knn" in self.reference:
-            tail_table = self.reference.drop(columns="row")
-            write_bytes(folder / "reference.csv", tail_table.to_csv(index=False).encode())
+            tables["reference.csv"] = self.reference.drop(columns="row")
+        for name, table in tables.items():
+            write_bytes(folder / name, table.to_csv(index=False).encode())
         write_bytes(folder / "density.png", density_plot(self.images))
         for name in ("rarest", "commonest"):
-            sheet = contact_sheet(self.sets, self.images, rarest=name == "rarest")
+            sheet = contact_sheet(self.sets, self.images, read, rarest=name == "rarest")
             write_bytes(folder / f"{name}.png", sheet)
-        write_bytes(folder / _TABLE, self.table.to_csv(index=False).encode())
+
+
+def tail_count(reference: str) -> int | None:
+    """N of the words `tail:N`; None for `all`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    kind, _, count = reference.partition(":")
+    if reference == "all":
+        return None
+    if kind != "tail" or not count.isdigit() or int(count) < 1:
+        raise ValueError(
+            f"reference is {reference!r}; give all, or tail:N for the N real images of the highest "
+            "AvgkNN, such as tail:10000, the paper's for CelebA"
+        )
+    return int(count)
 
 
 def check_sizes(
@@ -86,18 +113,17 @@ def check_sizes(
     Raises:
         ValueError: too few images of a set, or in the tail.
     """
-    count = len(real.file_names)
+    count, given = len(real.paths), f"{len(real.paths)} images of {real.name}"
     for name, k in vars(orders).items():
-        check_count(f"the k of {name}", k, count - 1, f"{count} images of {real.name}")
+        check_count(f"neighbours.{name}", k, count - 1, given)
     if tail_count is not None:
-        check_count("tail", tail_count, count, f"{count} images of {real.name}")
-        for name in ("precision", "density"):
-            k = getattr(orders, name)
-            check_count(f"the k of {name}", k, tail_count - 1, f"{tail_count} images in the tail")
+        check_count("tail", tail_count, count, given)
+        given = f"{tail_count} images in the tail"
+        check_count("neighbours.precision", orders.precision, tail_count - 1, given)
+        check_count("neighbours.density", orders.density, tail_count - 1, given)
     for made in sets:
-        count = len(made.file_names)
-        k = orders.precision
-        check_count("the k of precision", k, count - 1, f"{count} images of {made.name}")
+        given = f"{len(made.paths)} images of {made.name}"
+        check_count("neighbours.precision", orders.precision, len(made.paths) - 1, given)
 
 
 def measure_sets(
@@ -106,7 +132,7 @@ def measure_sets(
     features: Sequence[Tensor],
     *,
     tail_count: int | None = None,
-    orders: Orders = Orders(),
+    orders: Orders | None = None,
 ) -> Results:
     """Measure sets against real images.
 
@@ -116,29 +142,84 @@ def measure_sets(
         features: of the real set and of each other, floating (N, D), on one device.
         tail_count: compare with so many real images of the highest AvgkNN; left out, with all. How
             rare an image is, is measured against all of them all the same.
-        orders: numbers of neighbours.
+        orders: numbers of neighbours; left out, those of the literature.
 
     Raises:
         ValueError: too few images for the neighbours or the tail.
     """
+    orders = orders or Orders()
     check_sizes(real, sets, tail_count=tail_count, orders=orders)
     of_real, *others = features
     everything = Reference(of_real, orders)
-    # The search among all the real images, which takes longest, is done once, and here.
-    own = real_image_rows(everything)
-    table = _reference_table(real, own, tail_count)
+    # The rarity score is not defined for real images: each is the centre of one of the balls.
+    own = pd.DataFrame({"avg_knn": everything.avg_knn, "lof": everything.lof})
+    reference = pd.DataFrame({"row": np.arange(len(own)), "file_name": list(real.file_names)})
     compared = everything
     if tail_count is not None:
+        reference["avg_knn"] = own["avg_knn"]
+        reference = reference.iloc[rarest(own["avg_knn"], tail_count)]
         fewest = replace(orders, avg_knn=1, lof=1, rarity=1)  # nobody reads these of the tail
-        compared = Reference(of_real[torch.tensor(table["row"].tolist())], fewest)
+        compared = Reference(of_real[torch.tensor(reference["row"].tolist())], fewest)
     images = {real.name: own}
-    rows: list[dict[str, Any]] = [{"set": real.name, "images": len(own), **rareness(own)}]
+    rows: list[dict[str, Any]] = [{"set": real.name, "images": len(own), **_means(own)}]
     for made, generated in zip(sets, others, strict=True):
-        images[made.name], measures = _measure(generated, everything, compared)
-        rows.append({"set": made.name, "images": len(generated), **measures})
+        measured = measure(generated, everything)
+        against = measured if compared is everything else measure(generated, compared)
+        images[made.name] = pd.DataFrame(
+            {k: getattr(measured, k) for k in ("avg_knn", "lof", "rarity")}
+        )
+        apart = distances(generated, compared.features)
+        rows.append(
+            {"set": made.name, "images": len(generated), **apart, **set_row(measured, against)}
+        )
     # The last row has every column, in order.
     frame = pd.DataFrame(rows)[list(rows[-1])]
-    return Results(sets=[real, *sets], table=frame, images=images, reference=table)
+    return Results(sets=[real, *sets], table=frame, images=images, reference=reference)
+
+
+def rarest(scores: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:
+    """Positions of the highest `count` scores (N,), the highest first, equal ones in order.
+
+    Of AvgkNN they are the paper's reference sets: of CelebA's training images the 10,000 highest
+    (ResNet-50, k = 5), elsewhere 50,000.
+    """
+    order: npt.NDArray[np.intp] = np.argsort(-np.asarray(scores), kind="stable")
+    return order[:count]
+
+
+def distances(generated: Vectors, real: Vectors) -> dict[str, float]:
+    """How far a set's distribution is from the real one's.
+
+    Args:
+        generated: floating (N, D), N >= 2.
+        real: floating (M, D), M >= 2.
+
+    Returns:
+        frechet; kid and kid_std, mean and standard deviation over 100 subsets, which are of half
+        the smaller set where that is less than the usual 1000: its own subsets then still differ.
+        KID is unbiased, so that their size changes its noise alone.
+    """
+    size = max(2, min(_SUBSET, len(generated) // 2, len(real) // 2))
+    mean, deviation = kid(real, generated, subset_size=size)
+    return {"frechet": frechet_distance(real, generated), "kid": mean, "kid_std": deviation}
+
+
+def set_row(measured: Measured, against: Measured) -> dict[str, float]:
+    """A set's means over its images, each with `_low` and `_high`, the ends of `mean_interval`.
+
+    Args:
+        measured: the set against all real images: how rare its images are. The mean of rarity is
+            over the images in the manifold, whose share is in_manifold.
+        against: the set against the images that it is compared with: precision, recall, density and
+            coverage (the latter two have no interval).
+    """
+    scores = {k: getattr(measured, k) for k in ("avg_knn", "lof", "rarity")}
+    return {
+        **_means({"precision": against.inside, "recall": against.recalled}),
+        "density": against.density,
+        "coverage": against.coverage,
+        **_means({**scores, "in_manifold": ~np.isnan(measured.rarity)}),
+    }
 
 
 def text_table(table: pd.DataFrame) -> str:
@@ -151,58 +232,12 @@ def text_table(table: pd.DataFrame) -> str:
     return pd.DataFrame(cells).to_string(index=False)
 
 
-def claim(folder: Path, record: Mapping[str, Any]) -> None:
-    """Make the folder and record what its results are of, or check that it holds the same.
-
-    Raises:
-        ValueError: it holds results of something else, or that are not ours.
-    """
-    path = folder / _RECORD
-    written = json.loads(json.dumps(record, default=str))
-    found = _read_record(path) if path.is_file() else {}
-    if found == written:
-        return
-    ours = (_TABLE, _IMAGES, "density.png", "rarest.png", "commonest.png", "reference.csv")
-    results = [name for name in ours if (folder / name).exists()]
-    # What a run that failed has claimed, another one may have.
-    if path.is_file() and (results or found.keys() != written.keys()):
-        raise ValueError(f"{folder} holds other results ({path.name}); give another --out")
-    if results:
-        raise ValueError(
-            f"{folder} holds {results[0]} but no {_RECORD}, so no results of ours; "
-            "give another --out"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, (json.dumps(written, indent=2) + "\n").encode())
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    """What `claim` wrote; empty if it is not that."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _measure(
-    generated: Tensor, everything: Reference, compared: Reference
-) -> tuple[pd.DataFrame, dict[str, float]]:
-    """A set's rows of images, and its own row's measures."""
-    measured = measure(generated, everything)
-    against = measured if compared is everything else measure(generated, compared)
-    images = image_rows(measured)
-    apart = distances(generated, compared.features)
-    return images, {**apart, **fidelity(against), **rareness(images)}
-
-
-def _reference_table(real: ImageSet, own: pd.DataFrame, count: int | None) -> pd.DataFrame:
-    """The real images that sets are compared with."""
-    table = pd.DataFrame({"row": np.arange(len(own)), "file_name": list(real.file_names)})
-    if count is None:
-        return table
-    scored = table.assign(avg_knn=own["avg_knn"])
-    return scored.iloc[rarest(scored["avg_knn"].to_numpy(), count)]
+def _means(columns: Mapping[str, npt.ArrayLike] | pd.DataFrame) -> dict[str, float]:
+    """The mean of each column with the ends of its interval."""
+    row: dict[str, float] = {}
+    for name, values in columns.items():
+        row[str(name)], row[f"{name}_low"], row[f"{name}_high"] = mean_interval(values)
+    return row
 
 
 def _cell(row: pd.Series[Any], name: str) -> str:

@@ -1,6 +1,6 @@
-"""Feature vectors as every metric takes them: checked, and read in blocks.
+"""Feature vectors as every metric takes them: checked once, and read a block at a time.
 
-A set of vectors is one array; nothing here copies a whole one, so that a memory-mapped file does.
+A set of vectors is one array. Nothing here copies a whole one: a memory-mapped file will do.
 """
 
 from __future__ import annotations
@@ -13,27 +13,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = [
-    "BLOCK",
-    "Vectors",
-    "check_count",
-    "largest",
-    "mean_of",
-    "slices",
-    "vectors",
-    "vectors_alike",
-]
+__all__ = ["BLOCK", "Vectors", "check_count", "slices", "vectors", "vectors_alike"]
 
 Vectors = Tensor | npt.NDArray[np.floating]
 """(N, D) of any floating type, one row an image; a tensor's device is where the work is done."""
 
-_ARRAYS = (np.float16, np.float32, np.float64)
-
-_ALLOWED = 1e100
-"""Largest magnitude of a feature: sums of the squares of float64 ones stay finite."""
+_LARGEST = 1e100
+"""Of a feature's magnitude: sums of such squares stay finite in float64."""
 
 BLOCK = 4096
-"""Rows at a time: a block of distances is 64 MB in float32, and costs little to set up."""
+"""Rows at a time: 4,096 x 4,096 distances are 64 MB in float32."""
 
 
 def vectors(name: str, features: Vectors) -> Tensor:
@@ -43,22 +32,26 @@ def vectors(name: str, features: Vectors) -> Tensor:
         ValueError: not (N, D) with N, D >= 1, not floating, or an entry that is not finite or
             beyond 1e100.
     """
-    if isinstance(features, np.ndarray) and features.dtype.newbyteorder("=") in _ARRAYS:
+    if isinstance(features, np.ndarray) and features.dtype.newbyteorder("=") in (
+        np.float16,
+        np.float32,
+        np.float64,
+    ):
         features = _from_numpy(features)
     floating = isinstance(features, Tensor) and features.is_floating_point()
     if not floating or features.ndim != 2 or 0 in features.shape:
         kind, shape = getattr(features, "dtype", type(features).__name__), np.shape(features)
         raise ValueError(
-            f"{name}: got {kind} of shape {tuple(shape)}; give floating (N, D), an array or tensor "
+            f"{name} is {kind} of shape {tuple(shape)}; give a floating array or tensor (N, D) "
             "of at least one row and column, one row an image"
         )
     tensor = torch.as_tensor(features)
     for rows in slices(len(tensor)):
-        usable = (tensor[rows].abs() <= _ALLOWED).all(dim=1)
+        usable = (tensor[rows].abs() <= _LARGEST).all(dim=1)
         if not usable.all():
             row = rows.start + int(usable.int().argmin())
             raise ValueError(
-                f"{name}: row {row} has entries that are NaN, infinite or beyond {_ALLOWED:g}; "
+                f"row {row} of {name} has entries that are NaN, infinite or beyond {_LARGEST:g}; "
                 "leave that image out"
             )
     return tensor
@@ -84,29 +77,13 @@ def vectors_alike(**sets: Vectors) -> tuple[Tensor, ...]:
 def check_count(name: str, value: int, most: int, given: str) -> None:
     """Refuse a number outside 1..most, `given` saying of how many images that comes."""
     if most < 1:
-        raise ValueError(f"{name} is {value}, but got {given}, too few for any; give more")
+        raise ValueError(f"{name} is {value}, and {given} are too few for any; give more")
     if not 1 <= value <= most:
-        raise ValueError(
-            f"{name} is {value}, but with {given} allowed are 1 to {most}; give one of these, or "
-            "more images"
-        )
-
-
-def mean_of(features: Tensor) -> Tensor:
-    """Mean row, float64 (D,)."""
-    total = features.new_zeros(features.shape[1], dtype=torch.float64)
-    for rows in slices(len(features)):
-        total += features[rows].double().sum(dim=0)
-    return total / len(features)
-
-
-def largest(features: Tensor) -> float:
-    """Largest magnitude of an entry."""
-    return max(float(features[rows].abs().amax()) for rows in slices(len(features)))
+        raise ValueError(f"{name} is {value}; with {given}, give 1 to {most}, or more images")
 
 
 def slices(count: int) -> Iterator[slice]:
-    """Consecutive slices that cover `count` rows."""
+    """Consecutive slices of `BLOCK` that cover `count` rows."""
     for start in range(0, count, BLOCK):
         yield slice(start, min(start + BLOCK, count))
 
