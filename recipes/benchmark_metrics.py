@@ -31,7 +31,7 @@ from classify.files import write_text
 from recipes._command import parse_settings, run
 from recipes._engine import EngineName
 from recipes._engines import engine
-from recipes._measured import check_out, machine, record_of, resident
+from recipes.chain.benchmarking import check_out, machine, record_of, resident
 
 _FILE = "benchmark_metrics.json"
 _LISTS = {"engines": (EngineName, "in the order in which they run")}
