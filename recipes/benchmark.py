@@ -8,37 +8,65 @@ repeat, so that whatever else the machine does hits all alike. The first distanc
 the official procedure. Memory is measured apart, in a process of its own for each procedure, for
 three steps: what it has at most beyond its libraries and loaded models (on a GPU, what PyTorch has
 allocated). PyTorch decides on threads: set OMP_NUM_THREADS.
+
+A cost is counted in units of plain sampling. One forward pass is the unit of a step; a backward
+pass to the input costs 1.056 of it (counted for ADM's CelebA network, all operations; 1.005 for its
+LSUN network). What a guided step adds to its forward pass is then the least that an exact
+implementation can do, its floor:
+
+    with the sampler's own forward pass shared     1 forward + 1 backward  = 2.056
+    as the official code runs it                   2 forwards + 1 backward = 3.056
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import diffusers
+import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 from tqdm.auto import trange
 
+from augment import Denoiser, Schedule, SelfGuidance, load_denoiser
+from augment.distance import Distance
+from augment.noise import PERTURBATION, REVERSE, NoiseStream, seeded_generator
+from augment.pretrained import scheduler_of
+from augment.sampler import sample_batch
 from classify.files import write_text
-from recipes._command import parse_settings, run
-from recipes._files import write_figure
-from recipes._measured import check_out, machine, record_of
-from recipes._procedures import Models, Procedure, compared, peak_memory
+from labeling import load_labeler
+from recipes._prepare import named_distance
 from recipes._settings import DistanceName
+from recipes.chain.benchmarking import (
+    Work,
+    check_out,
+    machine,
+    peak_megabytes,
+    record_of,
+    write_figure,
+)
+from recipes.chain.command_line import parse, run
 
-_LISTS = {
-    "rates": (int, "every how many steps the guidance acts"),
-    "distances": (DistanceName, "of the guidance: lpips, features, l1, l2"),
-}
-"""Of the flags that take several values."""
+_diffusers: Any = diffusers
+"""Its classes are hardly typed."""
+
+_MEMORY_STEPS = 3
+"""Enough for a guided step, whatever the rate: the last one is."""
+
+Sampler = Callable[[Sequence[int], int], Tensor]
+"""From seeds and a number of steps to one image a seed, uint8 (B, C, H, W) on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class Settings:
     """What is sampled, and how often."""
 
     generator: str = "avatars-32"
@@ -69,41 +97,216 @@ class BenchmarkConfig:
             if not given or len(set(given)) < len(given):
                 raise ValueError(f"{name} are {given}; give one or more, each once")
         if min(self.rates) < 1:
-            raise ValueError(f"rates are {list(self.rates)}; allowed are 1 (every step) and more")
+            raise ValueError(f"rates are {list(self.rates)}; give 1 for every step, or more")
 
-    @property
-    def procedures(self) -> list[Procedure]:
-        """What is compared, plain sampling first."""
-        return compared(self.distances, self.rates)
 
-    def load(self) -> Models:
-        """The models, checked."""
-        models = Models.load(self.generator, self.labeler, self.distances)
-        models.denoiser.schedule.respaced(self.steps)  # says which are allowed
-        return models
+class Models(NamedTuple):
+    """What all procedures share."""
+
+    denoiser: Denoiser
+    distances: Mapping[str, Distance]
+
+    @classmethod
+    def load(cls, settings: Settings) -> Models:
+        """Load them, on a GPU if there is one.
+
+        Raises:
+            ValueError: the generator is class-conditional, or has fewer steps than are wanted.
+        """
+        denoiser = load_denoiser(settings.generator)
+        if denoiser.classes is not None:
+            raise ValueError(
+                f"generator {settings.generator} is class-conditional, which diffusers' "
+                "DDPMPipeline cannot sample; unconditional ones can be compared; give one"
+            )
+        denoiser.schedule.respaced(settings.steps)  # says which steps are allowed
+        labeler = load_labeler(settings.labeler)
+        named: dict[str, Distance] = {
+            name: named_distance(name, labeler) for name in settings.distances
+        }
+        return cls(denoiser.to("cuda" if torch.cuda.is_available() else "cpu"), named)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Procedure:
+    """A way to make images from seeds."""
+
+    name: str
+    make: Callable[[Denoiser, SelfGuidance | None], Sampler]
+    """Makes it ready on a network, with whatever needs to be done only once."""
+    distance: DistanceName | None = None
+    """Of the guidance, if there is one."""
+    every: int | None = None
+    """The rate n: every n-th step is guided, ceil(N / n) of N."""
+    extra: float = 0.0
+    """What a guided step adds, in forward passes; the distance is not counted: it is little beside
+    the paper's networks, not beside tiny ones."""
+
+    def on(self, models: Models) -> Sampler:
+        """Make ready on a network."""
+        if self.distance is None or self.every is None:
+            return self.make(models.denoiser, None)
+        distance = models.distances[self.distance]
+        return self.make(models.denoiser, SelfGuidance(every=self.every, distance=distance))
+
+    def floor(self, steps: int) -> float | None:
+        """Least possible cost in units of plain sampling; None where there is no such figure.
+
+        It is 1 + extra ceil(N / n) / N, which is 1 + extra / n where n divides N.
+        """
+        if self.every is None:
+            return None
+        return 1 + self.extra * math.ceil(steps / self.every) / steps
+
+
+def compared(distances: Sequence[DistanceName], rates: Sequence[int]) -> list[Procedure]:
+    """What is compared, plain sampling first; the official procedure with the first distance."""
+    ours = partial(Procedure, name="self-guided", make=our_sampler, extra=2.056)
+    official = partial(Procedure, name="official", make=official_sampler, extra=3.056)
+    return [
+        Procedure(name="plain", make=our_sampler),
+        Procedure(name="diffusers", make=diffusers_sampler),
+        *(ours(distance=distance, every=n) for distance in distances for n in rates),
+        *(official(distance=distances[0], every=n) for n in rates),
+    ]
+
+
+def our_sampler(denoiser: Denoiser, guidance: SelfGuidance | None) -> Sampler:
+    """The ancestral sampler of `augment`."""
+    return lambda seeds, steps: sample_batch(denoiser, seeds, steps=steps, guidance=guidance).images
+
+
+def diffusers_sampler(denoiser: Denoiser, guidance: SelfGuidance | None) -> Sampler:
+    """The DDPMPipeline of diffusers on the same network, with one generator an image too.
+
+    Pixels are decoded to uint8 in both, and to PIL images in neither.
+    """
+    pipeline = _diffusers.DDPMPipeline(denoiser.network, scheduler_of(denoiser))
+    pipeline.set_progress_bar_config(disable=True)
+
+    def images(seeds: Sequence[int], steps: int) -> Tensor:
+        decoded = pipeline(
+            batch_size=len(seeds),
+            generator=[seeded_generator(seed, REVERSE) for seed in seeds],
+            num_inference_steps=steps,
+            output_type="np",
+        ).images
+        return torch.from_numpy((decoded * 255).round().astype("uint8")).permute(0, 3, 1, 2)
+
+    return images
+
+
+def official_sampler(denoiser: Denoiser, guidance: SelfGuidance | None) -> Sampler:
+    """Algorithm 1 in the official code's order: three forwards and a backward on a guided step.
+
+    The forward pass of the sampler keeps no graph; a guided step runs the network again at the same
+    x_i to have one, and a third time at x_s. Left out is that ADM's attention computes itself again
+    in the backward pass, which adds another fifth of a forward to it.
+
+    Args:
+        denoiser: an unconditional one whose estimate is clipped.
+        guidance: its scale, rate, perturbation and distance are used.
+
+    Returns:
+        A sampler with the noise of `augment.sample` for each seed, and so its images, up to
+        rounding.
+    """
+    assert guidance is not None
+
+    def images(seeds: Sequence[int], steps: int) -> Tensor:
+        schedule = denoiser.schedule.respaced(steps)
+        noise, perturbation = (
+            NoiseStream(seeds, purpose, denoiser.image.shape, denoiser.device)
+            for purpose in (REVERSE, PERTURBATION)
+        )
+        x = noise.draw()
+        for i in range(steps - 1, -1, -1):
+            with torch.no_grad():
+                prediction = denoiser(x, i, schedule)
+                x0 = schedule.predict_x0(x, i, prediction.eps).clamp(-1, 1)
+                mean = schedule.posterior_mean(x0, x, i)
+                log_variance = denoiser.log_variance(prediction, i, schedule)
+                z = noise.draw()
+            if guidance.active(i, steps):
+                direction = _direction(denoiser, schedule, x, i, perturbation.draw(), guidance)
+                mean = mean + guidance.scale * log_variance.exp() * direction
+            x = mean + (i > 0) * torch.exp(0.5 * log_variance) * z
+        return denoiser.image.to_uint8(x).cpu()
+
+    return images
+
+
+def _direction(
+    denoiser: Denoiser, schedule: Schedule, x: Tensor, i: int, e: Tensor, guidance: SelfGuidance
+) -> Tensor:
+    """The gradient of Eq. 7 over its largest entry, from a graph of its own; (B, C, H, W)."""
+    s = guidance.noised_at(len(schedule))
+    leaf = x.detach().clone().requires_grad_(True)
+    x0 = schedule.predict_x0(leaf, i, denoiser(leaf, i, schedule).eps)
+    with torch.no_grad():
+        x_s = schedule.q_sample(x0, s, e)
+        again = schedule.predict_x0(x_s, s, denoiser(x_s, s, schedule).eps)
+    (gradient,) = torch.autograd.grad(guidance.distance(x0, again).sum(), leaf)
+    return gradient / gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print the table, write JSON and chart; the content of the JSON."""
-    config = parse_settings(BenchmarkConfig, arguments, lists=_LISTS)
-    check_out(config.out, "benchmark.json", record_of(config))
-    models = config.load()
+    settings = parse(Settings, arguments)
+    check_out(settings.out, "benchmark.json", record_of(settings))
+    models = Models.load(settings)
+    seconds = measure(settings, models)
     result = {
-        "settings": record_of(config),
+        "settings": record_of(settings),
         "machine": machine(str(models.denoiser.device), ("torch", "diffusers")),
-        "rows": _rows(config, measure(config, models)),
+        "rows": _rows(settings, seconds, memory(settings, list(seconds))),
     }
-    _write(config.out, result)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    write_text(settings.out / "benchmark.json", json.dumps(result, indent=2) + "\n")
+    write_figure(settings.out / "benchmark.png", chart(result))
     print(table(result))
     return result
 
 
+def measure(settings: Settings, models: Models) -> dict[Procedure, list[float]]:
+    """Seconds an image, of each procedure one value a repeat."""
+    ready = [(p, p.on(models)) for p in compared(settings.distances, settings.rates)]
+    seeds = range(settings.batch_size)
+    clock = time.perf_counter if settings.clock == "wall" else time.process_time
+    seconds: dict[Procedure, list[float]] = {procedure: [] for procedure, _ in ready}
+    for _, images in ready:
+        images(seeds, min(settings.steps, 2))  # the first call of anything is slower
+    for repeat in trange(settings.repeats, desc="benchmark", unit="repeat"):
+        first = repeat % len(ready)
+        for procedure, images in ready[first:] + ready[:first]:
+            started = clock()
+            images(seeds, settings.steps)
+            seconds[procedure].append((clock() - started) / settings.batch_size)
+    return seconds
+
+
+def memory(settings: Settings, procedures: Sequence[Procedure]) -> dict[Procedure, float | None]:
+    """Megabytes that a batch takes at most beyond the loaded models; the rate has no part in it."""
+    kinds = {(procedure.name, procedure.distance): procedure for procedure in procedures}
+    load = partial(Models.load, settings)
+    peaks = {
+        kind: peak_megabytes(partial(batch, load, procedure, settings.batch_size))
+        for kind, procedure in kinds.items()
+    }
+    return {procedure: peaks[procedure.name, procedure.distance] for procedure in procedures}
+
+
+def batch(load: Callable[[], Models], procedure: Procedure, batch_size: int) -> Work:
+    """A batch to be made, with the models loaded."""
+    models = load()
+    return partial(procedure.on(models), range(batch_size), _MEMORY_STEPS), models.denoiser.device
+
+
 def _rows(
-    config: BenchmarkConfig, seconds: Mapping[Procedure, Sequence[float]]
+    settings: Settings,
+    seconds: Mapping[Procedure, Sequence[float]],
+    megabytes: Mapping[Procedure, float | None],
 ) -> list[dict[str, Any]]:
-    """The figures of each procedure, with its memory, in which the rate has no part."""
-    kinds = {(procedure.name, procedure.distance): procedure for procedure in seconds}
-    memory = {kind: peak_memory(config.load, p, config.batch_size) for kind, p in kinds.items()}
     plain = next(iter(seconds.values()))
     return [
         {
@@ -112,28 +315,15 @@ def _rows(
             "every": procedure.every,
             "seconds_per_image": _spread(values),
             "ratio_to_plain": _spread([a / b for a, b in zip(values, plain, strict=True)]),
-            "floor": procedure.floor(config.steps),
-            "peak_megabytes": memory[procedure.name, procedure.distance],
+            "floor": procedure.floor(settings.steps),
+            "peak_megabytes": megabytes[procedure],
         }
         for procedure, values in seconds.items()
     ]
 
 
-def measure(config: BenchmarkConfig, models: Models) -> dict[Procedure, list[float]]:
-    """Seconds an image, of each procedure one value a repeat."""
-    ready = [(p, p.on(models)) for p in config.procedures]
-    seeds = range(config.batch_size)
-    clock = time.perf_counter if config.clock == "wall" else time.process_time
-    seconds: dict[Procedure, list[float]] = {procedure: [] for procedure, _ in ready}
-    for _, images in ready:
-        images(seeds, min(config.steps, 2))  # The first call of anything is slower.
-    for repeat in trange(config.repeats, desc="benchmark", unit="repeat"):
-        first = repeat % len(ready)
-        for procedure, images in ready[first:] + ready[:first]:
-            started = clock()
-            images(seeds, config.steps)
-            seconds[procedure].append((clock() - started) / config.batch_size)
-    return seconds
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "low": min(values), "high": max(values)}
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -147,14 +337,19 @@ def table(result: Mapping[str, Any]) -> str:
         f"{'floor':>6}{'to floor':>10}{'MB':>7}",
     ]
     for row in result["rows"]:
-        ratio, floor, memory = row["ratio_to_plain"], row["floor"], row["peak_megabytes"]
+        ratio, floor, megabytes = row["ratio_to_plain"], row["floor"], row["peak_megabytes"]
         lines.append(
             f"{row['procedure']:<12}{row['every'] or '':>3}  {row['distance'] or '':<10}"
             f"{_cell(row['seconds_per_image'], 4):<26}{_cell(ratio, 2):<22}"
             + (f"{floor:>6.2f}{ratio['median'] / floor:>10.2f}" if floor else " " * 16)
-            + ("" if memory is None else f"{memory:>7.0f}")
+            + ("" if megabytes is None else f"{megabytes:>7.0f}")
         )
     return "\n".join(lines)
+
+
+def _cell(spread: Mapping[str, float], digits: int) -> str:
+    middle, low, high = (f"{spread[key]:.{digits}f}" for key in ("median", "low", "high"))
+    return f"{middle} [{low}, {high}]"
 
 
 def chart(result: Mapping[str, Any]) -> Figure:
@@ -177,21 +372,6 @@ def chart(result: Mapping[str, Any]) -> Figure:
     axes.minorticks_off()
     axes.legend()
     return figure
-
-
-def _cell(spread: Mapping[str, float], digits: int) -> str:
-    median, low, high = (f"{spread[key]:.{digits}f}" for key in ("median", "low", "high"))
-    return f"{median} [{low}, {high}]"
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": median(values), "low": min(values), "high": max(values)}
-
-
-def _write(folder: Path, result: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "benchmark.json", json.dumps(result, indent=2) + "\n")
-    write_figure(folder / "benchmark.png", chart(result))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import torch
 from augment.metrics import Measured, Neighbours, Orders, Reference, measure
 from augment.metrics.scores import mean_distance, outlier_factor
 from classify.files import claim, write_text
-from recipes._measured import machine, resident
+from recipes.chain.benchmarking import machine, resident
 from recipes.chain.command_line import parse, run
 
 __all__ = ["ENGINES", "Settings", "differences", "main", "make_features", "table"]

@@ -23,38 +23,40 @@ from lightning.fabric import Fabric
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from augment import Denoiser, SamplerConfig, Schedule, generate, load_denoiser
+from augment import (
+    Denoiser,
+    SamplerConfig,
+    Schedule,
+    SelfGuidanceConfig,
+    generate,
+    load_denoiser,
+)
 from augment.guidance import Strength
-from augment.metrics.density import avg_knn
+from augment.metrics import avg_knn
 from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
 from classify import load_table
 from classify.datasets.avatars import avatar_table
+from classify.files import write_text
 from labeling import Predictor, load_labeler
-from recipes._claim import check_folder
-from recipes._command import parse_settings, run
-from recipes._files import write_csv, write_figure
 from recipes._prepare import named_distance
-from recipes._settings import GuidanceConfig
+from recipes.chain.benchmarking import check_folder, write_figure
+from recipes.chain.command_line import parse, run
 
 _DRAWS = 2000
 """Resamplings of the seeds."""
 
-_KINDS = {"budget": "equal budget", "scale": "equal w"}
-
 SolverName = Literal["ancestral", "ddim", "dpm"]
+Kind = Literal["plain", "budget", "scale"]
 Measure = NDArray[np.float64]
 """AvgkNN of each seed's image, (N,)."""
 
-_LISTS = {
-    "steps": (int, "numbers of steps to compare"),
-    "solvers": (SolverName, "update rules: ancestral, ddim, dpm"),
-}
-"""Of the flags that take several values."""
+_GUIDED: Mapping[Kind, str] = {"budget": "equal budget", "scale": "equal w"}
+"""The kinds of guided images, and what the chart calls them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewerStepsConfig:
+class Settings:
     """What is compared."""
 
     generator: str = "avatars-32"
@@ -97,13 +99,8 @@ class FewerStepsConfig:
         """
         for steps in (self.reference, *self.steps):
             schedule.respaced(steps)
-        return Strength(every=self.every, budget=self.strength).resolved_scale(
-            schedule, self.reference
-        )
-
-
-Kind = Literal["plain", "budget", "scale"]
-_GUIDED: tuple[Kind, ...] = ("budget", "scale")
+        strength = Strength(every=self.every, budget=self.strength)
+        return strength.resolved_scale(schedule, self.reference)
 
 
 @dataclass(frozen=True)
@@ -119,67 +116,69 @@ class Cell:
         """Of its folder."""
         return f"{self.solver}-{self.steps}-{self.kind}"
 
-    def guidance(self, config: FewerStepsConfig, schedule: Schedule) -> GuidanceConfig | None:
+    def guidance(self, settings: Settings, schedule: Schedule) -> SelfGuidanceConfig | None:
         """Its settings on a model's schedule; None for plain images."""
         if self.kind == "plain":
             return None
         if self.kind == "budget":
-            return GuidanceConfig(every=config.every, budget=config.strength)
-        return GuidanceConfig(every=config.every, scale=config.scale(schedule))
+            return SelfGuidanceConfig(every=settings.every, budget=settings.strength)
+        return SelfGuidanceConfig(every=settings.every, scale=settings.scale(schedule))
 
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     """Generate, measure, print the table, write CSV and picture; the table."""
-    config = parse_settings(FewerStepsConfig, arguments, lists=_LISTS)
-    check_folder(config.out)
-    denoiser, labeler = load_denoiser(config.generator), load_labeler(config.labeler)
-    config.scale(denoiser.schedule)  # says which steps are allowed
+    settings = parse(Settings, arguments)
+    check_folder(settings.out)
+    denoiser, labeler = load_denoiser(settings.generator), load_labeler(settings.labeler)
+    settings.scale(denoiser.schedule)  # says which steps are allowed
     fabric = Fabric(devices=1)
     fabric.launch()
-    tables = {cell: _generate(cell, config, denoiser, labeler, fabric) for cell in cells(config)}
-    measured = _measure(config, tables)
-    table = shares(config, measured)
-    write_csv(config.out / "fewer_steps.csv", table)
-    write_figure(config.out / "fewer_steps.png", chart(table))
+    tables = {
+        cell: _generate(cell, settings, denoiser, labeler, fabric) for cell in cells(settings)
+    }
+    measured = _measure(settings, made)
+    table = shares(settings, measured)
+    write_text(settings.out / "fewer_steps.csv", table.to_csv(index=False))
+    write_figure(settings.out / "fewer_steps.png", chart(table))
     print(table.to_string(index=False, float_format="{:.3f}".format))
     return table
 
 
-def cells(config: FewerStepsConfig) -> Iterator[Cell]:
+def cells(settings: Settings) -> Iterator[Cell]:
     """The reference first; it needs no cell at its own w."""
-    yield Cell("ancestral", config.reference, "plain")
-    yield Cell("ancestral", config.reference, "budget")
-    for solver, steps, kind in product(config.solvers, config.steps, ("plain", *_GUIDED)):
-        if (solver, steps) != ("ancestral", config.reference):
+    yield Cell("ancestral", settings.reference, "plain")
+    yield Cell("ancestral", settings.reference, "budget")
+    for solver, steps, kind in product(settings.solvers, settings.steps, ("plain", *_GUIDED)):
+        if (solver, steps) != ("ancestral", settings.reference):
             yield Cell(solver, steps, kind)
 
 
 def _generate(
-    cell: Cell, config: FewerStepsConfig, denoiser: Denoiser, labeler: Predictor, fabric: Fabric
+    cell: Cell, settings: Settings, denoiser: Denoiser, labeler: Predictor, fabric: Fabric
 ) -> pd.DataFrame:
-    settings, guidance, record = cell.guidance(config, denoiser.schedule), None, None
-    if settings is not None:
-        guidance = settings.with_distance(named_distance("features", labeler))
-        record = {**asdict(settings), "network": labeler.sha256}
+    wanted, guidance, record = cell.guidance(settings, denoiser.schedule), None, None
+    if wanted is not None:
+        guidance = wanted.with_distance(named_distance("features", labeler))
+        record = {**asdict(wanted), "distance": "features", "network": labeler.sha256}
     print(f"{cell.name} ...", flush=True)
     return generate(
         denoiser,
-        range(config.images),
-        config.out / cell.name,
-        sampler=SamplerConfig(steps=cell.steps, solver=cell.solver, batch_size=config.batch_size),
+        range(settings.images),
+        settings.out / cell.name,
+        sampler=SamplerConfig(steps=cell.steps, solver=cell.solver, batch_size=settings.batch_size),
         guidance=guidance,
         settings=record,
         fabric=fabric,
     )
 
 
-def _measure(config: FewerStepsConfig, tables: Mapping[Cell, pd.DataFrame]) -> dict[Cell, Measure]:
+def _measure(settings: Settings, tables: Mapping[Cell, pd.DataFrame]) -> dict[Cell, Measure]:
     """AvgkNN of every image among the real training ones."""
-    folder = config.data or config.out / "data"
-    if config.data is None:
+    folder = settings.data or settings.out / "data"
+    if settings.data is None:
         avatar_table(folder)
     real = load_table(folder)
-    encoder, cache = load_encoder(config.labeler), config.out / "features"
+    encoder, cache = load_encoder(settings.labeler), settings.out / "features"
     reference = extract(_paths(real[real["split"] == "train"]), encoder, cache=cache, name="real")
     return {
         cell: avg_knn(extract(_paths(table), encoder, cache=cache, name=cell.name), reference)
@@ -191,15 +190,15 @@ def _paths(table: pd.DataFrame) -> list[Path]:
     return [Path(path) for path in table["path"]]
 
 
-def shares(config: FewerStepsConfig, measured: Mapping[Cell, Measure]) -> pd.DataFrame:
+def shares(settings: Settings, measured: Mapping[Cell, Measure]) -> pd.DataFrame:
     """What share of the reference's shift every guided cell has; intervals resample the seeds.
 
     Returns:
         Columns `solver, steps, kind, plain, guided, shift, share, low, high`: mean AvgkNN of both,
         their difference, it over the reference's and the ends of the latter's interval.
     """
-    draws = np.random.default_rng(0).integers(config.images, size=(_DRAWS, config.images))
-    reference = _shift(measured, Cell("ancestral", config.reference, "budget"))
+    draws = np.random.default_rng(0).integers(settings.images, size=(_DRAWS, settings.images))
+    reference = _shift(measured, Cell("ancestral", settings.reference, "budget"))
     rows: list[dict[str, Any]] = []
     for cell in (cell for cell in measured if cell.kind != "plain"):
         shift = _shift(measured, cell)
@@ -220,8 +219,8 @@ def _shift(measured: Mapping[Cell, Measure], cell: Cell) -> Measure:
 def chart(table: pd.DataFrame) -> Figure:
     """Share of the reference's shift by number of steps, a panel each for budget and w."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(_KINDS), sharey=True)
-    for axes, (kind, title) in zip(panels, _KINDS.items(), strict=True):
+    panels = figure.subplots(1, len(_GUIDED), sharey=True)
+    for axes, (kind, title) in zip(panels, _GUIDED.items(), strict=True):
         rows = table[table["kind"] == kind]
         for solver, line in rows.groupby("solver", sort=False):
             line = line.sort_values("steps")

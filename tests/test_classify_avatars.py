@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from classify.datasets.avatars import (
     log_probability,
     sample,
 )
+from classify.datasets.avatars import table as module
 from classify.datasets.avatars.distribution import EXCLUDED_BY, FURTHER, NETWORK, STATED
 from classify.datasets.avatars.network import EXCLUDED, FLOOR, Network, Node
 
@@ -216,11 +218,36 @@ def test_table_of_other_settings_is_refused(tmp_path: Path) -> None:
 
 def test_foreign_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds other files; allowed is an empty or absent folder"):
+    with pytest.raises(
+        ValueError, match="holds other files; avatars go into an empty or absent folder"
+    ):
         avatar_table(tmp_path, **TINY)
-    with pytest.raises(ValueError, match=r"thesis.txt is a file; allowed is a folder"):
+    with pytest.raises(ValueError, match=r"thesis.txt is a file; avatars go into a folder"):
         avatar_table(tmp_path / "thesis.txt", **TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_damaged_record_is_named_in_one_line(tmp_path: Path) -> None:
+    avatar_table(tmp_path, **TINY)
+    (tmp_path / "avatars.json").write_text("{")
+    with pytest.raises(ValueError, match=r"avatars\.json is damaged; .*or give another path$"):
+        avatar_table(tmp_path, **TINY)
+
+
+def test_two_runs_draw_one_folder_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower one ended with "Directory not empty"."""
+    pool = module.avatar_pool
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(module, "avatar_pool", pool)
+        avatar_table(tmp_path / "a", **TINY)  # the other, from beginning to end
+        return pool(*arguments, **options)
+
+    monkeypatch.setattr(module, "avatar_pool", slow)
+    pd.testing.assert_frame_equal(
+        avatar_table(tmp_path / "a", **TINY), avatar_table(tmp_path / "b", **TINY)
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_drawing_is_the_one_the_shipped_weights_know() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from classify import attribute_columns, load_table
+from classify import attribute_columns, load_images, load_table
+from classify import datasets as package
 
 ROWS: dict[str, list[Any]] = {
     "file_name": ["a.png", "b.png", "sub/c.png"],
@@ -110,6 +113,67 @@ def test_bad_table_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("file_name,split,Male,Male", r"has column Male twice; every name stands once; rename"),
+        ("file_name,split,,Male", r"has no name for column 3 of 4; every column has one; name it"),
+        ("file_name,split,Male,", r"has no name for column 4 of 4"),
+        ("file_name,split" + "," * 100_000, r"has 100,002 columns; allowed are 10,000; take out"),
+        ("file_name,split,Bald,macro", r"an attribute macro, as a mean .*; rename the column"),
+        ('file_name,split,Bald,"macro, rare"', r"an attribute macro, rare, as a mean over"),
+    ],
+    ids=["twice", "empty", "empty at the end", "far too many", "a mean", "a mean over some"],
+)
+def test_header_that_pandas_would_change_is_refused_at_once(
+    tmp_path: Path, header: str, message: str
+) -> None:
+    """It became `Male.1` and `Unnamed: 3`, or took minutes; `macro` mixed attribute and mean."""
+    _image(tmp_path / "a.png")
+    row = "a.png,train" + ",1" * (header.count(",") - 1 - header.count('"') // 2)
+    (tmp_path / "metadata.csv").write_text(f"{header}\n{row}\n")
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=message) as error:
+        load_table(tmp_path)
+    assert time.perf_counter() - started < 2
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["admission", "seed", "path", "split"])
+def test_the_tables_own_columns_cannot_be_asked_for(tmp_path: Path, name: str) -> None:
+    root = _folder(tmp_path, admission=[1, 0, 1], seed=[1, 0, 1], path=["x"] * 3)
+    with pytest.raises(ValueError, match=f"^{name} is named as an attribute.*; rename the column"):
+        load_table(root, [name, "Bald"])
+
+
+def test_an_attribute_is_asked_for_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="attribute Bald is named twice; give each once"):
+        load_table(_folder(tmp_path), ["Bald", "Young", "Bald"])
+
+
+def test_a_users_columns_do_not_vanish_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = _folder(tmp_path, admission=[1, 0, 1], p_Bald=[0, 1, None], path=["x", "y", "z"])
+    assert attribute_columns(load_table(root)) == ["Bald", "Young"]
+    assert "columns, so no attributes: admission, p_Bald; rename what is one" in caplog.text
+    assert "its column path is not used" in caplog.text
+
+
+def test_the_toolkits_own_tables_are_read_without_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns: dict[str, list[Any]] = {"split": ["train"] * 3, "seed": [None, 0, 1]}
+    columns |= {"p_Bald": [0.25, 1, 0], "admission": [None, "kept", "copy"]}
+    load_table(_folder(tmp_path, source=["real", "synthetic", "synthetic"], **columns))
+    assert not caplog.text
+
+
+def test_many_attributes_are_read_without_pandas_complaint(tmp_path: Path) -> None:
+    root = _folder(tmp_path, **{f"a{number}": [1, 0, 1] for number in range(300)})
+    assert len(attribute_columns(load_table(root))) == 302
+
+
 @pytest.mark.parametrize("content", ["", "file_name,split,Bald\n", "\xff\x00,\n1"])
 def test_table_without_rows_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metadata.csv").write_text(content, encoding="latin-1")
@@ -131,6 +195,78 @@ def test_folders_that_are_nothing(tmp_path: Path) -> None:
     _image(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"holds no metadata\.csv; .*list_attr_celeba"):
         load_table(tmp_path)
+
+
+def test_any_folder_gives_its_images_and_those_below_sorted(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "below/c.bmp"):
+        _image(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    table = load_images(str(tmp_path))
+    assert list(table.columns) == ["file_name", "path"]
+    assert list(table["file_name"]) == ["a.JPG", "b.png", "below/c.bmp"]
+    assert list(table["path"]) == [str(tmp_path / name) for name in table["file_name"]]
+
+
+def test_a_table_among_images_gives_its_rows_and_columns_as_they_are(tmp_path: Path) -> None:
+    root = _folder(tmp_path, split=[], note=["of any kind", "", "x"])
+    for source in (root, root / "metadata.csv"):
+        table = load_images(source)
+        assert list(table.columns) == ["file_name", "Bald", "Young", "note", "path"]
+        assert list(table["file_name"]) == ROWS["file_name"]
+        assert list(table["path"]) == [str(root / name) for name in ROWS["file_name"]]
+    (root / "metadata.csv").rename(root / "scores.csv")
+    pd.testing.assert_frame_equal(load_images(root / "scores.csv"), table)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", r"metadata\.csv is not a CSV table"),
+        ("name\na.png\n", r"lacks file_name; its columns are name; add what is missing"),
+        ("file_name\na.png\nz.png\n", r"line 3 \(z\.png\): image file is missing; restore"),
+        ("file_name,split\na.png,valid\n", r"split 'valid'\): split is unknown; use train, val"),
+        ("file_name\n../a.png\n", r"\.\./a\.png\): file_name leads out of the folder; "),
+        ("file_name\n/a.png\n", r"/a\.png\): file_name leads out of the folder; "),
+        ("file_name\na.png\n./a.png\n", r"file_name stands twice; keep one row an image"),
+    ],
+)
+def test_a_table_of_images_is_refused_in_one_line(tmp_path: Path, table: str, message: str) -> None:
+    _image(tmp_path / "in" / "a.png")
+    _image(tmp_path / "a.png")  # what the climbing row would reach
+    (tmp_path / "in" / "metadata.csv").write_text(table)
+    with pytest.raises(ValueError, match=message) as refusal:
+        load_images(tmp_path / "in")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_folder_and_one_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is not there; give a folder of images"):
+        load_images(tmp_path / "none")
+    with pytest.raises(ValueError, match="holds no image; allowed are"):
+        load_images(tmp_path)
+
+
+class _Flowers:
+    """A data set in a layout of its own."""
+
+    FILES = "flowers/<class>/"
+
+    def recognises(self, root: Path) -> bool:
+        return (root / "flowers").is_dir()
+
+    def load(self, root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
+        path = root / "flowers" / "rose" / "1.png"
+        row = {"file_name": "flowers/rose/1.png", "split": "train", "source": "real"}
+        return pd.DataFrame([{**row, "Rose": 1.0, "path": str(path)}])
+
+
+def test_a_data_set_is_added_by_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "LAYOUTS", (*package.LAYOUTS, _Flowers()))
+    with pytest.raises(ValueError, match=r"is empty; give .* or a folder with flowers/<class>/$"):
+        load_table(tmp_path)
+    _image(tmp_path / "flowers" / "rose" / "1.png")
+    assert attribute_columns(load_table(tmp_path)) == ["Rose"]
+    assert list(load_images(tmp_path)["split"]) == ["train"]
 
 
 NAMES = [f"{i:06d}.jpg" for i in range(1, 7)]
@@ -175,6 +311,11 @@ def test_celeba_layout_as_published(tmp_path: Path, form: str, nested: bool) -> 
     ]
 
 
+def test_any_tool_reads_celebas_layout_with_its_splits(tmp_path: Path) -> None:
+    root = _celeba(tmp_path, "txt")
+    pd.testing.assert_frame_equal(load_images(root), load_table(root))
+
+
 def test_celeba_without_the_count_line(tmp_path: Path) -> None:
     assert len(load_table(_celeba(tmp_path, "txt", count=False))) == 5
 
@@ -183,6 +324,12 @@ def test_celeba_errors_name_the_file(tmp_path: Path) -> None:
     root = _celeba(tmp_path, "txt")
     with pytest.raises(ValueError, match="no attribute Hat; it has Bald, Young"):
         load_table(root, ["Hat"])
+    twice = root / "list_attr_celeba.txt"
+    whole = twice.read_text()
+    twice.write_text(whole.replace("Bald Young", "Bald Bald"))
+    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: attribute Bald stands twice"):
+        load_table(root)
+    twice.write_text(whole)
     partition = root / "list_eval_partition.txt"
     lines = partition.read_text().splitlines()
     partition.write_text("\n".join(lines[:2] + lines[3:]))

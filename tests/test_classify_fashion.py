@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classify import attribute_columns, load_table
+from classify.datasets import fashion
 from classify.datasets.fashion import CLASSES, fashion_longtail_table, longtail_counts
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -99,7 +100,9 @@ def test_a_complete_set_is_read_back(tmp_path: Path) -> None:
 def test_incomplete_source_is_refused_in_one_line(tmp_path: Path, lost: str) -> None:
     source = _save(tmp_path / "source", packed=True)
     (source / f"{lost}.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"has no {lost}\.gz; give the folder") as error:
+    with pytest.raises(
+        FileNotFoundError, match=rf"has no {lost}\.gz; .* give their folder, or"
+    ) as error:
         fashion_longtail_table(tmp_path / "set", source=source, **SMALL)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "set").exists()
@@ -123,10 +126,29 @@ def test_file_that_is_shorter_than_it_says_is_refused_in_one_line(tmp_path: Path
     source = _save(tmp_path / "source", packed=False)
     images = source / "train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"source cannot be read.*give --data") as error:
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte is no whole IDX") as error:
         fashion_longtail_table(tmp_path / "set", source=source, **SMALL)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "set" / "metadata.csv").exists()
+
+
+def test_labels_of_another_set_are_refused_in_one_line(tmp_path: Path) -> None:
+    source = _save(tmp_path / "source", packed=False)
+    labels = np.zeros(7, np.uint8)
+    (source / "t10k-labels-idx1-ubyte").write_bytes(_idx(labels))
+    with pytest.raises(ValueError, match=r"has not one label an image; .*restore the original$"):
+        fashion_longtail_table(tmp_path / "set", source=source, **SMALL)
+
+
+def test_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(root: str, *, download: bool) -> None:
+        raise RuntimeError("Error downloading\ntrain-images")
+
+    monkeypatch.setattr(fashion, "FashionMNIST", refused)
+    with pytest.raises(
+        ValueError, match=r"\(Error downloading train-images\).*give it with --data"
+    ):
+        fashion_longtail_table(tmp_path / "set", **SMALL)
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")

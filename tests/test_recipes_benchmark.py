@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,28 +14,35 @@ from augment_doubles import class_denoiser, tiny_denoiser, tiny_unet
 from recipe_doubles import digests, save_generator
 from torch import Tensor
 
-import recipes._procedures
 import recipes.benchmark
 from augment import L2, Denoiser, ImageFormat, Schedule, SelfGuidance, sample
 from augment.denoiser import VarianceType
-from recipes._command import run
-from recipes._procedures import Models, Procedure, compared, official_images, peak_memory
-from recipes.benchmark import main, table
+from recipes.benchmark import (
+    Models,
+    Procedure,
+    Sampler,
+    batch,
+    compared,
+    main,
+    official_sampler,
+    table,
+)
+from recipes.chain import benchmarking
+from recipes.chain.command_line import run
 
 GREEDY_MEGABYTES = 200
 
 
-@dataclass(frozen=True, kw_only=True)
-class Greedy(Procedure):
+def _greedy(denoiser: Denoiser, guidance: SelfGuidance | None) -> Sampler:
     """Takes a known amount of memory, and gives it back."""
 
-    name = "greedy"
+    def images(seeds: Sequence[int], steps: int) -> Tensor:
+        return torch.ones(GREEDY_MEGABYTES * 10**6, dtype=torch.uint8)[:1].clone()
 
-    def on(self, models: Models) -> recipes._procedures.Sampler:
-        def images(seeds: Sequence[int], steps: int) -> Tensor:
-            return torch.ones(GREEDY_MEGABYTES * 10**6, dtype=torch.uint8)[:1].clone()
+    return images
 
-        return images
+
+GREEDY = Procedure(name="greedy", make=_greedy)
 
 
 def _tiny_models() -> Models:
@@ -54,14 +62,14 @@ def _flags(tmp_path: Path, *more: str) -> list[str]:
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of their own take seconds each."""
-    monkeypatch.setattr(recipes.benchmark, "peak_memory", lambda *_: 7.0)
+    monkeypatch.setattr(recipes.benchmark, "peak_megabytes", lambda _: 7.0)
 
 
 @pytest.mark.parametrize("variance", ["learned_range", "fixed_small"])
 def test_the_official_procedure_makes_our_images_at_a_higher_cost(variance: VarianceType) -> None:
     guidance = SelfGuidance(every=3, perturb=0.5)  # i = 9, 6, 3, 0
     official, ours = tiny_denoiser(variance), tiny_denoiser(variance)
-    images = official_images(official, range(3), steps=10, guidance=guidance)
+    images = official_sampler(official, guidance)(range(3), 10)
     expected = sample(ours, range(3), steps=10, guidance=guidance)
     assert (images.int() - expected.int()).abs().max() <= 1
     assert not torch.equal(images, sample(tiny_denoiser(variance), range(3), steps=10))
@@ -72,7 +80,7 @@ def test_the_official_procedure_makes_our_images_at_a_higher_cost(variance: Vari
 def test_the_official_procedure_noises_to_the_same_step_where_the_product_falls_short() -> None:
     """100 * .29 is 28.999999999999996."""
     guidance = SelfGuidance(every=1, perturb=0.29, scale=20.0)
-    images = official_images(tiny_denoiser(), range(2), steps=100, guidance=guidance)
+    images = official_sampler(tiny_denoiser(), guidance)(range(2), 100)
     expected = sample(tiny_denoiser(), range(2), steps=100, guidance=guidance)
     other = sample(tiny_denoiser(), range(2), steps=100, guidance=replace(guidance, perturb=0.28))
     assert (images.int() - expected.int()).abs().max() <= 1
@@ -89,7 +97,7 @@ def test_on_a_gpu_the_loaded_models_are_no_part_of_the_memory(
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: loaded * 10**6)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 50 * 10**6)
     load = lambda: Models(OnGpu(), {})  # type: ignore[arg-type]  # noqa: E731
-    peak = recipes._procedures._peak_here(load, Greedy(), 2)
+    peak = benchmarking._peak_here(partial(batch, load, GREEDY, 2))
     assert peak == pytest.approx(50 - loaded)
 
 
@@ -134,7 +142,7 @@ def test_the_floor_counts_the_guided_steps(every: int, ours: float, official: fl
 
 def test_memory_is_that_of_a_process_of_its_own() -> None:
     here = torch.ones(3 * GREEDY_MEGABYTES * 10**6, dtype=torch.uint8)  # Not the child's to tell.
-    peak = peak_memory(_tiny_models, Greedy(), 2)
+    peak = benchmarking.peak_megabytes(partial(batch, _tiny_models, GREEDY, 2))
     if peak is None:
         pytest.skip("no /proc/self/status here")
     assert peak + 10 >= GREEDY_MEGABYTES
@@ -192,11 +200,11 @@ def test_the_same_command_measures_anew_and_another_is_refused(tmp_path: Path) -
     main(_flags(tmp_path))
     main(_flags(tmp_path))
     before = digests(tmp_path)
-    with pytest.raises(ValueError, match="measured with other settings; give another --out"):
+    with pytest.raises(ValueError, match=r"\(steps 4, and not 3\) was measured with other"):
         main(_flags(tmp_path, "--steps=3"))
     assert digests(tmp_path) == before
     (tmp_path / "out" / "benchmark.json").write_text("[]")
-    with pytest.raises(ValueError, match="no benchmark of ours"):
+    with pytest.raises(ValueError, match="is no benchmark of this command"):
         main(_flags(tmp_path))
 
 
@@ -208,7 +216,7 @@ def test_the_same_command_measures_anew_and_another_is_refused(tmp_path: Path) -
         (["--steps=51"], "steps is 51.*give 1 to 50 steps"),
         (["--repeats=0"], "repeats is 0"),
         (["--rates", "2", "2"], r"rates are \[2, 2\]; give one or more, each once"),
-        (["--rates", "0"], r"rates are \[0\]; allowed are 1"),
+        (["--rates", "0"], r"rates are \[0\]; give 1"),
         (["--distances", "taste"], "taste"),
         (["--clock=sun"], "sun"),
         (["--generator=nowhere"], "'nowhere'"),
@@ -228,6 +236,6 @@ def test_bad_input_writes_nothing(tmp_path: Path, flags: list[str], message: str
 def test_a_class_conditional_generator_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes._procedures, "load_denoiser", lambda _: class_denoiser())
-    with pytest.raises(ValueError, match=r"class-conditional.*allowed are unconditional"):
+    monkeypatch.setattr(recipes.benchmark, "load_denoiser", lambda _: class_denoiser())
+    with pytest.raises(ValueError, match=r"class-conditional.*unconditional ones can be compared"):
         main(_flags(tmp_path))

@@ -10,22 +10,22 @@ import pytest
 from recipe_doubles import save_generator
 
 from augment import Schedule
-from recipes.fewer_steps import Cell, FewerStepsConfig, cells, chart, main, shares
+from recipes.fewer_steps import Cell, Settings, cells, chart, main, shares
 
-CONFIG = FewerStepsConfig(images=40, reference=20, steps=(10, 20), solvers=("ancestral", "ddim"))
+SETTINGS = Settings(images=40, reference=20, steps=(10, 20), solvers=("ancestral", "ddim"))
 
 
 def _measured(shift: dict[Cell, float]) -> dict[Cell, np.ndarray]:
-    plain = np.random.default_rng(1).normal(5, 1, CONFIG.images)
-    noise = np.random.default_rng(2).normal(0, 0.1, CONFIG.images)
+    plain = np.random.default_rng(1).normal(5, 1, SETTINGS.images)
+    noise = np.random.default_rng(2).normal(0, 0.1, SETTINGS.images)
     return {
         cell: plain if cell.kind == "plain" else plain + shift.get(cell, 1.0) + noise
-        for cell in cells(CONFIG)
+        for cell in cells(SETTINGS)
     }
 
 
 def test_every_cell_has_its_plain_twin_and_the_reference_is_generated_once() -> None:
-    found = list(cells(CONFIG))
+    found = list(cells(SETTINGS))
     assert len(found) == len(set(found)) == 2 + 3 * 3
     assert {Cell(c.solver, c.steps, "plain") for c in found} <= set(found)
     assert Cell("ancestral", 20, "scale") not in found  # at the reference it is the budget
@@ -33,10 +33,10 @@ def test_every_cell_has_its_plain_twin_and_the_reference_is_generated_once() -> 
 
 @pytest.mark.parametrize(("reference", "every"), [(250, 5), (100, 5), (250, 2)])
 def test_equal_w_is_that_of_the_reference_whatever_it_is(reference: int, every: int) -> None:
-    config = FewerStepsConfig(reference=reference, every=every, steps=(50,), solvers=("ancestral",))
+    settings = Settings(reference=reference, every=every, steps=(50,), solvers=("ancestral",))
     schedule = Schedule.cosine()
-    of_reference = Cell("ancestral", reference, "budget").guidance(config, schedule)
-    equal = Cell("ancestral", 50, "scale").guidance(config, schedule)
+    of_reference = Cell("ancestral", reference, "budget").guidance(settings, schedule)
+    equal = Cell("ancestral", 50, "scale").guidance(settings, schedule)
     assert of_reference is not None
     assert equal is not None
     assert equal.scale == of_reference.resolved_scale(schedule, reference)
@@ -56,8 +56,8 @@ def test_steps_that_the_model_has_not_are_refused_before_the_reference_is_made(
 
 def test_a_share_is_the_ratio_of_the_paired_shifts() -> None:
     half = Cell("ddim", 10, "budget")
-    table = shares(CONFIG, _measured({half: 0.5})).set_index(["solver", "steps", "kind"])
-    noise = np.random.default_rng(2).normal(0, 0.1, CONFIG.images).mean()
+    table = shares(SETTINGS, _measured({half: 0.5})).set_index(["solver", "steps", "kind"])
+    noise = np.random.default_rng(2).normal(0, 0.1, SETTINGS.images).mean()
     row = table.loc[("ddim", 10, "budget")]
     assert row["share"] == pytest.approx((0.5 + noise) / (1 + noise))
     assert row["low"] < row["share"] < row["high"]
@@ -67,7 +67,7 @@ def test_a_share_is_the_ratio_of_the_paired_shifts() -> None:
 
 
 def test_the_chart_has_a_panel_for_budget_and_w_each_with_the_solvers() -> None:
-    panels = chart(shares(CONFIG, _measured({}))).axes
+    panels = chart(shares(SETTINGS, _measured({}))).axes
     assert [axes.get_title() for axes in panels] == ["equal budget", "equal w"]
     assert [text.get_text() for text in panels[0].get_legend().get_texts()] == ["ancestral", "ddim"]
 
@@ -95,4 +95,4 @@ def test_the_recipe_measures_what_it_generates_and_goes_on_where_it_was(tmp_path
 @pytest.mark.parametrize("flags", [{"images": 0}, {"strength": 0.0}, {"steps": ()}])
 def test_settings_that_compare_nothing_are_refused(flags: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"give (at least|a positive)"):
-        FewerStepsConfig(**flags)  # type: ignore[arg-type]
+        Settings(**flags)  # type: ignore[arg-type]

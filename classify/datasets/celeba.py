@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from classify.datasets.folder import check_header
+
 FILES = "img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt"
 """What is in the folder."""
 _IMAGES = "img_align_celeba"
@@ -37,7 +39,7 @@ def load(root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
     chosen = list(labels.columns) if attributes is None else list(attributes)
     if unknown := [name for name in chosen if name not in labels]:
         raise ValueError(
-            f"{root} has no attribute {', '.join(unknown)}; it has {', '.join(labels.columns)}: "
+            f"{root} has no attribute {', '.join(unknown)}; it has {', '.join(labels.columns)}; "
             "correct --attributes"
         )
     images = _find_images(root)
@@ -45,7 +47,7 @@ def load(root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
     labels = labels.loc[[name in present for name in labels.index], chosen]
     if labels.empty:
         raise ValueError(
-            f"none of the listed images is in {images}: unpack img_align_celeba.zip there"
+            f"none of the listed images is in {images}; unpack img_align_celeba.zip there"
         )
     table = labels.reset_index(names="file_name")
     table.insert(1, "split", _splits(root, labels.index))
@@ -66,7 +68,7 @@ def _find_images(root: Path) -> Path:
             return images / _IMAGES
         if images.is_dir():
             return images
-    raise ValueError(f"{root} has no folder {_IMAGES}/: unpack img_align_celeba.zip there")
+    raise ValueError(f"{root} has no folder {_IMAGES}/; unpack img_align_celeba.zip there")
 
 
 def _read_attributes(root: Path) -> pd.DataFrame:
@@ -74,11 +76,14 @@ def _read_attributes(root: Path) -> pd.DataFrame:
     file = _find_list(root, _ATTRIBUTES)
     assert file is not None  # `recognises` was asked first
     values = _read(file, header=0)
+    if values.columns.has_duplicates:
+        twice = values.columns[values.columns.duplicated()][0]
+        raise ValueError(f"{file}: attribute {twice} stands twice; restore the original file")
     wrong = ~values.isin([-1, 1]).to_numpy()
     if values.empty or wrong.any():
         got = str(values.to_numpy()[wrong][0]) if wrong.any() else "no row"
         raise ValueError(
-            f"{file}: got {got} where every attribute is 1 or -1: restore the original file"
+            f"{file}: got {got} where every attribute is 1 or -1; restore the original file"
         )
     return (values == 1).astype("float64")
 
@@ -87,14 +92,14 @@ def _splits(root: Path, images: pd.Index) -> np.ndarray:
     file = _find_list(root, _PARTITION)
     if file is None:
         raise ValueError(
-            f"{root} has no {_PARTITION}.txt (nor .csv): put the official partition beside the "
+            f"{root} has no {_PARTITION}.txt (nor .csv); put the official partition beside the "
             "attributes"
         )
     header = 0 if file.suffix == ".csv" else None
     splits = _read(file, header=header).iloc[:, 0].map(_SPLITS).reindex(images)
     if splits.isna().any():
         raise ValueError(
-            f"{file}: {splits.index[splits.isna()][0]} has no split 0, 1 or 2: restore the "
+            f"{file}: {splits.index[splits.isna()][0]} has no split 0, 1 or 2; restore the "
             "original file"
         )
     return splits.to_numpy()
@@ -103,11 +108,10 @@ def _splits(root: Path, images: pd.Index) -> np.ndarray:
 def _read(file: Path, header: int | None) -> pd.DataFrame:
     """Either form of a list, indexed by image name."""
     with file.open(encoding="utf-8") as lines:
-        has_count = (
-            lines.readline().strip().isdigit()
-        )  # the first line of the original attribute list
+        has_count = lines.readline().strip().isdigit()  # as the original attribute list begins
     try:
         if file.suffix == ".csv":
+            check_header(file)
             values = pd.read_csv(file, header=header, index_col=0)
         else:
             names = pd.read_csv(file, sep=r"\s+", skiprows=int(has_count), header=None, nrows=1)
@@ -118,11 +122,11 @@ def _read(file: Path, header: int | None) -> pd.DataFrame:
                 values.columns = names.iloc[0].astype("str")
     except ValueError as error:
         raise ValueError(
-            f"{file} cannot be read ({str(error).splitlines()[0]}): restore the original file"
+            f"{file} cannot be read ({str(error).splitlines()[0]}); restore the original file"
         ) from error
     if values.index.has_duplicates:
         raise ValueError(
-            f"{file}: {values.index[values.index.duplicated()][0]} stands twice: restore the "
+            f"{file}: {values.index[values.index.duplicated()][0]} stands twice; restore the "
             "original file"
         )
     values.index = values.index.astype("str")

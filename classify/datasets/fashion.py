@@ -10,9 +10,10 @@ real.
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,14 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import FashionMNIST
 
+from classify.files import write_text
+
 __all__ = ["CLASSES", "fashion_longtail_table", "longtail_counts"]
 
 CLASSES = tuple(name.replace("/", "_").replace(" ", "_") for name in FashionMNIST.classes)
 """The attributes, most common first."""
-
-_FILES = tuple(
-    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
-)
 
 
 def longtail_counts(
@@ -57,68 +56,67 @@ def fashion_longtail_table(
 
     Returns:
         The table, with `path`.
+
+    Raises:
+        FileNotFoundError: One of the four files is missing.
+        ValueError: One is damaged, or the download failed.
     """
     csv = folder / "metadata.csv"
     if not csv.is_file():
-        parts = _read(folder / "original", source)
+        train, test = _read(folder / "original" if source is None else source, source is None)
         rng = np.random.default_rng(0)
-        labels = np.asarray(parts[True].targets)
-        order = rng.permutation(len(labels))
+        order = rng.permutation(len(train.labels))
         counts = longtail_counts(largest, imbalance)
-        chosen = [order[labels[order] == c][: counts[c] + val] for c in range(len(CLASSES))]
+        chosen = [order[train.labels[order] == c][: counts[c] + val] for c in range(len(CLASSES))]
         splits = {
-            "train": (parts[True], np.concatenate([rows[val:] for rows in chosen])),
-            "val": (parts[True], np.concatenate([rows[:val] for rows in chosen])),
-            "test": (parts[False], np.arange(len(parts[False]))),
+            "train": (train, np.concatenate([rows[val:] for rows in chosen])),
+            "val": (train, np.concatenate([rows[:val] for rows in chosen])),
+            "test": (test, np.arange(len(test.labels))),
         }
         table = pd.concat(
             [_write(folder, split, *part) for split, part in splits.items()], ignore_index=True
         )
-        temporary = csv.with_suffix(".tmp")
-        table.to_csv(temporary, index=False)
-        os.replace(temporary, csv)
+        write_text(csv, table.to_csv(index=False))
     table = pd.read_csv(csv)
     return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
 
 
-def _write(
-    folder: Path, split: str, dataset: FashionMNIST, rows: NDArray[np.int64]
-) -> pd.DataFrame:
+class _Part(NamedTuple):
+    images: NDArray[np.uint8]
+    """(N, 28, 28)."""
+    labels: NDArray[np.uint8]
+    """(N,), places in `CLASSES`."""
+
+
+def _write(folder: Path, split: str, part: _Part, rows: NDArray[np.int64]) -> pd.DataFrame:
     (folder / split).mkdir(parents=True, exist_ok=True)
     for row in rows:
-        Image.fromarray(dataset.data[row].numpy()).save(folder / split / f"{row}.png")
-    labels = np.asarray(dataset.targets)[rows]
+        Image.fromarray(part.images[row]).save(folder / split / f"{row}.png")
+    labels = part.labels[rows]
     table = pd.DataFrame(
         {"file_name": [f"{split}/{row}.png" for row in rows], "split": split, "source": "real"}
     )
     return table.assign(**{name: (labels == c).astype(int) for c, name in enumerate(CLASSES)})
 
 
-def _read(root: Path, source: Path | None) -> dict[bool, FashionMNIST]:
-    """The original train (True) and test (False) images; one line if the files are none."""
-    if source is not None:
-        _lay_out(source, root)
-    try:
-        return {
-            train: FashionMNIST(str(root), train=train, download=source is None)
-            for train in (True, False)
-        }
-    # torchvision asserts and slices, whatever the files hold; its download raises RuntimeError
-    except (AssertionError, IndexError, KeyError, OSError, RuntimeError, ValueError) as error:
+def _read(source: Path, download: bool) -> tuple[_Part, _Part]:
+    """The original train and test images; torchvision downloads them, if asked to."""
+    if download:
+        try:
+            FashionMNIST(str(source), download=True)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"Fashion-MNIST cannot be downloaded ({' '.join(str(error).split())}); its four "
+                "files are read from a folder too; give it with --data"
+            ) from error
+    images = [_idx(_find(source, f"{part}-images-idx3-ubyte"), 3) for part in ("train", "t10k")]
+    labels = [_idx(_find(source, f"{part}-labels-idx1-ubyte"), 1) for part in ("train", "t10k")]
+    train, test = (_Part(*part) for part in zip(images, labels, strict=True))
+    if any(len(part.images) != len(part.labels) for part in (train, test)):
         raise ValueError(
-            f"the files of Fashion-MNIST in {source or root} cannot be read "
-            f"({' '.join(str(error).split()) or type(error).__name__}); "
-            "give --data with the four original ones"
-        ) from error
-
-
-def _lay_out(source: Path, root: Path) -> None:
-    """Put the four files where torchvision looks for them; nothing if one is missing or broken."""
-    contents = {name: _content(_find(source, name)) for name in _FILES}
-    raw = root / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        (raw / name).write_bytes(content)
+            f"{source} has not one label an image; both come from one set; restore the original"
+        )
+    return train, test
 
 
 def _find(source: Path, name: str) -> Path:
@@ -127,18 +125,23 @@ def _find(source: Path, name: str) -> Path:
             if path.is_file():
                 return path
     raise FileNotFoundError(
-        f"{source} has no {name}.gz; give the folder with Fashion-MNIST's four files, "
-        "or leave --data out to download them"
+        f"{source} has no {name}.gz; the set has four files; give their folder, or leave --data "
+        "out to download them"
     )
 
 
-def _content(path: Path) -> bytes:
-    """The file's bytes, unpacked; an IDX file starts with two zeros and 8 for unsigned bytes."""
+def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
+    """An IDX file, gzipped or not: two zeros, 8 for unsigned bytes, the number of axes, their
+    lengths (4 bytes each, the highest first), the values.
+    """
     content = path.read_bytes()
-    try:
+    with suppress(EOFError, OSError, zlib.error):  # what is left packed has the wrong head
         content = gzip.decompress(content) if path.suffix == ".gz" else content
-    except (EOFError, OSError, zlib.error):
-        content = b""
-    if not content.startswith(b"\0\0\x08"):
-        raise ValueError(f"{path} is no whole IDX file of Fashion-MNIST; restore the original")
-    return content
+    start = 4 + 4 * axes
+    shape = np.frombuffer(content[4:start].ljust(4 * axes, b"\0"), ">u4").astype(int)
+    if content[:4] != bytes((0, 0, 8, axes)) or len(content) != start + np.prod(shape):
+        raise ValueError(
+            f"{path} is no whole IDX file of Fashion-MNIST; it is one of the four original files; "
+            "restore it"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

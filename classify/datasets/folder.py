@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
 FILE = "metadata.csv"
@@ -26,7 +27,7 @@ _MADE = (
 )
 """Own columns that say how an image was made and judged."""
 _MEAN = "macro"
-"""What the mean over all attributes is called in every table of scores."""
+"""What means over attributes are called in tables of scores, alone or before a comma."""
 _MOST_COLUMNS = 10_000
 _TEXT = {"file_name": "str", "split": "str", "source": "str", "sampler": "str"}
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
@@ -45,10 +46,9 @@ def load(
         table.insert(2, "source", "real")
     if attributes is None:
         _warn_of_own(file, table)
-    names = attribute_columns(table, soft=soft) if attributes is None else list(attributes)
-    for name in names:
-        table[name] = _labels(table, name, soft)
-    return table
+    names = _left_over(table) if attributes is None else list(attributes)
+    labels = pd.DataFrame({name: _labels(table, name, soft) for name in names}, table.index)
+    return table.drop(columns=names).join(labels)[list(table.columns)]
 
 
 def rows(file: Path, needed: Collection[str] = ("file_name",)) -> pd.DataFrame:
@@ -64,10 +64,11 @@ def rows(file: Path, needed: Collection[str] = ("file_name",)) -> pd.DataFrame:
     _check_rows(file, table)
     if "path" in table:
         _log.warning("%s: its column path is not used, path is where the image is", file)
-    table["path"] = [os.path.join(file.parent, name) for name in table["file_name"]]
-    missing_files = [not os.path.isfile(path) for path in table["path"]]
+    root = str(file.parent)
+    paths = [os.path.join(root, name) for name in table["file_name"]]
+    missing_files = [not os.path.isfile(path) for path in paths]
     _refuse(file, table, missing_files, "image file is missing", "restore it, or drop the row")
-    return table
+    return table.assign(path=paths)
 
 
 def find_images(root: Path) -> pd.DataFrame:
@@ -94,17 +95,23 @@ def attribute_columns(table: pd.DataFrame, *, soft: bool = False) -> list[str]:
         ValueError: A column left over is no attribute: it is called `macro`, or has a cell that is
             not 1, 0 or empty, or with `soft`, for a synthetic image, a probability.
     """
-    own = {*_PLACE, *_MADE, *_probabilities(table)}
-    names = [str(name) for name in table.columns if name not in own]
-    _check_names("the table", names)
+    names = _left_over(table)
     for name in names:
         _labels(table, name, soft)
     return names
 
 
+def _left_over(table: pd.DataFrame) -> list[str]:
+    """The columns that are not the table's own, whatever is in them."""
+    own = {*_PLACE, *_MADE, *_probabilities(table)}
+    names = [str(name) for name in table.columns if name not in own]
+    _check_names("the table", names)
+    return names
+
+
 def _probabilities(table: pd.DataFrame) -> list[str]:
-    names = [str(name) for name in table.columns]
-    return [name for name in names if name[:2] == "p_" and name[2:] in set(names)]
+    names = dict.fromkeys(str(name) for name in table.columns)
+    return [name for name in names if name.startswith("p_") and name[2:] in names]
 
 
 def _check_names(where: Path | str, attributes: Collection[str]) -> None:
@@ -114,10 +121,10 @@ def _check_names(where: Path | str, attributes: Collection[str]) -> None:
             f"{own[0]} is named as an attribute of {where}; the toolkit's own columns "
             f"{', '.join((*_PLACE, *_MADE))} are none; rename the column, or leave it out"
         )
-    if _MEAN in attributes:
+    if means := [name for name in attributes if name.split(",")[0] == _MEAN]:
         raise ValueError(
-            f"{where} has an attribute {_MEAN}, as the mean over all attributes is called; "
-            "attributes have other names; rename the column"
+            f"{where} has an attribute {means[0]}, as a mean over attributes is called; attributes "
+            "have other names; rename the column"
         )
     if twice := [name for name, n in pd.Series(list(attributes)).value_counts().items() if n > 1]:
         raise ValueError(f"attribute {twice[0]} is named twice; give each once")
@@ -125,23 +132,25 @@ def _check_names(where: Path | str, attributes: Collection[str]) -> None:
 
 def _warn_of_own(file: Path, table: pd.DataFrame) -> None:
     """Say which columns of real images could be attributes, but have names of the table's own."""
-    real = table[table["source"] == "real"]
-    for name in [name for name in (*_MADE, *_probabilities(table)) if name in table]:
-        cells = pd.to_numeric(real[name], errors="coerce")
-        if cells.notna().any() and cells[real[name].notna()].isin((0, 1)).all():
-            _log.warning(
-                "%s: column %s is the toolkit's own and no attribute; rename it if it is one",
-                file,
-                name,
-            )
+    real, unused = table[table["source"] == "real"], []
+    for name in (*_MADE, *_probabilities(table)):
+        cells = real[name].dropna() if name in table else real.iloc[:0, 0]
+        if len(cells) and pd.to_numeric(cells, errors="coerce").isin((0, 1)).all():
+            unused.append(name)
+    if unused:
+        _log.warning(
+            "%s: names of the toolkit's own columns, so no attributes: %s; rename what is one",
+            file,
+            _some(unused),
+        )
 
 
 def _read(file: Path) -> pd.DataFrame:
     try:  # only an empty cell is empty: a file may well be called "NA"
-        _check_header(file)
+        check_header(file)
         table = pd.read_csv(
             file, dtype=_TEXT, keep_default_na=False, na_values=[""], low_memory=False
-        )
+        ).copy()  # in one piece: columns are added without pandas' complaint
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, csv.Error) as error:
         raise ValueError(
             f"{file} is not a CSV table ({str(error).splitlines()[0]}); write it as UTF-8 with a "
@@ -157,7 +166,7 @@ def _read(file: Path) -> pd.DataFrame:
     return table
 
 
-def _check_header(file: Path) -> None:
+def check_header(file: Path) -> None:
     """Refuse names that pandas would change without a word: empty ones and those that stand twice.
 
     It is read apart, since so many columns can stand in it that pandas takes minutes.
@@ -220,15 +229,17 @@ def _refuse(
         raise ValueError(f"{file}, line {found[0] + 2} ({name}{got}): {what}{more}; {remedy}")
 
 
-def _labels(table: pd.DataFrame, name: str, soft: bool) -> pd.Series:
-    """The column as float64 1.0, 0.0 or NaN; if `soft`, in [0, 1] of synthetic rows."""
+def _labels(table: pd.DataFrame, name: str, soft: bool) -> NDArray[np.float64]:
+    """The column as 1.0, 0.0 or NaN; if `soft`, in [0, 1] of synthetic rows."""
     column = table[name]
-    values = pd.to_numeric(column, errors="coerce").astype("float64")
-    is_text = pd.api.types.is_bool_dtype(column)  # the words True and False
-    good = values.isin((0.0, 1.0))
+    numbers = pd.to_numeric(column, errors="coerce")
+    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    good = (values == 0) | (values == 1)
     if soft and "source" in table:
-        good |= values.between(0, 1) & (table["source"] == "synthetic")
-    bad = np.flatnonzero(column.notna() & (~good | is_text))
+        good |= (values >= 0) & (values <= 1) & (table["source"] == "synthetic").to_numpy()
+    if pd.api.types.is_bool_dtype(column):  # the words True and False
+        good[:] = False
+    bad = np.flatnonzero(column.notna().to_numpy() & ~good)
     if bad.size:
         cell = column.iloc[bad[0]]
         got = cell.item() if isinstance(cell, np.generic) else repr(cell)

@@ -8,8 +8,7 @@ from classify.datasets.avatars.distribution import (
     sample,
 )
 from classify.datasets.avatars.drawing import draw
-from classify.datasets.avatars.pool import Pool, avatar_pool
-from classify.datasets.avatars.table import avatar_table
+from classify.datasets.avatars.table import Pool, avatar_pool, avatar_table
 
 __all__ = [
     "ATTRIBUTES",

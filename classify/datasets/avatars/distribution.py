@@ -39,10 +39,7 @@ UNLABELLED: tuple[str, ...] = ("Attractive",)
 
 STATED: Mapping[tuple[str, str], float] = {
     ("Wearing_Lipstick", "Heavy_Makeup"): 0.81,
-    (
-        "Wearing_Lipstick",
-        "Male",
-    ): -0.797,  # CelebA: -0.80; with it no man at all could wear lipstick
+    ("Wearing_Lipstick", "Male"): -0.797,  # CelebA: -0.80, with which no man could wear any
     ("Heavy_Makeup", "Male"): -0.67,
     ("High_Cheekbones", "Smiling"): 0.67,
     ("Goatee", "No_Beard"): -0.56,
@@ -134,9 +131,8 @@ _COLUMNS = [ATTRIBUTES.index(node.name) for node in NETWORK.nodes]
 
 def from_uniforms(uniforms: NDArray[np.float64]) -> NDArray[np.int8]:
     """Attributes by inversion: uniforms (n, 40) in [0, 1) to 0/1 (n, 40), row by row."""
-    attributes = (uniforms < np.array(list(MARGINALS.values()))).astype(
-        np.int8
-    )  # holds for the unlabelled
+    unlabelled = uniforms < np.array(list(MARGINALS.values()))  # of the others it is overwritten
+    attributes = unlabelled.astype(np.int8)
     attributes[:, _COLUMNS] = NETWORK.from_uniforms(uniforms[:, _COLUMNS])
     return attributes
 

@@ -15,8 +15,7 @@ from PIL import ImageFilter
 from classify.datasets.avatars import face, hair, worn
 from classify.datasets.avatars.canvas import OVERSAMPLING, UNITS, Canvas
 from classify.datasets.avatars.distribution import ATTRIBUTES
-from classify.datasets.avatars.head import Head
-from classify.datasets.avatars.scene import Scene
+from classify.datasets.avatars.scene import Head, Scene
 
 _LAYERS = (
     hair.draw_back_hair,
@@ -45,8 +44,9 @@ def draw(
 
     Args:
         attributes: 40 values 1 or 0 in the order of `ATTRIBUTES`; contradictions are drawn as well
-        as they can be. seed: Chooses everything that is no attribute; the same arguments give the
-        same bytes. size: Side of the picture in pixels.
+            as they can be.
+        seed: Chooses everything that is no attribute; the same arguments give the same bytes.
+        size: Side of the picture in pixels.
 
     Returns:
         uint8 (size, size, 3), RGB.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.datasets.avatars.canvas import Canvas, blend, ellipse
-from classify.datasets.avatars.head import Head
+from classify.datasets.avatars.scene import Head
 
 EYE = (3.6, -1.6)
 """Middle of the right-hand eye; the other is its mirror image."""

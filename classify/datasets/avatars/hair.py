@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.datasets.avatars.canvas import MIRROR, Canvas, Colour, blend, ellipse
-from classify.datasets.avatars.head import Head
+from classify.datasets.avatars.scene import Head
 
 _SKULL = -2.0
 """y of the widest part of the hair."""

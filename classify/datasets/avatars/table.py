@@ -1,4 +1,8 @@
-"""The embedded data set: avatars as PNG files with `metadata.csv`, drawn once and then reused.
+"""The avatars by number, and as a folder of PNG files with `metadata.csv`, drawn once and reused.
+
+A picture is a pure function of (pool, index, size, seed), so that pools can be drawn in any order,
+in parts and in parallel. All its randomness comes from `SeedSequence(seed, spawn_key=(pool,
+index))`. Spawn keys give independent streams, so no picture is in two pools, whatever the indices.
 
 Source: drawn by this package, in the schema of CelebA (Liu et al., 2015); no picture of CelebA is
 used.
@@ -9,21 +13,72 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
-from classify.datasets.avatars.distribution import ATTRIBUTES, UNLABELLED
-from classify.datasets.avatars.pool import Pool, avatar_pool
+from classify.datasets.avatars.distribution import ATTRIBUTES, UNLABELLED, from_uniforms
+from classify.datasets.avatars.drawing import draw
 
 _METADATA = "metadata.csv"
 _SETTINGS = "avatars.json"
 _VERSION = 1
 """Raise when drawing or distribution change: an old folder must not pass for a new one."""
+
+
+class Pool(IntEnum):
+    """Disjoint sources of pictures; the value is part of every picture's seed."""
+
+    TRAIN = 0
+    VAL = 1
+    TEST = 2
+    GENERATOR = 3
+    """For training generators; their labels are not used."""
+    LABELER = 4
+    """For training labelers."""
+
+
+def avatar_pool(
+    indices: Iterable[int], *, pool: Pool | str, size: int = 32, seed: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+    """Draw the pictures with these numbers.
+
+    Args:
+        indices: Numbers of the pictures, each >= 0; any number of them in any order.
+        pool: A `Pool` or its name in any case, such as "generator" or "labeler".
+        size: Side in pixels.
+        seed: Seed of all pools.
+
+    Returns:
+        Pictures uint8 (N, size, size, 3), RGB, and attributes int8 (N, 40), 0 or 1, in the order of
+        `ATTRIBUTES`. The value of `Attractive` there is drawn, but nothing in the picture shows it.
+    """
+    key, numbers = _pool(pool), list(indices)
+    uniforms = np.empty((len(numbers), len(ATTRIBUTES)))
+    seeds = np.empty(len(numbers), dtype=np.int64)
+    for row, number in enumerate(numbers):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key, number)))
+        uniforms[row], seeds[row] = rng.random(len(ATTRIBUTES)), rng.integers(2**63)
+    attributes = from_uniforms(uniforms)
+    images = np.empty((len(numbers), size, size, 3), dtype=np.uint8)
+    for row in tqdm(range(len(numbers)), desc="avatars", delay=2, disable=None):
+        images[row] = draw(attributes[row], int(seeds[row]), size)
+    return images, attributes
+
+
+def _pool(pool: Pool | str) -> Pool:
+    if isinstance(pool, Pool):
+        return pool
+    if pool.upper() not in Pool.__members__:
+        allowed = ", ".join(member.name.lower() for member in Pool)
+        raise ValueError(f"pool is {pool!r}; allowed are {allowed}")
+    return Pool[pool.upper()]
 
 
 def avatar_table(
@@ -65,18 +120,26 @@ def _is_complete(root: Path, settings: Mapping[str, int | str]) -> bool:
     if not root.exists():
         return False
     if not root.is_dir():
-        raise ValueError(f"{root} is a file; allowed is a folder: give another path")
+        raise ValueError(f"{root} is a file; avatars go into a folder; give another path")
     if not any(root.iterdir()):
         return False
-    found = root / _SETTINGS
-    if not found.is_file():
+    record = root / _SETTINGS
+    if not record.is_file():
         raise ValueError(
-            f"{root} holds other files; allowed is an empty or absent folder: give another path"
+            f"{root} holds other files; avatars go into an empty or absent folder; give another "
+            "path"
         )
-    if (stored := json.loads(found.read_text(encoding="utf-8"))) != settings:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(
-            f"{root} holds avatars with {stored}, allowed is a folder with {settings}: "
-            "give another path or delete that folder"
+            f"{record} is damaged; it says which avatars stand there; delete that folder, or give "
+            "another path"
+        ) from error
+    if found != settings:
+        raise ValueError(
+            f"{root} holds avatars with {found}; it may hold those with {settings}; give another "
+            "path, or delete that folder"
         )
     return True
 
@@ -101,7 +164,11 @@ def _write(
             tables.append(_write_split(folder, split.name.lower(), numbers, images, attributes))
         pd.concat(tables, ignore_index=True).to_csv(folder / _METADATA, index=False)
         (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
-        os.replace(folder, root)  # takes the place of an empty folder, refuses a filled one
+        try:
+            os.replace(folder, root)  # takes the place of an empty folder, refuses a filled one
+        except OSError:
+            if not _is_complete(root, settings):  # else another process drew the same
+                raise
 
 
 def _write_split(

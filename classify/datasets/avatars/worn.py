@@ -6,7 +6,7 @@ import numpy as np
 
 from classify.datasets.avatars.canvas import Canvas, blend, ellipse
 from classify.datasets.avatars.face import EYE
-from classify.datasets.avatars.head import Head
+from classify.datasets.avatars.scene import Head
 
 _GOLD = (255, 214, 30)
 _PEARL = (255, 255, 250)
