@@ -1,0 +1,120 @@
+"""Train a labeler on real rows: fit on train, thresholds on val, a checkpoint beside its card.
+
+Beside them stands `training.json`, what it was trained with: the same training is taken as it
+stands or continued, another one is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from lightning.fabric import Fabric
+
+from classify import (
+    FitConfig,
+    attribute_scores,
+    decode_tables,
+    fit,
+    label_tensor,
+    predict,
+    save_checkpoint,
+)
+from classify.files import claim, wait_until
+from classify.trainer import forget_state
+from labeling import Predictor, fit_thresholds, load_labeler
+
+__all__ = ["train_labeler"]
+
+
+def train_labeler(
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    folder: Path,
+    *,
+    config: FitConfig,
+    source: str,
+    licence: str,
+    command: str,
+    fabric: Fabric,
+    seed: int = 0,
+    skip_bad: bool = False,
+    half: bool = False,
+) -> Predictor:
+    """Train a labeler, or load the one of the same training that stands in the folder.
+
+    Args:
+        table: train is fitted, val picks weights and thresholds, test is not looked at.
+        attributes: what it labels.
+        folder: of the checkpoint.
+        config: network and training.
+        source: the data, for the card.
+        licence: of the weights, for the card.
+        command: what makes it again, for the card.
+        fabric: a launched Fabric; its first process trains, the others wait.
+        seed: of weights, order and augmentation.
+        skip_bad: leave out images that do not decode.
+        half: store the weights in half precision.
+
+    Raises:
+        ValueError: the folder holds a labeler of another training, or one that was not made here.
+    """
+    record = {
+        "config": asdict(config),
+        "half": half,
+        "seed": seed,
+        **_described(table, attributes),
+    }
+    card, claimed = folder / "card.json", folder / "training.json"
+    if fabric.is_global_zero:
+        claim(claimed, record)
+        if not card.is_file():
+            train, val = (table[table["split"] == split] for split in ("train", "val"))
+            images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
+            train, val = images.usable(train), images.usable(val)
+            device = fabric.device
+            result = fit(
+                train,
+                val,
+                attributes,
+                config,
+                seed=seed,
+                folder=folder,
+                images=images,
+                device=device,
+                label="labeler",
+            )
+            probabilities = predict(result.module, images.pixels[images.rows(val)], device=device)
+            labels = label_tensor(val, attributes)
+            thresholds = fit_thresholds(probabilities.numpy(), labels.numpy(), attributes)
+            save_checkpoint(
+                folder,
+                result.module,
+                source=source,
+                licence=licence,
+                command=command,
+                thresholds=thresholds,
+                scores=attribute_scores(
+                    probabilities, labels, attributes, split="val", thresholds=thresholds
+                ),
+                half=half,
+            )
+            forget_state(folder)
+    wait_until(card.is_file)
+    claim(claimed, record)  # what the first process refused, the others refuse too
+    return load_labeler(folder)
+
+
+def _described(table: pd.DataFrame, attributes: Sequence[str]) -> dict[str, object]:
+    """What a labeler learns from: names, labels and sizes of the files, wherever they lie."""
+    rows = table.loc[table["split"] != "test", ["file_name", "split", "path", *attributes]]
+    sizes = [Path(path).stat().st_size for path in rows["path"]]
+    text = rows.drop(columns="path").assign(size=sizes).to_csv(index=False)
+    return {
+        "attributes": list(attributes),
+        "images": len(rows),
+        "data": hashlib.sha256(text.encode()).hexdigest(),
+    }
