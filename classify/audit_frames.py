@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import (
-    MetricFrame,
-    false_positive_rate,
-    selection_rate,
-    true_positive_rate,
-)
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import f1_score
 
 from classify.groups import value_text
+
+if TYPE_CHECKING:
+    from fairlearn.metrics import MetricFrame
 
 __all__ = ["aequitas_frame", "fairlearn_frame", "metric_frame"]
 
@@ -42,11 +40,11 @@ def fairlearn_frame(
     true, score = np.asarray(labels, dtype=float), np.asarray(probabilities, dtype=float)
     if not true.shape == score.shape == (len(groups),):
         raise ValueError(
-            f"got labels {true.shape}, probabilities {score.shape} and {len(groups)} rows of "
-            "groups: one of each an image is needed"
+            f"labels are {true.shape}, probabilities {score.shape} and groups {len(groups)} rows; "
+            "give one of each an image"
         )
     if taken := {"y_true", "y_pred", "score"} & set(groups.columns):
-        raise ValueError(f"groups: got a column {min(taken)}, which is taken here: rename it")
+        raise ValueError(f"groups have a column {min(taken)}, which is taken here; rename it")
     there = ~np.isnan(true)
     frame: pd.DataFrame = groups[there].reset_index(drop=True)
     frame.insert(0, "y_true", true[there].astype(int))
@@ -83,13 +81,20 @@ def metric_frame(frame: pd.DataFrame, columns: list[str], *, min_count: int = 30
         columns: Columns of the groups; of several, their intersection. Images that lack a value
             are in no group.
         min_count: Fewest images a figure may rest on, as for `classify.audit`; below it is NaN.
+
+    Raises:
+        ImportError: fairlearn is not installed.
     """
+    try:
+        from fairlearn import metrics
+    except ImportError as error:
+        raise ImportError("fairlearn is missing; install minority-augment[parity]") from error
     known = frame.dropna(subset=columns)
-    return MetricFrame(
+    return metrics.MetricFrame(
         metrics={
-            "selection_rate": _resting_on(selection_rate, (0, 1), min_count),
-            "true_positive_rate": _resting_on(true_positive_rate, (1,), min_count),
-            "false_positive_rate": _resting_on(false_positive_rate, (0,), min_count),
+            "selection_rate": _resting_on(metrics.selection_rate, (0, 1), min_count),
+            "true_positive_rate": _resting_on(metrics.true_positive_rate, (1,), min_count),
+            "false_positive_rate": _resting_on(metrics.false_positive_rate, (0,), min_count),
             "f1": _resting_on(f1_score, (1,), min_count),
         },
         y_true=known["y_true"],

@@ -25,23 +25,26 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from classify.intervals import LEVEL, holm, mean_interval
-from classify.metrics import MACRO
+from classify.intervals import LEVEL, holm_within, mean_interval
+from classify.metrics import MACRO, MACRO_COMMON, MACRO_RARE
 from classify.resampling import (
     Floats,
     Thresholds,
+    by_attribute,
     check_predictions,
     count,
+    ratio,
     resample,
-    threshold_of,
 )
 
 __all__ = ["MACRO_COMMON", "MACRO_RARE", "RARE", "compare", "count_scored", "summarise"]
 
 RARE = 0.05
 """An attribute is rare where its share of positives is below this."""
-MACRO_RARE, MACRO_COMMON = "macro, rare", "macro, common"
-"""The `attribute` of a mean over the rare ones, and over the others."""
+_COLUMNS = (
+    "arm", "baseline", "attribute", "metric", "difference", "low", "high", "p_value", "p_holm",
+    "verdict", "n_seeds",
+)  # fmt: skip
 _METRICS = ("f1", "precision", "recall")
 _NONE = "no evidence of gain"
 
@@ -106,65 +109,43 @@ def compare(
         ValueError: No such baseline, nothing to compare it with, an attribute without a share, or
             arrays that do not fit.
     """
-    check_predictions(labels, probabilities, attributes)
-    others = _others(list(probabilities), baseline)
-    if shares is not None and (unknown := [name for name in attributes if name not in shares]):
-        raise ValueError(f"shares: got none for {unknown[0]}, give one for every attribute")
-    weights = resample(len(labels), draws, seed)
-    means = {MACRO: _Mean()}
-    if shares is not None:
-        means |= {MACRO_RARE: _Mean(), MACRO_COMMON: _Mean()}
-    parts = []
-    for column, name in enumerate(attributes):
-        limit = threshold_of(thresholds, name)
-        predicted = {arm: values[..., column] >= limit for arm, values in probabilities.items()}
-        minuend = np.stack([predicted[arm] for arm in others], axis=1)
-        differences = _scores(weights, labels[:, column], minuend)
-        differences -= _scores(weights, labels[:, column], predicted[baseline][:, None])
-        means[MACRO].add(differences)
-        if shares is not None:
-            means[MACRO_RARE if shares[name] < RARE else MACRO_COMMON].add(differences)
-        parts.append(_rows(differences, name, others))
-    rows = pd.concat([*parts, *(_rows(mean.value(), name, others) for name, mean in means.items())])
-    rows.insert(1, "baseline", baseline)
-    rows = rows.assign(p_holm=np.nan, n_seeds=len(next(iter(probabilities.values()))))
-    return _judged(rows.reset_index(drop=True), list(means))
-
-
-class _Mean:
-    """Mean over attributes, one after the other; NaN is left out, draw by draw."""
-
-    def __init__(self) -> None:
-        self._sum: Floats | float = 0.0
-        self._n: NDArray[np.int64] | int = 0
-
-    def add(self, values: Floats) -> None:
-        self._sum = self._sum + np.nan_to_num(values)
-        self._n = self._n + ~np.isnan(values)
-
-    def value(self) -> Floats | None:
-        """None if nothing was added."""
-        if isinstance(self._n, int):
-            return None
-        mean: Floats = np.full(self._n.shape, np.nan)
-        np.divide(self._sum, self._n, out=mean, where=self._n > 0)
-        return mean
-
-
-def _others(arms: Sequence[str], baseline: str) -> list[str]:
-    if baseline not in arms:
-        raise ValueError(
-            f"baseline: got {baseline!r}, the arms are {', '.join(arms)}: name one of them"
-        )
+    check_predictions(labels, probabilities, attributes, baseline)
+    arms = list(probabilities)
     if len(arms) == 1:
-        raise ValueError(f"got the arm {baseline} only: a comparison needs another one")
-    return [arm for arm in arms if arm != baseline]
+        raise ValueError(f"arm {baseline} is the only one; give another one to compare it with")
+    if shares is not None and (unknown := [name for name in attributes if name not in shares]):
+        raise ValueError(f"shares has none for {unknown[0]}; give one for every attribute")
+    weights, at = resample(len(labels), draws, seed), arms.index(baseline)
+    differences: dict[str, Floats] = {}
+    for name, y, predicted in by_attribute(labels, probabilities, attributes, thresholds):
+        scores = _scores(weights, y, predicted)
+        differences[name] = np.delete(scores - scores[:, :, [at]], at, axis=2)
+    members = {MACRO: list(attributes)}
+    if shares is not None:
+        members[MACRO_RARE] = [name for name in attributes if shares[name] < RARE]
+        members[MACRO_COMMON] = [name for name in attributes if shares[name] >= RARE]
+    means = {mean: _mean([differences[name] for name in of]) for mean, of in members.items()}
+    others = arms[:at] + arms[at + 1 :]
+    told = {**differences, **means}
+    rows = pd.concat([_rows(values, name, others) for name, values in told.items()])
+    n_seeds = len(probabilities[baseline])
+    rows = rows.reset_index(drop=True).assign(baseline=baseline, n_seeds=n_seeds)
+    return _judged(rows, rows["attribute"].isin(list(means)))
+
+
+def _mean(values: Sequence[Floats]) -> Floats | None:
+    """Mean over attributes, from which NaN is left out, draw by draw; None of no attribute."""
+    if not values:
+        return None
+    total = sum(np.nan_to_num(one) for one in values)
+    n = sum(~np.isnan(one) for one in values)
+    return ratio(np.asarray(total), np.asarray(n), np.asarray(n))
 
 
 def _scores(
     weights: NDArray[np.float32], labels: NDArray[np.float32], predicted: NDArray[np.bool_]
 ) -> Floats:
-    """F1, precision and recall, float64 (B, S, arms, 3), of predictions bool (S, arms, N)."""
+    """F1, precision and recall, float64 (B, S, R, 3), of predictions bool (S, R, N)."""
     counts = count(weights, labels, predicted)
     scores = np.stack([counts.f1(), counts.precision(), counts.true_positive_rate()], axis=-1)
     scores[counts.negatives[:, 0, 0] == 0] = np.nan  # as `attribute_scores`: not to be judged
@@ -173,29 +154,27 @@ def _scores(
 
 def _rows(differences: Floats | None, attribute: str, arms: Sequence[str]) -> pd.DataFrame:
     """One row an arm and metric, of differences (1 + draws, S, arms, 3), first the sample's."""
+    keys = [(arm, attribute, metric) for arm in arms for metric in _METRICS]
+    rows = pd.DataFrame(keys, columns=["arm", "attribute", "metric"])
     columns = ["difference", "low", "high", "p_value"]
+    rows[columns] = np.nan
     if differences is None:
-        values = np.full((len(arms) * len(_METRICS), len(columns)), np.nan)
-    else:
-        interval = mean_interval(differences[0], differences[1:])
-        low, high = interval.low.clip(-1, 1), interval.high.clip(-1, 1)  # no score outside [0, 1]
-        values = np.stack([interval.estimate, low, high, interval.p_value], axis=-1)
-        values = values.reshape(-1, len(columns))
-        if differences.shape[1] == 1:
-            values[:, 1:] = np.nan  # one seed tells nothing of others
-    rows = pd.DataFrame(values, columns=columns)
-    pairs = [(arm, attribute, metric) for arm in arms for metric in _METRICS]
-    keys = pd.DataFrame(pairs, columns=["arm", "attribute", "metric"])
-    return pd.concat([keys, rows], axis=1)
+        return rows
+    interval = mean_interval(differences[0], differences[1:])
+    rows["difference"] = interval.estimate.ravel()
+    if differences.shape[1] > 1:  # one seed tells nothing of others
+        rows["low"] = interval.low.clip(-1, 1).ravel()  # no score lies outside [0, 1]
+        rows["high"] = interval.high.clip(-1, 1).ravel()
+        rows["p_value"] = interval.p_value.ravel()
+    return rows
 
 
-def _judged(rows: pd.DataFrame, means: Sequence[str]) -> pd.DataFrame:
+def _judged(rows: pd.DataFrame, is_mean: pd.Series) -> pd.DataFrame:
     """Adjust the attributes' p-values and give every row its verdict."""
-    by_attribute = rows[~rows["attribute"].isin(means)]
-    for _, family in by_attribute.groupby(["arm", "metric"]):
-        rows.loc[family.index, "p_holm"] = holm(family["p_value"].to_numpy(float))
-    deciding = rows["p_value"].where(rows["attribute"].isin(means), rows["p_holm"])
-    certain, sign = deciding < LEVEL, np.sign(rows["difference"])
-    verdict = np.select([certain & (sign > 0), certain & (sign < 0)], ["gain", "loss"], _NONE)
-    columns = ["arm", "baseline", "attribute", "metric", "difference", "low", "high"]
-    return rows.assign(verdict=verdict)[[*columns, "p_value", "p_holm", "verdict", "n_seeds"]]
+    rows["p_holm"] = holm_within(rows[~is_mean], ["arm", "metric"])
+    certain = rows["p_value"].where(is_mean, rows["p_holm"]) < LEVEL
+    sign = np.sign(rows["difference"])
+    rows["verdict"] = np.select(
+        [certain & (sign > 0), certain & (sign < 0)], ["gain", "loss"], _NONE
+    )
+    return rows[list(_COLUMNS)]

@@ -51,11 +51,11 @@ def divide(groups: pd.DataFrame) -> Cells:
     """
     columns = list(groups.columns)
     if not columns:
-        raise ValueError("groups: got no column, name at least one to divide the images by")
+        raise ValueError("groups have no column; name at least one to divide the images by")
     for column in columns:
         if groups[column].nunique() < 2:
             raise ValueError(
-                f"groups: column {column} has one value only, at least two make groups: leave it "
+                f"groups: column {column} has one value only; at least two make groups; leave it "
                 "out"
             )
     codes = groups.groupby(columns, dropna=False, sort=False).ngroup().to_numpy()

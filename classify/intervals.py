@@ -11,11 +11,13 @@ with seeds as the readers and images as the cases:
 
 v is the sample variance over seeds, which contains the seeds' interaction with the images, and c
 the covariance, over bootstrap draws of the images, between two seeds: what the images add to all
-seeds alike. t is Student's quantile with S - 1 degrees of freedom, z the normal one. With w = a / V
-the quantile is Cochran's for two variances of unequal degrees of freedom (1964, Biometrics 20),
-which covers too often; Welch's (1947, Biometrika 34) goes by (a / V)^2 to first order, as
-Satterthwaite's degrees of freedom do, and covers too seldom where v comes from two of them. The
-power between is set by simulation, near Cochran's so that no claim is made too easily. Least and
+seeds alike. t is Student's quantile with S - 1 degrees of freedom, z the normal one.
+
+The exponent 1.1 lies between two standard choices and was set once, by simulation. With 1 the
+quantile is Cochran's for two variances of unequal degrees of freedom (1964, Biometrics 20), which
+covers a little too often. Welch's (1947, Biometrika 34) goes by 2 to first order, as do the degrees
+of freedom of Satterthwaite, and covers too seldom where v comes from three seeds. So it stays near
+Cochran's, whose intervals are at most 3.1 % wider at three seeds and 1.3 % at five. Least and
 greatest coverage of Gaussian means over all shares of a in V, nominal 95 %:
 
     seeds               3              5             10
@@ -26,9 +28,11 @@ greatest coverage of Gaussian means over all shares of a in V, nominal 95 %:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
@@ -36,9 +40,8 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.05
 """One minus the confidence of all intervals; the level of all tests."""
-
-
 _POWER = 1.1
+"""Exponent of the seeds' share of the variance; see above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,14 @@ def holm(p_values: Floats) -> Floats:
     order = np.argsort(p_values)[: np.isfinite(p_values).sum()]  # NaN sorts last
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1)
+    return adjusted
+
+
+def holm_within(rows: pd.DataFrame, family: Sequence[str]) -> pd.Series:
+    """`holm` of the column `p_value`, for each combination of the columns `family` by itself."""
+    p_values = rows["p_value"].astype(float)
+    groups = p_values.groupby([rows[name] for name in family], sort=False)
+    adjusted: pd.Series = groups.transform(lambda values: holm(values.to_numpy()))
     return adjusted
 
 

@@ -1,17 +1,21 @@
 """Bootstrap over test images: counts of hits under random weights of the images.
 
 Every count behind F1, a rate or a group's share is a sum over images, so that all draws are one
-matrix product: weights (draws, images) times indicators (images, predictions).
+matrix product: weights (draws, images) times indicators (images, predictions). That is a hundred
+times quicker than drawing the images and scoring each draw with torchmetrics, whose figures these
+are (`tests/test_classify_comparison.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from classify.metrics import refuse_names_of_means
 
 Floats = NDArray[np.float64]
 Thresholds = float | Mapping[str, float]
@@ -34,9 +38,7 @@ def resample(n: int, draws: int, seed: int) -> NDArray[np.float32]:
         ValueError: No images or too few draws.
     """
     if n < 1 or draws < 2:
-        raise ValueError(
-            f"got {n} images and {draws} draws: at least 1 image and 2 draws are needed"
-        )
+        raise ValueError(f"there are {n} images and {draws} draws; give at least 1 and 2")
     rng = np.random.default_rng(seed)
     weights = np.ones((1 + draws, n), np.float32)
     for row in weights[1:]:
@@ -115,32 +117,44 @@ def ratio(part: Floats, whole: Floats, support: Floats) -> Floats:
     return quotient
 
 
-def threshold_of(thresholds: Thresholds, attribute: str) -> float:
-    """The attribute's threshold."""
-    return thresholds.get(attribute, 0.5) if isinstance(thresholds, Mapping) else thresholds
+def by_attribute(
+    labels: NDArray[np.float32],
+    probabilities: Mapping[str, NDArray[np.float32]],
+    attributes: Sequence[str],
+    thresholds: Thresholds,
+) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
+    """Attribute by attribute its name, labels (N,) and predictions bool (S, R, N) of the R arms."""
+    for column, name in enumerate(attributes):
+        limit = thresholds.get(name, 0.5) if isinstance(thresholds, Mapping) else thresholds
+        predicted = [values[..., column] >= limit for values in probabilities.values()]
+        yield name, labels[:, column], np.stack(predicted, axis=1)
 
 
 def check_predictions(
     labels: NDArray[np.float32],
     probabilities: Mapping[str, NDArray[np.float32]],
     attributes: Sequence[str],
+    baseline: str | None,
 ) -> None:
-    """Refuse arrays that do not fit together.
+    """Refuse arrays that do not fit together, and a baseline that is no arm.
 
     Raises:
         ValueError: Not labels (N, A), and for each arm probabilities (S, N, A) of the same seeds.
     """
+    refuse_names_of_means(attributes)
     if labels.ndim != 2 or labels.shape[1] != len(attributes):
         raise ValueError(
-            f"labels: got shape {labels.shape}, (images, {len(attributes)}) is needed: a column an "
+            f"labels have shape {labels.shape}; give (images, {len(attributes)}), a column an "
             "attribute"
         )
     if not probabilities:
-        raise ValueError("probabilities: got no arm, give at least one")
+        raise ValueError("probabilities are none; give those of at least one arm")
     first = next(iter(probabilities.values()))
     for arm, values in probabilities.items():
         if values.ndim != 3 or values.shape[1:] != labels.shape or len(values) != len(first):
             raise ValueError(
-                f"probabilities of arm {arm}: got shape {values.shape}, ({len(first)} seeds, "
-                f"{', '.join(map(str, labels.shape))}) is needed: the same fits in every arm"
+                f"probabilities of arm {arm} have shape {values.shape}; give ({len(first)} seeds, "
+                f"{', '.join(map(str, labels.shape))}), the same fits in every arm"
             )
+    if baseline is not None and baseline not in probabilities:
+        raise ValueError(f"baseline is {baseline!r}; give one of {', '.join(probabilities)}")

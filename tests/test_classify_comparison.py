@@ -12,6 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from study_doubles import Arrays, SimulatedStudy
+from torchmetrics.functional.classification import (
+    binary_f1_score,
+    binary_precision,
+    binary_recall,
+)
 
 from classify import attribute_scores, compare
 from classify.intervals import holm
@@ -79,6 +84,26 @@ def test_counts_of_a_draw_are_those_of_the_resampled_images() -> None:
         np.testing.assert_array_equal(counts.predicted[draw], (p & ~np.isnan(y)).sum(-1))
         assert counts.positives[draw] == (y == 1).sum()
         assert counts.negatives[draw] == (y == 0).sum()
+
+
+def test_scores_of_a_draw_are_torchmetrics_of_the_resampled_images() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, np.nan], 60).astype(np.float32)
+    predicted = rng.random((2, 3, 60)) < 0.4
+    predicted[0, 0] = False  # never predicted: 0, not NaN
+    weights = resample(60, 5, seed=7)
+    counts = count(weights, labels, predicted)
+    ours = np.stack([counts.f1(), counts.precision(), counts.true_positive_rate()])
+    for draw, row in enumerate(weights):
+        images = np.repeat(np.arange(60), row.astype(int))
+        target = torch.from_numpy(np.nan_to_num(labels[images], nan=-1)).int()
+        for seed, arm in np.ndindex(2, 3):
+            decided = torch.from_numpy(predicted[seed, arm, images]).int()
+            theirs = [
+                metric(decided, target, ignore_index=-1).item()
+                for metric in (binary_f1_score, binary_precision, binary_recall)
+            ]
+            np.testing.assert_allclose(ours[:, draw, seed, arm], theirs, rtol=1e-6)
 
 
 def test_rare_and_common_attributes_have_means_of_their_own(
@@ -173,13 +198,13 @@ def test_attribute_with_one_value_counts_nowhere(
 def test_what_cannot_be_compared_is_said(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
     labels, probabilities = drawn
     names, real = STUDY.attributes, probabilities["real"]
-    with pytest.raises(ValueError, match="got 'none', the arms are real, minority"):
+    with pytest.raises(ValueError, match="baseline is 'none'; give one of real, minority"):
         compare(labels, probabilities, names, "none")
-    with pytest.raises(ValueError, match="got the arm real only"):
+    with pytest.raises(ValueError, match="arm real is the only one; give"):
         compare(labels, {"real": real}, names, "real")
-    with pytest.raises(ValueError, match=r"labels: got shape \(300, 3\), \(images, 1\)"):
+    with pytest.raises(ValueError, match=r"labels have shape \(300, 3\); give \(images, 1\)"):
         compare(labels, probabilities, names[:1], "real")
-    with pytest.raises(ValueError, match=r"arm minority: got shape .* \(3 seeds, 300, 3\)"):
+    with pytest.raises(ValueError, match=r"arm minority have shape .* \(3 seeds, 300, 3\)"):
         compare(labels, {"real": real, "minority": real[:2]}, names, "real")
-    with pytest.raises(ValueError, match="shares: got none for a1"):
+    with pytest.raises(ValueError, match="shares has none for a1; give"):
         compare(labels, probabilities, names, "real", shares={"a0": 0.1})

@@ -5,16 +5,11 @@ estimable, the paired change, and the coverage of its intervals.
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from fairlearn.metrics import (
-    MetricFrame,
-    demographic_parity_difference,
-    equalized_odds_difference,
-    selection_rate,
-)
 from sklearn.metrics import confusion_matrix, f1_score
 
 from classify.audit_frames import aequitas_frame, fairlearn_frame, metric_frame
@@ -49,6 +44,7 @@ def audited() -> pd.DataFrame:
 
 @pytest.mark.parametrize("columns", [["Male"], ["Young"], ["Male", "Young"]])
 def test_every_figure_is_fairlearns(audited: pd.DataFrame, columns: list[str]) -> None:
+    theirs = pytest.importorskip("fairlearn.metrics")
     labels, arms, groups = _random()
     for arm, (at, name) in itertools.product(arms, enumerate(NAMES)):
         limit = {"Bald": 0.3}.get(name, 0.5)
@@ -65,8 +61,8 @@ def test_every_figure_is_fairlearns(audited: pd.DataFrame, columns: list[str]) -
         between = told[told["metric"].isin(BETWEEN)].set_index("metric")["value"]
         known = [fit.dropna(subset=columns) for fit in fits]
         for metric, function in (
-            ("demographic_parity_difference", demographic_parity_difference),
-            ("equalized_odds_difference", equalized_odds_difference),
+            ("demographic_parity_difference", theirs.demographic_parity_difference),
+            ("equalized_odds_difference", theirs.equalized_odds_difference),
         ):
             expected = [
                 function(fit["y_true"], fit["y_pred"], sensitive_features=fit[columns])
@@ -243,27 +239,40 @@ def test_frames_for_other_tools() -> None:
     groups = pd.DataFrame({"Male": [1.0, 0.0, np.nan, 1.0]})
     frame = fairlearn_frame([1, 0, 1, np.nan], [0.9, 0.6, 0.2, 0.9], groups)
     assert frame[["y_true", "y_pred"]].to_numpy().tolist() == [[1, 1], [0, 1], [1, 0]]
-    parity = MetricFrame(
-        metrics=selection_rate,
-        y_true=frame["y_true"],
-        y_pred=frame["y_pred"],
-        sensitive_features=frame["Male"].fillna(-1),
-    )
-    assert parity.by_group.tolist() == [0, 1, 1]
     other = aequitas_frame(frame)
     assert list(other.columns) == ["label", "score", "sens_attr_Male"]
     assert other["sens_attr_Male"].tolist() == ["Male=1", "Male=0", "unknown"]
     assert other["score"].tolist() == [1, 1, 0]
 
 
+def test_fairlearn_takes_the_frame() -> None:
+    theirs = pytest.importorskip("fairlearn.metrics")
+    groups = pd.DataFrame({"Male": [1.0, 0.0, np.nan, 1.0]})
+    frame = fairlearn_frame([1, 0, 1, np.nan], [0.9, 0.6, 0.2, 0.9], groups)
+    parity = theirs.MetricFrame(
+        metrics=theirs.selection_rate,
+        y_true=frame["y_true"],
+        y_pred=frame["y_pred"],
+        sensitive_features=frame["Male"].fillna(-1),
+    )
+    assert parity.by_group.tolist() == [0, 1, 1]
+
+
+def test_the_package_does_without_fairlearn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fairlearn", None)
+    frame = fairlearn_frame([1, 0], [0.9, 0.6], pd.DataFrame({"Male": [1.0, 0.0]}))
+    with pytest.raises(ImportError, match=r"fairlearn is missing; install .*\[parity\]"):
+        metric_frame(frame, ["Male"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"groups": pd.DataFrame({"Male": [1, 0]})}, "groups: got 2 rows, 600 are needed"),
-        ({"groups": pd.DataFrame(index=range(600))}, "got no column"),
-        ({"groups": pd.DataFrame({"Male": [1.0] * 600})}, "column Male has one value only"),
-        ({"min_count": 0}, "min_count: got 0"),
-        ({"baseline": "plain"}, "got 'plain', the arms are real, minority"),
+        ({"groups": pd.DataFrame({"Male": [1, 0]})}, "groups have 2 rows; give 600"),
+        ({"groups": pd.DataFrame(index=range(600))}, "groups have no column; name"),
+        ({"groups": pd.DataFrame({"Male": [1.0] * 600})}, "column Male has one value only; "),
+        ({"min_count": 0}, "min_count is 0; give"),
+        ({"baseline": "plain"}, "baseline is 'plain'; give one of real, minority"),
     ],
 )
 def test_refusals(change: dict[str, object], message: str) -> None:

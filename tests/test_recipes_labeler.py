@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 from safetensors.torch import load_file, save_file
 
+import recipes.chain.labeler
+from classify import FitConfig, load_table
 from labeling import load_labeler
 from recipes import train_labeler
 from recipes.celeba_augment import main
@@ -35,13 +43,53 @@ def test_the_same_training_is_taken_as_it_stands(root: Path) -> None:
     assert again.sha256 == load_labeler(root / "labeler").sha256 != ""
 
 
+def test_the_command_says_how_good_the_labeler_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = save_folder(tmp_path / "data"), tmp_path / "out"
+    flags = ["--attributes", "Smiling", "--half", "--licence", "CC0", "--seed", "1"]
+    train_labeler.main([str(data), "--out", str(out), *FAST, *flags])
+    assert f"{out}: macro F1 " in capsys.readouterr().out
+    card = json.loads((out / "card.json").read_text())
+    assert card["attributes"] == ["Smiling"]
+    assert card["licence"] == "CC0"
+    assert set(card["scores"]["Smiling"]) == {"f1", "precision", "recall"}
+    weights = load_file(out / "model.safetensors").values()
+    assert {w.dtype for w in weights if w.is_floating_point()} == {torch.float16}
+    names = sorted(file.name for file in out.iterdir())
+    assert names == ["card.json", "log", "model.safetensors", "training.json"]
+
+
+def test_bad_images_are_left_out_only_if_asked_for(tmp_path: Path) -> None:
+    data, out = save_folder(tmp_path / "data"), tmp_path / "out"
+    (data / "images" / "000.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"000\.png does not decode"):
+        train_labeler.main([str(data), "--out", str(out), *FAST])
+    train_labeler.main([str(data), "--out", str(out), *FAST, "--skip_bad"])
+
+
+def test_soft_labels_are_taken_if_asked_for(root: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(root / "data", tmp_path / "data")
+    table = pd.read_csv(data / "metadata.csv").astype({"Male": float})
+    table.loc[[0, 1], "source"], table.loc[[0, 1], "Male"] = "synthetic", 0.25
+    table.to_csv(data / "metadata.csv", index=False)
+    out = str(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"0\.25"):
+        train_labeler.main([str(data), "--out", out, *FAST])
+    train_labeler.main([str(data), "--out", out, *FAST, "--soft"])
+
+
 @pytest.mark.parametrize(
     ("flags", "what"),
-    [(["--train.epochs=2"], "another config"), (["--attributes", "Male"], "another attributes")],
+    [
+        (["--train.epochs=2"], r"config\.epochs is 1 there and 2 now"),
+        (["--attributes", "Male"], r'attributes is \["Male", "Smiling"\] there and \["Male"\] now'),
+        (["--seed=1"], "seed is 0 there and 1 now"),
+    ],
 )
 def test_other_settings_are_refused(root: Path, flags: list[str], what: str) -> None:
     before = digests(root / "labeler")
-    with pytest.raises(ValueError, match=what):
+    with pytest.raises(ValueError, match=rf"training\.json is of other work: {what}; give another"):
         train_labeler.main([str(root / "data"), "--out", str(root / "labeler"), *FAST, *flags])
     assert digests(root / "labeler") == before
 
@@ -50,15 +98,57 @@ def test_other_labels_are_refused(root: Path, tmp_path: Path) -> None:
     data = shutil.copytree(root / "data", tmp_path / "data")
     table = pd.read_csv(data / "metadata.csv")
     table.assign(Male=1 - table["Male"]).to_csv(data / "metadata.csv", index=False)
-    with pytest.raises(ValueError, match="other images or labels"):
+    with pytest.raises(ValueError, match=r"of other work: data is .* give .* the same data"):
         train_labeler.main([str(data), "--out", str(root / "labeler"), *FAST])
 
 
 def test_a_labeler_from_elsewhere_is_refused(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "labeler", tmp_path / "labeler")
     (tmp_path / "labeler" / "training.json").unlink()
-    with pytest.raises(ValueError, match=r"no training\.json"):
+    with pytest.raises(ValueError, match=r"holds card\.json but no training\.json"):
         train_labeler.main([str(root / "data"), "--out", str(tmp_path / "labeler"), *FAST])
+
+
+def test_no_data_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=r"^[^\n]*none[^\n]*$"):
+        train_labeler.main([str(tmp_path / "none"), "--out", str(tmp_path / "out"), *FAST])
+
+
+def _slow_first(fabric: Fabric, data: Path, out: Path) -> None:
+    """The first process trains for longer than the process group's timeout."""
+    train = recipes.chain.labeler.fit
+
+    def slow(*args: Any, **options: Any) -> Any:
+        time.sleep(4)
+        return train(*args, **options)
+
+    recipes.chain.labeler.fit = slow
+    torch.set_num_threads(1)
+    labeler = recipes.chain.labeler.train_labeler(
+        load_table(data),
+        ["Male"],
+        out,
+        config=FitConfig(epochs=1, rounds=1, architecture="shufflenet_v2_x0_5"),
+        source="",
+        licence="",
+        command="",
+        fabric=fabric,
+    )
+    (out.parent / f"{fabric.global_rank}").write_text(labeler.sha256)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_processes_wait_beyond_the_timeout(root: Path, tmp_path: Path) -> None:
+    strategy = DDPStrategy(
+        start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=3)
+    )
+    Fabric(accelerator="cpu", devices=2, strategy=strategy).launch(
+        _slow_first,  # type: ignore[arg-type]
+        root / "data",
+        tmp_path / "labeler",
+    )
+    first, second = ((tmp_path / rank).read_text() for rank in "01")
+    assert first == second != ""
 
 
 def test_images_guided_by_other_weights_do_not_mix(root: Path, tmp_path: Path) -> None:

@@ -23,13 +23,11 @@ from classify import (
     predict,
     save_checkpoint,
 )
-from classify.files import claim
+from classify.files import claim, wait_until
 from classify.trainer import forget_state
 from labeling import Predictor, fit_thresholds, load_labeler
 
 __all__ = ["train_labeler"]
-
-_RECORD = "training.json"
 
 
 def train_labeler(
@@ -42,13 +40,14 @@ def train_labeler(
     licence: str,
     command: str,
     fabric: Fabric,
+    seed: int = 0,
     skip_bad: bool = False,
     half: bool = False,
 ) -> Predictor:
     """Train a labeler, or load the one of the same training that stands in the folder.
 
     Args:
-        table: real rows; train is fitted, val picks weights and thresholds, test is not looked at.
+        table: train is fitted, val picks weights and thresholds, test is not looked at.
         attributes: what it labels.
         folder: of the checkpoint.
         config: network and training.
@@ -56,48 +55,56 @@ def train_labeler(
         licence: of the weights, for the card.
         command: what makes it again, for the card.
         fabric: a launched Fabric; its first process trains, the others wait.
+        seed: of weights, order and augmentation.
         skip_bad: leave out images that do not decode.
         half: store the weights in half precision.
 
     Raises:
         ValueError: the folder holds a labeler of another training, or one that was not made here.
     """
-    with fabric.rank_zero_first():
-        claim(folder / _RECORD, {"config": asdict(config), "half": half, **_described(table, attributes)})
-    if fabric.is_global_zero and not (folder / "card.json").is_file():
-        train, val = (table[table["split"] == split] for split in ("train", "val"))
-        images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
-        train, val = images.usable(train), images.usable(val)
-        result = fit(
-            train,
-            val,
-            attributes,
-            config,
-            images=images,
-            folder=folder,
-            device=fabric.device,
-            label="labeler",
-        )
-        probabilities = predict(
-            result.module, images.pixels[images.rows(val)], device=fabric.device
-        )
-        labels = label_tensor(val, attributes)
-        thresholds = fit_thresholds(probabilities.numpy(), labels.numpy(), attributes)
-        scores = attribute_scores(
-            probabilities, labels, attributes, split="val", thresholds=thresholds
-        )
-        save_checkpoint(
-            folder,
-            result.module,
-            source=source,
-            licence=licence,
-            command=command,
-            thresholds=thresholds,
-            scores=scores,
-            half=half,
-        )
-        forget_state(folder)
-    fabric.barrier()
+    record = {
+        "config": asdict(config),
+        "half": half,
+        "seed": seed,
+        **_described(table, attributes),
+    }
+    card, claimed = folder / "card.json", folder / "training.json"
+    if fabric.is_global_zero:
+        claim(claimed, record)
+        if not card.is_file():
+            train, val = (table[table["split"] == split] for split in ("train", "val"))
+            images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
+            train, val = images.usable(train), images.usable(val)
+            device = fabric.device
+            result = fit(
+                train,
+                val,
+                attributes,
+                config,
+                seed=seed,
+                folder=folder,
+                images=images,
+                device=device,
+                label="labeler",
+            )
+            probabilities = predict(result.module, images.pixels[images.rows(val)], device=device)
+            labels = label_tensor(val, attributes)
+            thresholds = fit_thresholds(probabilities.numpy(), labels.numpy(), attributes)
+            save_checkpoint(
+                folder,
+                result.module,
+                source=source,
+                licence=licence,
+                command=command,
+                thresholds=thresholds,
+                scores=attribute_scores(
+                    probabilities, labels, attributes, split="val", thresholds=thresholds
+                ),
+                half=half,
+            )
+            forget_state(folder)
+    wait_until(card.is_file)
+    claim(claimed, record)  # what the first process refused, the others refuse too
     return load_labeler(folder)
 
 
