@@ -43,8 +43,6 @@ from augment.pretrained import scheduler_of
 from augment.sampler import sample_batch
 from classify.files import write_text
 from labeling import load_labeler
-from recipes._prepare import named_distance
-from recipes._settings import DistanceName
 from recipes.chain.benchmarking import (
     Work,
     check_out,
@@ -54,6 +52,7 @@ from recipes.chain.benchmarking import (
     write_figure,
 )
 from recipes.chain.command_line import parse, run
+from recipes.chain.sets import DistanceName, named_distance
 
 _diffusers: Any = diffusers
 """Its classes are hardly typed."""

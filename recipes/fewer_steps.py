@@ -39,9 +39,9 @@ from classify import load_table
 from classify.datasets.avatars import avatar_table
 from classify.files import write_text
 from labeling import Predictor, load_labeler
-from recipes._prepare import named_distance
 from recipes.chain.benchmarking import check_folder, write_figure
 from recipes.chain.command_line import parse, run
+from recipes.chain.sets import named_distance
 
 _DRAWS = 2000
 """Resamplings of the seeds."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from augment.classifier_training import ClassifierNetworkConfig
 from augment_doubles import tiny_unet
 from PIL import Image
 
 from augment import L1, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
-from augment.classifier_training import ClassifierNetworkConfig
 from augment.pretrained import save_noised_classifier, save_pipeline
 from recipes import generate, score, upsample
 from recipes.chain.command_line import run

@@ -26,7 +26,10 @@ def _config(out: Path, **changes: object) -> RunConfig:
     [
         ({"Male=1": 3}, r"quota\.wanted\.Bald=1 2, this one has quota\.wanted\.Bald=1 None"),
         ({}, r"quota\.wanted\.Bald=1 2, this one has"),
-        ({"Male=1": 3, "Bald=1": 2, "Hat=1": 1}, r"Hat=1 None, this one has quota\.wanted\.Hat=1 1"),
+        (
+            {"Male=1": 3, "Bald=1": 2, "Hat=1": 1},
+            r"Hat=1 None, this one has quota\.wanted\.Hat=1 1",
+        ),
     ],
 )
 def test_wishes_that_were_added_or_taken_away_are_named(

@@ -26,7 +26,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm.auto import tqdm
 
-from augment.atomic import write_bytes
+from augment.files import write_bytes
 from augment.metrics.encoder import Encoder, EncoderCard
 from augment.metrics.pictures import Read
 from augment.pretrained.files import sha256_of

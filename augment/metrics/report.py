@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from augment.atomic import write_bytes
+from augment.files import write_bytes
 from augment.metrics.fidelity import frechet_distance, kid, mean_interval
 from augment.metrics.pictures import ImageSet, Read, contact_sheet, density_plot
 from augment.metrics.scores import Measured, Orders, Reference, measure

@@ -10,8 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from augment import LPIPS, Denoiser, FeatureDistance, load_denoiser
-from augment.distance import NAMED, Distance
+from augment import LPIPS, Denoiser, load_denoiser
 from augment.metrics.encoder import Encoder
 from augment.metrics.encoders import load_encoder
 from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
@@ -20,14 +19,9 @@ from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
 from recipes.chain.checks import check_format, check_quota, check_table
 from recipes.chain.labels import TRAIN, labeler_of, labeler_source, load_labelers, policy_of
 from recipes.chain.run import Run
-from recipes.chain.sets import DistanceName
+from recipes.chain.sets import NO_FEATURES
 
-__all__ = ["Inputs", "LogProbability", "manifold_encoder", "named_distance", "prepare"]
-
-_NO_FEATURES = (
-    "distance features needs one labeler with a torch network, which an .onnx file and several "
-    "labelers are not; give another labeler or distance"
-)
+__all__ = ["Inputs", "LogProbability", "manifold_encoder", "prepare"]
 
 LogProbability = Callable[[pd.DataFrame], NDArray[np.float64]]
 """Exact log-probability (nats) of each row's attributes, where the distribution is known."""
@@ -133,19 +127,6 @@ def prepare(
     )
 
 
-def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
-    """The distance that a setting names; `features` are the labeler's.
-
-    Raises:
-        ValueError: `features` of a labeler that has no gradients.
-    """
-    if name == "features":
-        if not isinstance(labeler, Labeler):
-            raise ValueError(_NO_FEATURES)
-        return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
-    return NAMED[name]()
-
-
 def manifold_encoder(run: Run) -> Encoder:
     """Whose features the manifold of the real images is judged in.
 
@@ -184,4 +165,4 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
         elif made.guidance.distance == "features":
             alone = len(run.config.labelers) == 1
             if not alone or not all(isinstance(found, Labeler) for found in labelers):
-                raise ValueError(_NO_FEATURES)
+                raise ValueError(NO_FEATURES)

@@ -15,19 +15,28 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from augment import SamplerConfig, SelfGuidanceConfig
+from augment import FeatureDistance, SamplerConfig, SelfGuidanceConfig
+from augment.distance import NAMED, Distance
+from labeling import Labeler, Predictor
 from recipes.chain.values import Values, merged, read_values
 
 __all__ = [
+    "NO_FEATURES",
     "PAPER_SETS",
     "DistanceName",
     "EditSettings",
     "GuidanceConfig",
     "SyntheticSet",
+    "named_distance",
     "synthetic_set",
 ]
 
 DistanceName = Literal["lpips", "l1", "l2", "features"]
+
+NO_FEATURES = (
+    "distance features needs one labeler with a torch network, which an .onnx file and several "
+    "labelers are not; give another labeler or distance"
+)
 
 PAPER_SETS: Mapping[str, Values] = {"plain": {}, "minority": {"guidance": {}}}
 """The sets of the paper's study: ordinary samples, and self-guided ones of the same seeds."""
@@ -98,3 +107,16 @@ def synthetic_set(
             base["guidance"] = asdict(guidance)
         values = merged(base, values)
     return read_values(SyntheticSet, values, f"sets.{name}")
+
+
+def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
+    """The distance that a setting names; `features` are the labeler's.
+
+    Raises:
+        ValueError: `features` of a labeler that has no gradients.
+    """
+    if name == "features":
+        if not isinstance(labeler, Labeler):
+            raise ValueError(NO_FEATURES)
+        return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
+    return NAMED[name]()

@@ -15,16 +15,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-from augment.images import ImageFiles
 
 from augment import Edit, Quota, Selection, SelfGuidance, generate, refuse_leaks, select
+from augment.images import ImageFiles
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
 from recipes.chain.admission import Judge
-from recipes.chain.inputs import Inputs, named_distance
+from recipes.chain.inputs import Inputs
 from recipes.chain.labels import softened
 from recipes.chain.run import Run
-from recipes.chain.sets import SyntheticSet
+from recipes.chain.sets import SyntheticSet, named_distance
 from recipes.chain.values import plain
 
 __all__ = ["Synthesised", "edit_of", "fill", "guidance_of", "synthesise", "unmet"]
