@@ -123,9 +123,9 @@ def test_a_command_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     def lose() -> None:
         raise PermissionError(13, "Permission denied", "/there")
 
-    with pytest.raises(SystemExit, match="^error: x is 1; give 2$"):
+    with pytest.raises(SystemExit, match=r"^error: x is 1; give 2$"):
         run(refuse)
-    with pytest.raises(SystemExit, match="^error: .*/there"):
+    with pytest.raises(SystemExit, match=r"^error: .*/there"):
         run(lose)
     with pytest.raises(SystemExit) as ended:
         run(stop)

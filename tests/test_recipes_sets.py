@@ -99,7 +99,7 @@ def test_a_file_of_no_sets_is_refused_without_repeating_it(tmp_path: Path, conte
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds data, a generator, images made elsewhere, and `out`, a run that YAML alone describes."""
+    """Holds data, a generator, images made elsewhere, and `out`, a run described by YAML alone."""
     root = tmp_path_factory.mktemp("sets")
     save_generator(root / "generator")
     save_folder(root / "data")

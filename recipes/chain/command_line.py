@@ -96,8 +96,8 @@ def _parser(kind: type, skip: Collection[str]) -> jsonargparse.ArgumentParser:
         parser.add_argument(
             name,
             type=get_args(hints[name])[0] if several else hints[name],
+            nargs="+" if several else None,
             help=_sentences(kind).get(name, ""),
-            **({"nargs": "+"} if several else {}),
         )
     groups = {name.split(".")[0] for name in skip if "." in name}
     parser.add_class_arguments(kind, None, skip={*words, *groups, *skip})

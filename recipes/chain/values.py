@@ -58,8 +58,9 @@ def merged(base: Values, values: Values) -> dict[str, Any]:
     result = dict(base)
     for key, value in values.items():
         below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(below, value) if both else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = merged(below, value)
+        result[key] = value
     return result
 
 
