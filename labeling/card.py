@@ -54,11 +54,6 @@ class LabelerCard:
         self._check_preprocessing()
         self._check_thresholds()
 
-    @property
-    def all_thresholds(self) -> dict[str, float]:
-        """Threshold of every attribute, 0.5 for one not listed."""
-        return {name: self.thresholds.get(name, DEFAULT_THRESHOLD) for name in self.attributes}
-
     @staticmethod
     def _check(holds: bool, name: str, value: object, kind: str) -> None:
         """Raise a ValueError about a field that does not hold."""

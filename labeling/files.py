@@ -16,9 +16,9 @@ __all__ = ["read_json", "refuse_existing", "scratch_path", "write_text"]
 def refuse_existing(path: Path) -> None:
     """Raise a ValueError if there is such a file, or a file where its folder would be."""
     if path.exists():
-        raise ValueError(f"{path} exists and is not overwritten; give another --out")
+        raise ValueError(f"{path} exists and is not overwritten; give another path")
     if blocking := next((folder for folder in path.parents if folder.is_file()), None):
-        raise ValueError(f"{path} cannot be written; {blocking} is a file; give another --out")
+        raise ValueError(f"{path} cannot be written; {blocking} is a file; give another path")
 
 
 def scratch_path(path: Path) -> Path:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labeling.card import LabelerCard
+from labeling.card import DEFAULT_THRESHOLD, LabelerCard
 
 __all__ = ["Combination", "Labeler", "Predictor", "check_images", "preprocess"]
 
@@ -38,7 +38,8 @@ class Predictor(Protocol):
         """Threshold of every attribute, present where the probability is at least this; 0.5 where
         the card has none.
         """
-        return self.card.all_thresholds
+        listed = self.card.thresholds
+        return {name: listed.get(name, DEFAULT_THRESHOLD) for name in self.attributes}
 
     def to(self, device: torch.device | str) -> Predictor:
         """Work on a device, where the predictor can choose it; returns itself."""

@@ -80,7 +80,8 @@ def pseudo_label(
     # separates.
     decided, p = policy.apply(known.reindex(columns=pd.Index(names)), names, soft=soft)
     labels = pd.DataFrame(decided, index=table.index, columns=pd.Index(names))
-    shown = labels.assign(**dict(zip(names, p.astype(np.float32).T, strict=True))).add_prefix("p_")
+    shown = pd.DataFrame(p.astype(np.float32), index=table.index, columns=labels.columns)
+    shown = shown.add_prefix("p_")
     kept = table.drop(columns=[*labels.columns, *shown.columns], errors="ignore")
     return pd.concat([kept, labels, shown], axis=1)
 

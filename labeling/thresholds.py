@@ -133,8 +133,8 @@ class Curve:
 
 
 def calibrated(p: Floats, temperature: float) -> Floats:
-    """Temperature scaling: sigmoid(logit(p) / temperature), elementwise; p itself where the
-    temperature is 1 (Guo et al., 2017, "On calibration of modern neural networks").
+    """Temperature scaling (Guo et al., 2017, "On calibration of modern neural networks"):
+    sigmoid(logit(p) / temperature), elementwise; p itself where the temperature is 1.
     """
     if temperature == 1:
         return p
@@ -165,15 +165,9 @@ def fit_temperature(p: Floats, y: Floats) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def calibration_error(p: Floats, y: Floats, *, bins: int = 15) -> float:
-    """Expected calibration error, over equally wide bins, by torchmetrics.
-
-    Args:
-        p: float64 (N,) probabilities in [0, 1].
-        y: float64 (N,) labels 1 or 0.
-        bins: how many.
+def calibration_error(p: Floats, y: Floats) -> float:
+    """Expected calibration error of probabilities (N,) and labels 1 or 0 (N,), over 15 equally wide
+    bins, by torchmetrics.
     """
-    error = binary_calibration_error(
-        torch.from_numpy(p.copy()), torch.from_numpy(y.copy()).int(), n_bins=bins, norm="l1"
-    )
-    return float(error)
+    p_tensor, y_tensor = torch.from_numpy(p.copy()), torch.from_numpy(y.copy()).int()
+    return float(binary_calibration_error(p_tensor, y_tensor, n_bins=15, norm="l1"))

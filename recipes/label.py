@@ -268,22 +268,19 @@ def _write_folder(table: pd.DataFrame, folder: Path) -> None:
     for name, path in zip(table["file_name"], table["path"], strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            _place(path, target)
-        elif not filecmp.cmp(path, target, shallow=False):
-            raise ValueError(
-                f"{target} is another image; nothing is overwritten; give another --out"
-            )
+        if target.exists():
+            if not filecmp.cmp(path, target, shallow=False):
+                raise ValueError(
+                    f"{target} is another image; nothing is overwritten; give another --out"
+                )
+            continue
+        try:
+            os.link(os.path.realpath(path), target)
+        except OSError:
+            scratch = scratch_path(target)
+            shutil.copyfile(path, scratch)
+            os.replace(scratch, target)
     write_text(folder / FILE, table.drop(columns="path").to_csv(index=False))
-
-
-def _place(path: str, target: Path) -> None:
-    try:
-        os.link(path, target)
-    except OSError:
-        scratch = scratch_path(target)
-        shutil.copyfile(path, scratch)
-        os.replace(scratch, target)
 
 
 if __name__ == "__main__":

@@ -197,6 +197,17 @@ def test_another_image_is_never_taken_for_ours(table: Path, tmp_path: Path) -> N
     assert len(load_table(out)) == 90
 
 
+def test_images_that_are_symbolic_links_arrive_as_files(table: Path, tmp_path: Path) -> None:
+    """A relative link would lead nowhere from the new folder."""
+    image, kept = table / "0" / "0.png", table / "kept.png"
+    image.rename(kept)
+    image.symlink_to(Path("..") / "kept.png")
+    main(["label", str(table), "--labeler", "x", "--out", str(tmp_path / "out")])
+    arrived = tmp_path / "out" / "0" / "0.png"
+    assert not arrived.is_symlink()
+    assert arrived.read_bytes() == kept.read_bytes()
+
+
 def test_a_folder_without_a_table_is_labelled(table: Path, tmp_path: Path) -> None:
     (table / "metadata.csv").unlink()
     out = tmp_path / "out"
