@@ -141,9 +141,11 @@ def _spearman(pair: NDArray[np.float64]) -> tuple[float, float, float]:
     """Of (N, 2), with the ends of its percentile interval over images."""
     rng = np.random.default_rng(0)
     ranks = stats.rankdata(pair, axis=0)
-    draws = [
-        np.corrcoef(ranks[rng.integers(len(ranks), size=len(ranks))].T)[0, 1] for _ in range(_DRAWS)
-    ]
+    with np.errstate(invalid="ignore"):  # of few images, a draw may be one image again and again
+        draws = [
+            np.corrcoef(ranks[rng.integers(len(ranks), size=len(ranks))].T)[0, 1]
+            for _ in range(_DRAWS)
+        ]
     low, high = np.nanquantile(draws, (0.025, 0.975))
     return float(np.corrcoef(ranks.T)[0, 1]), float(low), float(high)
 
@@ -151,14 +153,15 @@ def _spearman(pair: NDArray[np.float64]) -> tuple[float, float, float]:
 def chart(found: pd.DataFrame) -> Figure:
     """The correlations with their intervals, a panel for each thing they are with."""
     kinds, sets = (list(dict.fromkeys(found[column])) for column in ("against", "set"))
-    figure = Figure(figsize=(4.2 * len(kinds), 3.4), layout="constrained")
+    gap = min(0.2, 0.8 / len(sets))
+    figure = Figure(figsize=(4.2 * len(kinds), max(3.4, 0.5 * len(sets))), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
         rows = found[found["against"] == kind]
         names = list(dict.fromkeys(rows["measure"]))[::-1]
         for offset, name in enumerate(sets):
             line = rows[rows["set"] == name]
-            y = [names.index(m) + 0.2 * ((len(sets) - 1) / 2 - offset) for m in line["measure"]]
+            y = [names.index(m) + gap * ((len(sets) - 1) / 2 - offset) for m in line["measure"]]
             ends = [line["correlation"] - line["low"], line["high"] - line["correlation"]]
             axes.errorbar(line["correlation"], y, xerr=ends, fmt="o", capsize=2, color=f"C{offset}")
         axes.set_yticks(range(len(names)), [_TITLES[m] for m in names])

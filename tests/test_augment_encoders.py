@@ -129,7 +129,7 @@ def test_timm_gives_pooled_features_from_weights_with_a_head(tmp_path: Path) -> 
 
 def test_without_timm_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ValueError, match=r"^timm is not installed; .* pip install"):
+    with pytest.raises(ValueError, match=r"^timm is not installed, .*; pip install"):
         load_encoder("timm:resnet18")
 
 

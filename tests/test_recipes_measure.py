@@ -44,7 +44,7 @@ def _generated(*paths: Path, real: Path) -> list[ImageSet]:
 def test_of_a_real_table_the_real_rows_of_the_split_are_taken(tmp_path: Path) -> None:
     folder = _pictures(tmp_path / "data", 4, 0)
     assert _real(folder) == ["00.png", "01.png", "02.png", "03.png"]
-    source = ["real", "real", "", "synthetic"]
+    source = ["real", "real", "real", "synthetic"]
     _table(folder, split=["train", "test", "train", "train"], source=source)
     assert _real(folder) == ["00.png", "02.png"]
     assert _real(folder / "metadata.csv", "test") == ["01.png"]
@@ -146,7 +146,7 @@ def test_the_same_command_again_is_welcome_and_another_one_is_not(
     first = (out / "metrics.csv").read_bytes()
     _run(folders, "out", *flags)
     assert (out / "metrics.csv").read_bytes() == first
-    with pytest.raises(SystemExit, match=r"^error: .*split is .*train.* all.*; give another"):
+    with pytest.raises(SystemExit, match=r"^error: .*split is .*train.*all.*; give another"):
         _run(folders, "out", *flags, "--split", "all")
     (out / "settings.json").unlink()
     with pytest.raises(SystemExit, match=r"^error: .*out holds .* but no settings.json"):

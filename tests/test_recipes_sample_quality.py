@@ -106,7 +106,7 @@ def test_every_set_of_a_run_is_measured_against_its_real_images(
     assert set(found["set"]) == {"real test", "first", "second", "third"}
     assert set(found["against"]) == {"minority_score"}  # no known distribution here
     assert {"metrics.csv", "density.png", "rarest.png"} <= {p.name for p in out.iterdir()}
-    with pytest.raises(ValueError, match=r"reference is .*tail:20.* all.*; give another"):
+    with pytest.raises(ValueError, match=r"reference is .*tail:20.*all.*; give another"):
         main([str(run), f"--out={out}"])
     with pytest.raises(ValueError, match=r"^reference is 'tail:none'; give all, or tail:N"):
         main([str(run), f"--out={tmp_path / 'other'}", "--reference=tail:none"])
