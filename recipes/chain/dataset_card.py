@@ -6,15 +6,15 @@ Whatever comes from elsewhere (names, sources, licences) is escaped: it cannot b
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import yaml
+from jinja2 import Environment, FileSystemLoader
 
 from augment import admitted, keep_rates
 from augment.selection import ADMISSION, BLANK, KEPT, LEAKS, MEMORISED, OFF_MANIFOLD, UNREADABLE
@@ -73,19 +73,34 @@ def dataset_card(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
         inputs: of the run.
         made: the set's images, labelled and judged, and what of them trains.
     """
-    name, generator = _title(config, inputs, made), _generator(inputs, made)
-    sections = {
-        f"# {_escaped(name)}": _opening(made),
-        "## How they were made": _origin(config, inputs, made),
-        "## Labels": _label_lines(inputs, made),
-        "## Columns of metadata.csv": _column_lines(inputs, made),
-        "## Kept and rejected": _verdict_lines(made),
-        "## Licence": _licence_lines(inputs, generator),
-        "## Not for": _warnings(made),
-    }
-    body = [line for title, lines in sections.items() for line in (title, "", *lines, "")]
-    licence = hub_licence(generator.get("licence"), inputs.labeler.card.licence)
-    return "\n".join([_front_matter(name, made, licence), *body])
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["words"] = _escaped
+    card, settings = inputs.labeler.card, made.settings
+    # Nothing is known of what drew images that were made elsewhere.
+    generator = inputs.denoiser.card if settings.folder is None else {}
+    rates = keep_rates({made.name: made.table})
+    return environment.get_template("dataset_card.md.j2").render(
+        mark=MARK,
+        front=_front_matter(
+            config, inputs, made, hub_licence(generator.get("licence"), card.licence)
+        ),
+        title=_title(config, inputs, made),
+        name=made.name,
+        settings=settings,
+        table=made.table,
+        generator=generator,
+        generator_name=_generator_name(config, inputs),
+        guidance=_guidance(made),
+        labeler={**asdict(card), "sha256": inputs.labeler.sha256},
+        fitted=any(rule.n is not None for rule in inputs.policy.rules.values()),
+        labels=_labels(inputs, admitted(made.table)),
+        columns=COLUMNS,
+        trained=len(made.selection.table),
+        rates=list(zip(rates[ADMISSION], rates["images"], strict=True)),
+        verdicts=VERDICTS,
+    )
 
 
 def hub_licence(*licences: object) -> str:
@@ -113,11 +128,6 @@ def _title(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
     return f"{kind} samples of {_generator_name(config, inputs)}"
 
 
-def _generator(inputs: Inputs, made: Synthesised) -> Mapping[str, Any]:
-    """The card of what drew the images; nothing is known of images made elsewhere."""
-    return inputs.denoiser.card if made.settings.folder is None else {}
-
-
 def _generator_name(config: RunConfig, inputs: Inputs) -> str:
     """What the card calls it, else a hub id as it stands, a local path by its last part."""
     card, source = inputs.denoiser.card, config.generator
@@ -125,118 +135,46 @@ def _generator_name(config: RunConfig, inputs: Inputs) -> str:
     return _line(card.get("name") or card.get("known") or (path.name if path.exists() else source))
 
 
-def _front_matter(name: str, made: Synthesised, licence: str) -> str:
-    named = {"license_name": "as-generator-and-labeler"} if licence == "other" else {}
-    tags = ["synthetic", "diffusion", "pseudo-labels", "minority"]
-    absent = {
-        "diffusion": made.settings.folder is not None,
-        "minority": made.settings.guidance is None,
+def _guidance(made: Synthesised) -> dict[str, Any]:
+    """The settings of the guidance that were used; empty without."""
+    if made.settings.guidance is None:
+        return {}
+    used = asdict(made.settings.guidance)
+    if used["budget"] is not None:
+        del used["scale"]
+    return {name: value for name, value in used.items() if value is not None}
+
+
+def _front_matter(config: RunConfig, inputs: Inputs, made: Synthesised, licence: str) -> str:
+    own = {
+        "diffusion": made.settings.folder is None,
+        "minority": made.settings.guidance is not None,
     }
+    tags = ["synthetic", "diffusion", "pseudo-labels", "minority"]
     paths = [PurePosixPath(name) for name in made.table["file_name"]]
     patterns = {("**/" if len(p.parts) > 1 else "") + f"*{p.suffix}" for p in paths}
+    # The table names every image, so the record beside them is never taken for data.
+    files = {"split": "train", "path": [*sorted(patterns), "metadata.csv"]}
     fields = {
-        "pretty_name": name,
+        "pretty_name": _title(config, inputs, made),
         "license": licence,
-        **named,
+        **({"license_name": "as-generator-and-labeler"} if licence == "other" else {}),
         "task_categories": ["image-classification"],
         "annotations_creators": ["machine-generated"],
         "size_categories": [size_category(len(made.table))],
-        "tags": [tag for tag in tags if not absent.get(tag)],
-        # The table names every image, so the record beside them is never taken for data.
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": [*sorted(patterns), "metadata.csv"]}],
-            }
-        ],
+        "tags": [tag for tag in tags if own.get(tag, True)],
+        "configs": [{"config_name": "default", "data_files": [files]}],
     }
-    return f"{MARK}{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
 
-def _opening(made: Synthesised) -> list[str]:
-    drawn = "drawn by a diffusion model" if made.settings.folder is None else "made elsewhere"
-    return [
-        f"{len(made.table):,} images {drawn} and labelled by a classifier, to train "
-        "classifiers beside real images. No camera took them, and no person labelled or chose "
-        "them.",
-        "",
-        "```python",
-        "from datasets import load_dataset",
-        "",
-        f'images = load_dataset("imagefolder", data_dir={json.dumps(made.name)}, split="train")',
-        f'kept = images.filter(lambda verdict: verdict == "{KEPT}", input_columns="{ADMISSION}")',
-        "```",
-    ]
-
-
-def _origin(config: RunConfig, inputs: Inputs, made: Synthesised) -> Iterable[str]:
-    settings, sampler = made.settings, made.settings.sampler
-    if settings.folder is not None:
-        yield (
-            f"- Images: taken from the folder {_escaped(settings.folder.name)}. This run knows "
-            "neither what made them nor on what that was trained."
-        )
-        return
-    named = _escaped(_generator_name(config, inputs))
-    yield f"- Generator: {named}. {_provenance(inputs.denoiser.card)}"
-    eta = f", eta {sampler.eta}" if sampler.eta else ""
-    yield f"- Sampler: {sampler.steps} steps, {sampler.solver}{eta}."
-    if settings.start is not None:
-        yield (
-            f"- Start: images of {_escaped(settings.start.images.name)}, made anew with strength "
-            f"{settings.start.strength} ([SDEdit](https://arxiv.org/abs/2108.01073))."
-        )
-    if settings.guidance is None:
-        yield "- Guidance: none, these are the model's ordinary samples."
-    else:
-        fields = asdict(settings.guidance)
-        if fields["budget"] is not None:
-            del fields["scale"]  # it is not used
-        listed = ", ".join(f"{key} {value}" for key, value in fields.items() if value is not None)
-        yield (
-            "- Guidance: self-guidance ([Um & Ye, ECCV 2024](https://arxiv.org/abs/2407.11555)) "
-            f"towards images of low density: {listed}."
-        )
-    seeds = made.table["seed"]
-    yield (
-        f"- Seeds {seeds.min()} to {seeds.max()}. A file is named by its seed; its PNG text chunks "
-        "hold the seed and all settings, which stand in `settings.json` too."
-    )
-
-
-def _provenance(card: Mapping[str, Any]) -> str:
-    """Source, licence and hash of a model, in words."""
-    source = card.get("url") or card.get("source") or "not stated"
-    licence = card.get("licence") or "not stated"
-    parts = [f"Source: {_escaped(source)}.", f"Licence: {_escaped(licence)}."]
-    if card.get("sha256"):
-        parts.append(f"SHA-256: {_escaped(card['sha256'])}.")
-    return " ".join(parts)
-
-
-def _label_lines(inputs: Inputs, made: Synthesised) -> Iterable[str]:
-    card = inputs.labeler.card
-    known = {"source": card.source, "licence": card.licence, "sha256": inputs.labeler.sha256}
-    yield "Pseudo-labels: a network's guesses, with its errors. Nobody has corrected them."
-    yield ""
-    yield f"- Labeler: {_escaped(card.architecture)}. {_provenance(known)}"
-    yield (
-        "- A label is 1 from the threshold on and 0 below it, or below the second of two: between "
-        "them the cell is empty. It is empty, too, where the labeler does not know the attribute."
-    )
-    if any(rule.n is not None for rule in inputs.policy.rules.values()):
-        yield (
-            "- Thresholds and temperatures were fitted on real validation images; `p_<attribute>` "
-            "is the calibrated probability."
-        )
-    yield "- F1 is what the labeler's card says of its own validation images."
-    yield ""
-    kept, rows = admitted(made.table), []
+def _labels(inputs: Inputs, kept: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    """Attribute, threshold, share of 1 among the kept images, and the labeler's own F1."""
+    rows = []
     for name in inputs.attributes:
-        f1 = ((card.scores or {}).get(name) or {}).get("f1")
-        row = (_threshold(inputs, name), _number(kept[name].mean()), _number(f1))
-        rows.append((_escaped(name), *row))
-    yield from _table(("attribute", "threshold", "share of 1 among the kept", "F1"), rows)
+        f1 = ((inputs.labeler.card.scores or {}).get(name) or {}).get("f1")
+        rows.append((name, _threshold(inputs, name), _number(kept[name].mean()), _number(f1)))
+    return rows
 
 
 def _threshold(inputs: Inputs, name: str) -> str:
@@ -247,68 +185,6 @@ def _threshold(inputs: Inputs, name: str) -> str:
     if rule.present == rule.absent and rule.present is not None:
         return _number(rule.present)
     return ", ".join("none" if cut is None else _number(cut) for cut in (rule.present, rule.absent))
-
-
-def _column_lines(inputs: Inputs, made: Synthesised) -> list[str]:
-    """What every column holds, those of the attributes as two kinds."""
-    rows = [(f"`{name}`", COLUMNS[name]) for name in made.table.columns if name in COLUMNS]
-    rows += [
-        (
-            "one column an attribute",
-            f"1, 0 or empty: {', '.join(map(_escaped, inputs.attributes))}",
-        ),
-        ("`p_<attribute>`", "the labeler's probability of it, in [0, 1]"),
-    ]
-    return _table(("column", "content"), rows)
-
-
-def _verdict_lines(made: Synthesised) -> list[str]:
-    rates = keep_rates({made.name: made.table})
-    rows = [
-        (str(verdict), f"{count:,}", VERDICTS[str(verdict)])
-        for verdict, count in zip(rates[ADMISSION], rates["images"], strict=True)
-    ]
-    return [
-        "Rejected images are in the folder and the table too; take the rows with "
-        f"`{ADMISSION}` {KEPT}. The run itself trained on {len(made.selection.table):,} of them.",
-        "",
-        *_table((ADMISSION, "images", "meaning"), rows),
-        "",
-        "Copies are found by their pixels, among the real images of this run only.",
-    ]
-
-
-def _licence_lines(inputs: Inputs, generator: Mapping[str, Any]) -> list[str]:
-    return [
-        "The set is no freer than what it was made with, and both models may be bound by the "
-        "terms of the images they were trained on (CelebA's, for one: non-commercial research).",
-        "",
-        f"- Generator: {_escaped(generator.get('licence') or 'not stated')}.",
-        f"- Labeler: {_escaped(inputs.labeler.card.licence)}.",
-    ]
-
-
-def _warnings(made: Synthesised) -> list[str]:
-    lines = [
-        "- Validation or test: a score on these images is agreement with the labeler, not truth.",
-        "- Statistics: what is frequent here says how the generator was sampled, not how the world "
-        "is.",
-        "- Statements about persons: the pictures are of nobody, except where the generator "
-        "repeats an image it was trained on, and a label is a fact about nobody.",
-        "- Training without a look at the gain: whether these images helped the run's own "
-        "classifiers is in its `report.html`.",
-    ]
-    if made.settings.guidance is not None and made.settings.guidance.distance == "features":
-        lines.append(
-            "- Judging the labeler: the guidance measured distance in its features, so it has had "
-            "a part in what it then labelled."
-        )
-    return lines
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def _number(value: float | None) -> str:
