@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from augment.classifier_training import ClassifierNetworkConfig
 from augment_doubles import tiny_unet
 from PIL import Image
 
 from augment import L1, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
 from augment.pretrained import save_noised_classifier, save_pipeline
+from augment.train_classifier import ClassifierNetworkConfig
 from recipes import generate, score, upsample
 from recipes.chain.command_line import run
 from recipes.generate import main
