@@ -5,7 +5,6 @@ Pretrained diffusion models, the samplers that guide them to minority samples, a
 
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L1, L2, LPIPS, FeatureDistance
-from augment.edit import Edit
 from augment.generate import SamplerConfig, generate
 from augment.guidance import ClassifierGuidance, SelfGuidance, SelfGuidanceConfig, Sum
 from augment.optimise import optimised
@@ -35,6 +34,7 @@ from augment.selection import (
     select,
 )
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
+from augment.start import Edit
 from augment.upsample import upsample
 
 __all__ = [

@@ -12,13 +12,13 @@ from lightning.fabric import Fabric
 
 from augment.denoiser import Denoiser
 from augment.devices import settled
-from augment.edit import Edit
 from augment.generated_folder import checked_seeds, make_missing
 from augment.guidance import Guidance, SelfGuidance, Sum
-from augment.guidance.contract import check
 from augment.optimise import optimised
 from augment.sampler import Batch, class_labels, sample_batch
 from augment.solvers import DDIM, Ancestral, DPMSolver2M, Solver
+from augment.start import Edit
+from augment.step import check
 
 __all__ = ["SamplerConfig", "generate"]
 

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from augment.denoiser import Denoiser
-from augment.edit import Edit
-from augment.guidance.contract import Guidance, check
+from augment.devices import Backoff
 from augment.noise import PERTURBATION, REVERSE, NoiseStream, uniform_labels
-from augment.reverse_step import Reverse
-from augment.solvers import Ancestral, Solver
+from augment.schedule import Schedule
+from augment.solvers import Ancestral
+from augment.start import Edit
+from augment.step import Guidance, Solver, Step, check
 
 __all__ = ["Batch", "State", "class_labels", "reverse_process", "sample", "sample_batch"]
 
@@ -90,23 +92,109 @@ def reverse_process(
         raise ValueError(f"start_index is {first}, of {steps} steps; give 0 to {steps - 1}")
     classes = class_labels(denoiser, seeds, labels)
     noise = NoiseStream(seeds, REVERSE, denoiser.image.shape, denoiser.device)
-    reverse = Reverse(
+    reverse = _Reverse(
         denoiser=denoiser,
         schedule=schedule,
         solver=solver,
         guidance=guidance,
+        seeds=tuple(seeds),
         labels=None if classes is None else classes.to(denoiser.device),
         perturbation=NoiseStream(seeds, PERTURBATION, denoiser.image.shape, denoiser.device),
     )
     pure = noise.draw()
     x, previous = pure if start is None else start, None
     for i in range(first, -1, -1):
-        moved = reverse.step(i, x, previous)
+        mean, std, x0, unguided = reverse.step(i, x, previous)
         with torch.inference_mode():
-            x = moved.mean if moved.std is None else moved.mean + moved.std * noise.draw()
+            x = mean if std is None else mean + std * noise.draw()
         # A trajectory that was moved is not the one that the estimate belongs to.
-        previous = None if reverse.guided(i) else moved.x0
-        yield State(i, x, moved.x0, moved.unguided)
+        previous = None if reverse.guided(i) else x0
+        yield State(i, x, x0, unguided)
+
+
+_Moved = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
+"""x_{i-1} short of its noise, the noise's std, x0, and which images could not be guided."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reverse:
+    """The steps of one batch.
+
+    A plain step runs the network once, without a graph. On a guided step the graph of that run is
+    kept and shared with the guidance. If memory is too short for the graph of the whole batch, the
+    step is done in parts, whose images are the same up to rounding.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    solver: Solver
+    guidance: Guidance | None
+    seeds: tuple[int, ...]
+    labels: Tensor | None
+    perturbation: NoiseStream
+    backoff: Backoff = field(default_factory=Backoff)
+
+    def guided(self, i: int) -> bool:
+        return self.guidance is not None and self.guidance.active(i, len(self.schedule))
+
+    def step(self, i: int, x: Tensor, previous: Tensor | None) -> _Moved:
+        """From x_i to x_{i-1}, given x0 of the step before."""
+        if self.guidance is not None and self.guided(i):
+            part = partial(self._guided, self.guidance, i, x, previous)
+            return _joined(self.backoff.parts(len(x), part))
+        with torch.inference_mode():
+            at = self._at(i, x, previous, slice(None))
+            mean, std, _ = self.solver.step(at)
+        return mean, std, at.x0, None
+
+    def _at(self, i: int, x_i: Tensor, previous: Tensor | None, rows: slice) -> Step:
+        """What the network says of some rows of the batch, with whatever graph `x_i` asks for."""
+        labels = None if self.labels is None else self.labels[rows]
+        prediction = self.denoiser(x_i, i, self.schedule, labels)
+        estimate = self.schedule.predict_x0(x_i, i, prediction.eps)
+        with torch.no_grad():
+            # The sampler clips its estimate; the guidance does not, as in the official code.
+            return Step(
+                denoiser=self.denoiser,
+                schedule=self.schedule,
+                i=i,
+                x_i=x_i,
+                estimate=estimate,
+                x0=estimate.clamp(-1, 1) if self.denoiser.clip else estimate.detach(),
+                log_variance=self.denoiser.log_variance(prediction, i, self.schedule),
+                previous=None if previous is None else previous[rows],
+                perturbation=self.perturbation.rows(rows),
+                labels=labels,
+                seeds=self.seeds[rows],
+            )
+
+    def _guided(
+        self, guidance: Guidance, i: int, x: Tensor, previous: Tensor | None, rows: slice
+    ) -> _Moved:
+        # Whatever mode the caller is in, a graph may be needed here.
+        with (
+            self.perturbation.rows(rows).undone_on_error(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
+            x_i = x[rows].clone().requires_grad_(guidance.through_denoiser)
+            at = self._at(i, x_i, previous, rows)
+            with torch.no_grad():
+                mean, std, log_variance = self.solver.step(replace(at, x_i=x_i.detach()))
+            shift = guidance.shift(replace(at, log_variance=log_variance)).detach()
+        unguided = ~shift.flatten(1).any(dim=1)
+        return mean + shift, None if std is None else std.expand_as(shift), at.x0, unguided
+
+
+def _joined(parts: list[_Moved]) -> _Moved:
+    """Parts of a batch, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = [
+        [value for value in column if value is not None] for column in zip(*parts, strict=True)
+    ]
+    mean, std, x0, unguided = (torch.cat(values) if values else None for values in columns)
+    return mean, std, x0, unguided  # type: ignore[return-value]  # of mean and x0 there is one each
 
 
 def class_labels(
@@ -188,13 +276,15 @@ def sample(
         ValueError: more steps than the model has, classes it has not, or no batch.
 
     Warns:
-        UserWarning: the guidance had no usable gradient somewhere, and moved nothing there.
+        UserWarning: the guidance had no usable gradient somewhere, and moved nothing there; or
+            images that are not finite.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; give at least 1 image at a time")
     if labels is not None:
         class_labels(denoiser, seeds, labels)  # Of the whole run, before the first batch.
     images, unguided = [torch.empty(0, *denoiser.image.shape, dtype=torch.uint8)], 0
+    broken: list[int] = []
     for first in range(0, len(seeds), batch_size):
         rows = slice(first, first + batch_size)
         batch = sample_batch(
@@ -208,7 +298,14 @@ def sample(
         )
         images.append(batch.images)
         unguided += int(batch.unguided.sum())
+        broken += [seed for seed, good in zip(seeds[rows], batch.finite, strict=True) if not good]
     warn_unguided(unguided)
+    if broken:
+        warnings.warn(
+            f"{len(broken)} images came out not finite, the first of seed {broken[0]}, and show "
+            "nothing; try float32, or a guidance of less strength",
+            stacklevel=2,
+        )
     return torch.cat(images)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from augment.backoff import Backoff
+from augment.devices import Backoff
 
 
 class _Memory:

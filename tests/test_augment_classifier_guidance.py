@@ -26,7 +26,7 @@ from augment import (
     sample,
 )
 from augment.generate import SamplerConfig
-from augment.guidance import Guidance, ReverseStep
+from augment.guidance import Guidance, Step
 from augment.noise import PERTURBATION, NoiseStream
 from augment.pretrained import CheckpointOptions
 
@@ -55,7 +55,7 @@ def _mixture() -> Denoiser:
     return mixture_denoiser(MEANS, WEIGHTS, STD)
 
 
-def _step(denoiser: Denoiser, i: int, steps: int = 50, labels: Tensor | None = None) -> ReverseStep:
+def _step(denoiser: Denoiser, i: int, steps: int = 50, labels: Tensor | None = None) -> Step:
     schedule = denoiser.schedule.respaced(steps)
     shape = (3, *denoiser.image.shape)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
@@ -63,7 +63,7 @@ def _step(denoiser: Denoiser, i: int, steps: int = 50, labels: Tensor | None = N
     variance = denoiser.log_variance(prediction, i, schedule).exp().detach()
     noise = NoiseStream(range(3), PERTURBATION, denoiser.image.shape, torch.device("cpu"))
     x0 = schedule.predict_x0(x, i, prediction.eps)
-    return ReverseStep(denoiser, schedule, i, x, x0, variance, noise, labels)
+    return Step(denoiser, schedule, i, x, x0, variance, noise, labels)
 
 
 def _share(guidance: Guidance | None, n: int = 400) -> float:

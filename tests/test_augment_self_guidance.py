@@ -13,19 +13,19 @@ from torch import Tensor
 from augment import L1, L2, Denoiser, SelfGuidance, SelfGuidanceConfig, reverse_process, sample
 from augment.denoiser import VarianceType
 from augment.distance import Distance
-from augment.guidance.contract import ReverseStep
 from augment.guidance.self_guidance import unit_max
 from augment.noise import PERTURBATION, REVERSE, NoiseStream
+from augment.step import Step
 
 
-def _step(denoiser: Denoiser, i: int, steps: int, x: Tensor, seeds: range) -> ReverseStep:
+def _step(denoiser: Denoiser, i: int, steps: int, x: Tensor, seeds: range) -> Step:
     schedule = denoiser.schedule.respaced(steps)
     x_i = x.clone().requires_grad_(True)
     prediction = denoiser(x_i, i, schedule)
     variance = denoiser.log_variance(prediction, i, schedule).exp().detach()
     noise = NoiseStream(seeds, PERTURBATION, denoiser.image.shape, torch.device("cpu"))
     x0 = schedule.predict_x0(x_i, i, prediction.eps)
-    return ReverseStep(denoiser, schedule, i, x_i, x0, variance, noise)
+    return Step(denoiser, schedule, i, x_i, x0, variance, noise)
 
 
 def _noise(seeds: range, purpose: int, shape: tuple[int, ...]) -> NoiseStream:

@@ -20,7 +20,7 @@ from augment import (
     reverse_process,
     sample,
 )
-from augment.guidance import ReverseStep
+from augment.guidance import Step
 from augment.solvers import Estimate, Solver
 
 # Kept as diffusers keeps them: evenly, from 0, with a stride that divides T.
@@ -124,7 +124,7 @@ class _Still:
     def active(self, i: int, steps: int) -> bool:
         return True
 
-    def shift(self, step: ReverseStep) -> Tensor:
+    def shift(self, step: Step) -> Tensor:
         return torch.zeros_like(step.x_i)
 
 

@@ -2,17 +2,17 @@
 
 from augment.guidance.addition import Sum
 from augment.guidance.classifier import ClassifierGuidance, ClassifierOfNoised
-from augment.guidance.contract import Guidance, ReverseStep
 from augment.guidance.self_guidance import SelfGuidance, SelfGuidanceConfig
 from augment.guidance.strength import Strength
+from augment.step import Guidance, Step
 
 __all__ = [
     "ClassifierGuidance",
     "ClassifierOfNoised",
     "Guidance",
-    "ReverseStep",
     "SelfGuidance",
     "SelfGuidanceConfig",
+    "Step",
     "Strength",
     "Sum",
 ]

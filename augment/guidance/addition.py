@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from augment.denoiser import Denoiser
-from augment.guidance.contract import Guidance, ReverseStep, check
+from augment.step import Guidance, Step, check
 
 __all__ = ["Sum"]
 
@@ -35,6 +35,10 @@ class Sum:
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.parts))
 
+    @property
+    def through_denoiser(self) -> bool:
+        return any(part.through_denoiser for part in self.parts)
+
     def active(self, i: int, steps: int) -> bool:
         return any(part.active(i, steps) for part in self.parts)
 
@@ -43,7 +47,7 @@ class Sum:
         for part in self.parts:
             check(part, denoiser)
 
-    def shift(self, step: ReverseStep) -> Tensor:
+    def shift(self, step: Step) -> Tensor:
         *others, last = (p for p in self.parts if p.active(step.i, len(step.schedule)))
         shared = replace(step, shared=True)
         shifts = [*(part.shift(shared) for part in others), last.shift(step)]

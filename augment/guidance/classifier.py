@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from augment.denoiser import Denoiser, ImageFormat
-from augment.guidance.contract import ReverseStep
 from augment.schedule import Schedule
+from augment.step import Step
 
 __all__ = ["ClassifierGuidance", "ClassifierOfNoised"]
 
@@ -75,6 +75,8 @@ class ClassifierGuidance:
             f"ClassifierGuidance(classifier={weights!r}, target={self.target}, scale={self.scale})"
         )
 
+    through_denoiser = False
+
     def active(self, i: int, steps: int) -> bool:
         return self.scale > 0
 
@@ -102,7 +104,7 @@ class ClassifierGuidance:
             )
         _check_noise(theirs.schedule, denoiser.schedule)
 
-    def shift(self, step: ReverseStep) -> Tensor:
+    def shift(self, step: Step) -> Tensor:
         timestep = int(step.schedule.timesteps[step.i])
         # Its own leaf: the denoiser's graph has no part in it.
         x = step.x_i.detach().requires_grad_(True)
@@ -113,7 +115,7 @@ class ClassifierGuidance:
         finite = gradient.isfinite().flatten(1).all(dim=1).reshape(-1, 1, 1, 1)
         return torch.where(finite, self.scale * step.variance * gradient, 0)
 
-    def _targets(self, step: ReverseStep) -> Tensor:
+    def _targets(self, step: Step) -> Tensor:
         """The class of each image, int64 (B,)."""
         if self.target is None:
             return cast(Tensor, step.labels)  # there are some, by `check`

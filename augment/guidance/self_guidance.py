@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from augment.distance import L2, Distance
-from augment.guidance.contract import ReverseStep
 from augment.guidance.strength import Strength
+from augment.step import Step
 
 __all__ = ["SelfGuidance", "SelfGuidanceConfig"]
 
@@ -92,6 +92,8 @@ class SelfGuidance(SelfGuidanceConfig):
     distance: Distance = field(default_factory=L2)
     """d; `LPIPS()` is the paper's and needs its trunk's weights, the default needs nothing."""
 
+    through_denoiser = True
+
     def __repr__(self) -> str:
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
@@ -100,21 +102,21 @@ class SelfGuidance(SelfGuidanceConfig):
         ]
         return f"SelfGuidance({', '.join(shown)})"
 
-    def shift(self, step: ReverseStep) -> Tensor:
+    def shift(self, step: Step) -> Tensor:
         return self.amount(step) * unit_max(step.gradient(self._measure(step)))
 
-    def _measure(self, step: ReverseStep) -> Tensor:
+    def _measure(self, step: Step) -> Tensor:
         """L of each image, (B,); the mean is taken of the measures, not of normalised gradients."""
-        x0 = step.x0.detach() if self.stop_gradient == "first" else step.x0
+        x0 = step.estimate.detach() if self.stop_gradient == "first" else step.estimate
         draws = [self.distance(x0, self._denoised_again(step)) for _ in range(self.samples)]
         return torch.stack(draws).mean(dim=0)
 
-    def _denoised_again(self, step: ReverseStep) -> Tensor:
+    def _denoised_again(self, step: Step) -> Tensor:
         """Noise the estimate to x_s and estimate once more, unclipped."""
         s = self.noised_at(len(step.schedule))
         with torch.set_grad_enabled(self.stop_gradient != "second"):
-            x_s = step.schedule.q_sample(step.x0, s, step.perturbation.draw())
-            return step.estimate(x_s, s)
+            x_s = step.schedule.q_sample(step.estimate, s, step.perturbation.draw())
+            return step.estimate_at(x_s, s)
 
 
 def unit_max(gradient: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from augment.guidance.contract import ReverseStep
 from augment.schedule import Schedule
+from augment.step import Step
 
 __all__ = ["Strength"]
 
@@ -79,7 +79,7 @@ class Strength:
         """The budget, or the scale if there is none; 0 guides no step."""
         return self.scale if self.budget is None else self.budget
 
-    def amount(self, step: ReverseStep) -> Tensor | float:
+    def amount(self, step: Step) -> Tensor | float:
         """What a direction with largest entry 1 is multiplied by at a step."""
         w = self.resolved_scale(step.denoiser.schedule, len(step.schedule))
         return w * step.variance if self.unit == "variance" else w

@@ -1,0 +1,120 @@
+"""One step of the reverse process, and what the sampler asks of a solver and of a guidance.
+
+    x_{i-1} = mean + shift + std z
+
+The solver gives mean and std, the guidance the shift. Both see the same `Step`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from augment.denoiser import Denoiser
+from augment.noise import NoiseStream
+from augment.schedule import Schedule
+
+__all__ = ["Guidance", "Solver", "Step", "Transition", "check"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is known at x_i. For a solver everything is detached."""
+
+    denoiser: Denoiser
+    schedule: Schedule
+    """The respaced schedule; its length is N."""
+    i: int
+    """Respaced index of this step, N-1 down to 0."""
+    x_i: Tensor
+    """Noisy images (B, C, H, W), float32; the leaf of the graph on a guided step."""
+    estimate: Tensor
+    """Tweedie's estimate of the images, not clipped, with the graph back to `x_i` if the guidance
+    is `through_denoiser`."""
+    x0: Tensor
+    """The estimate as the sampler uses it: detached, and clipped to [-1, 1] if the model's is."""
+    log_variance: Tensor
+    """log Sigma_i, broadcastable to (B, C, H, W), detached: the model's own, learned or fixed, for
+    a solver; as the solver counts it for a guidance."""
+    previous: Tensor | None = None
+    """`x0` one step earlier, at i+1; None where the trajectory starts or was moved by guidance."""
+    perturbation: NoiseStream
+    """The guidance's own noise."""
+    labels: Tensor | None = None
+    """The images' classes, int64 (B,), if the model has classes."""
+    seeds: tuple[int, ...] = ()
+    """The images' seeds, one a row, from which per-image targets may follow."""
+    shared: bool = False
+    """Whether another guidance differentiates through `estimate` after this one."""
+
+    @property
+    def variance(self) -> Tensor:
+        """Sigma_i, broadcastable to (B, C, H, W)."""
+        return self.log_variance.exp()
+
+    def gradient(self, measure: Tensor) -> Tensor:
+        """The gradient at `x_i`, (B, C, H, W), of a number for each image, (B,)."""
+        (gradient,) = torch.autograd.grad(measure.sum(), self.x_i, retain_graph=self.shared)
+        return gradient
+
+    def estimate_at(self, x: Tensor, i: int) -> Tensor:
+        """Tweedie's estimate, not clipped, of the images at `x` (B, C, H, W) and index `i`."""
+        prediction = self.denoiser(x, i, self.schedule, self.labels)
+        return self.schedule.predict_x0(x, i, prediction.eps)
+
+
+class Transition(NamedTuple):
+    """Where a step leads, short of guidance and noise."""
+
+    mean: Tensor
+    """float32 (B, C, H, W)."""
+    std: Tensor | None
+    """Of the noise, broadcastable to `mean` and on its device; None adds none."""
+    log_variance: Tensor
+    """Log of the Sigma_i in which a guidance counts its shift, broadcastable to `mean`.
+
+    It is the sampler's own where that is the model's, and formally beta~_i for every rule that has
+    another variance or none.
+    """
+
+
+class Solver(Protocol):
+    """An update rule; stateless, so that one value serves every batch."""
+
+    def step(self, at: Step) -> Transition:
+        """From x_i to x_{i-1}."""
+
+
+class Guidance(Protocol):
+    """A value handed to the sampler that shifts the reverse mean.
+
+    What it says of an image must not depend on the other images of the batch, which the sampler may
+    split; and it must ask for all its noise of `Step.perturbation`. One that does not suit every
+    model may have a `check(denoiser)` that raises ValueError; it is asked before a run.
+    """
+
+    @property
+    def through_denoiser(self) -> bool:
+        """Whether it differentiates through the denoiser, whose graph is then kept."""
+
+    def active(self, i: int, steps: int) -> bool:
+        """Whether step `i` of `steps` is guided."""
+
+    def shift(self, step: Step) -> Tensor:
+        """What to add to the reverse mean, float32 (B, C, H, W).
+
+        Exactly zero for an image that it cannot guide; the sampler counts those.
+        """
+
+
+def check(guidance: Guidance | None, denoiser: Denoiser) -> None:
+    """Let a guidance that has a `check` look at the model, before a step is taken.
+
+    Raises:
+        ValueError: it cannot guide the model.
+    """
+    if (own := getattr(guidance, "check", None)) is not None:
+        own(denoiser)
