@@ -95,6 +95,7 @@ class FittingConfig:
 class Fitting(LightningModule):
     """A network under training, `network`, with AdamW and a warm-up."""
 
+    config: FittingConfig
     network: torch.nn.Module
     weight_decay = 0.0
 
@@ -105,15 +106,15 @@ class Fitting(LightningModule):
             {"network": asdict(shape), "training": asdict(config), **identity}
         )
         self.image = ImageFormat(channels=shape.channels, size=shape.size)
-        self.fitting = config
+        self.config = config
 
     def on_train_start(self) -> None:
         """Noise and order of the images go on after a restart, instead of coming once more."""
-        torch.manual_seed(self.fitting.seed + self.global_step + 1_000_003 * self.global_rank)
+        torch.manual_seed(self.config.seed + self.global_step + 1_000_003 * self.global_rank)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.fitting.lr, weight_decay=self.weight_decay
+            self.network.parameters(), lr=self.config.lr, weight_decay=self.weight_decay
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {
@@ -122,7 +123,7 @@ class Fitting(LightningModule):
         }
 
     def _lr_factor(self, step: int) -> float:
-        steps = self.fitting.steps
+        steps = self.config.steps
         warmup = min(200, steps // 10)
         if step < warmup:
             return (step + 1) / warmup
@@ -131,7 +132,7 @@ class Fitting(LightningModule):
     def clean(self, images: Tensor) -> Tensor:
         """uint8 images in [-1, 1], half of them mirrored if that is asked for."""
         x0 = self.image.from_uint8(images)
-        if not self.fitting.flip:
+        if not self.config.flip:
             return x0
         mirrored = torch.rand(len(x0), 1, 1, 1, device=x0.device) < 0.5
         return torch.where(mirrored, x0.flip(-1), x0)
@@ -178,7 +179,7 @@ def fit(
     Raises:
         ValueError: the run in `out` is another one, or its checkpoint is damaged.
     """
-    config, count = module.fitting, len(examples)  # type: ignore[arg-type]
+    config, count = module.config, len(examples)  # type: ignore[arg-type]
     loader = DataLoader(
         examples,
         config.batch_size,

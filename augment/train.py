@@ -129,9 +129,10 @@ def train_generator(
 class GeneratorTraining(Fitting):
     """A denoiser with learned variance; `average.module` has the weights' moving average."""
 
+    config: TrainConfig
+
     def __init__(self, network: NetworkConfig, config: TrainConfig, **sources: str) -> None:
         super().__init__(network, config, **sources)
-        self.config = config
         self.network = network.build()
         self.average = AveragedModel(self.network, avg_fn=self._moved)
         self.average.requires_grad_(False)  # or several processes would wait for its gradients

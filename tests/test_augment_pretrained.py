@@ -24,11 +24,18 @@ from diffusers import (
 )
 from safetensors.torch import load_file, save_file
 
-from augment import Denoiser, ImageFormat, Schedule, embedded_generators, load_denoiser, sample
+from augment import (
+    Denoiser,
+    ImageFormat,
+    Schedule,
+    embedded_generators,
+    load_denoiser,
+    reverse_process,
+    sample,
+)
 from augment.denoiser import VarianceType
 from augment.noise import REVERSE, seeded_generator
 from augment.pretrained import load_upsampler, save_pipeline
-from augment.sampler import reverse_process
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

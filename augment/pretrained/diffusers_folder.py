@@ -40,7 +40,7 @@ _ALLOWED: Mapping[str, tuple[Any, ...]] = {
     ),
     "rescale_betas_zero_snr": (False, None),  # its last step leaves no signal to predict from
     "thresholding": (False, None),
-    "clip_sample_range": (1, None),
+    "clip_sample_range": (1.0,),
 }
 """What a scheduler's configuration may say, where it says anything."""
 
