@@ -16,11 +16,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
@@ -65,7 +63,8 @@ def make_missing(
 ) -> pd.DataFrame:
     """Write `folder/<seed>.png` wherever there is no whole one, and the table.
 
-    An image that is not finite is not written and has no row.
+    An image that is not finite is not written and has no row; it is made anew when the run is taken
+    up again.
 
     Args:
         folder: made if absent; claimed for the record.
@@ -92,19 +91,19 @@ def make_missing(
     record = {**record, "precision": str(fabric.strategy.precision.precision)}
     with fabric.rank_zero_first():
         record = claim(folder / RECORD, record, results=(TABLE, *names))
-    unguided = torch.zeros((), dtype=torch.int64)
-    for block in _unfinished(folder, seeds, batch_size, fabric):
+    counts = torch.zeros(2, len(seeds), dtype=torch.int64)
+    for rows in _unfinished(folder, seeds, batch_size, fabric):
+        block = seeds[rows]
         with fabric.autocast():
             batch = make(block, None if labels is None else [labels[seed] for seed in block])
-        unguided += batch.unguided.sum()
-        _save(batch, block, labels, folder, record)
-    total: Tensor = fabric.all_reduce(unguided, reduce_op="sum")  # type: ignore[assignment]
-    fabric.barrier()
-    made = np.array([(folder / name).is_file() for name in names], dtype=bool)
-    _report_left_out(folder, seeds, made, warn=fabric.is_global_zero)
-    table = table[made]
+        counts[0, rows] = batch.unguided
+        counts[1, rows] = _save(batch, block, labels, folder, record)
+    total: Tensor = fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
+    unguided, left_out = total.cpu()
+    _report_left_out(folder, [seeds[int(i)] for i in left_out.nonzero()], len(seeds), fabric)
+    table = table[(left_out == 0).numpy()]
     if fabric.is_global_zero:
-        warn_unguided(int(total))
+        warn_unguided(int(unguided.sum()))
         _write_table(folder / TABLE, table)
     fabric.barrier()
     return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
@@ -148,18 +147,16 @@ def read_png(path: str) -> Image.Image:
 
 def _unfinished(
     folder: Path, seeds: Sequence[int], batch_size: int, fabric: Fabric
-) -> Iterable[Sequence[int]]:
+) -> Iterable[slice]:
     """Blocks of seeds that lack a file, of this process alone; a progress bar on the first one."""
-    blocks = [seeds[first : first + batch_size] for first in range(0, len(seeds), batch_size)]
+    blocks = [slice(first, first + batch_size) for first in range(0, len(seeds), batch_size)]
     mine = [
         block
         for block in blocks[fabric.global_rank :: fabric.world_size]
-        if not all(_is_whole(folder / f"{seed}.png") for seed in block)
+        if not all(_is_whole(folder / f"{seed}.png") for seed in seeds[block])
     ]
     silent = not (mine and fabric.is_global_zero)
-    bar: Iterable[Sequence[int]] = tqdm(
-        mine, desc=f"generate {folder.name}", unit="batch", disable=silent
-    )
+    bar: Iterable[slice] = tqdm(mine, f"generate {folder.name}", unit="batch", disable=silent)
     return bar
 
 
@@ -169,14 +166,16 @@ def _save(
     labels: Mapping[int, int] | None,
     folder: Path,
     record: Mapping[str, Any],
-) -> None:
-    """Write the images of a block that are finite and not there yet."""
+) -> Tensor:
+    """Write the images of a block that are not there yet; which were left out, int64 (B,)."""
+    left_out = torch.zeros(len(seeds), dtype=torch.int64)
     for row, seed in enumerate(seeds):
         path = folder / f"{seed}.png"
         if _is_whole(path):
             continue
         if not batch.finite[row]:
             path.unlink(missing_ok=True)
+            left_out[row] = 1
             continue
         text = {"seed": seed, **record}
         if labels is not None:
@@ -189,6 +188,7 @@ def _save(
         file = BytesIO()
         to_pil_image(batch.images[row]).save(file, format="PNG", pnginfo=chunks)
         write_bytes(path, file.getvalue())
+    return left_out
 
 
 def _is_whole(path: Path) -> bool:
@@ -202,20 +202,18 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _report_left_out(
-    folder: Path, seeds: Sequence[int], made: NDArray[np.bool_], *, warn: bool
-) -> None:
-    """Say that images are not finite and were left out; refuse a run of no others."""
-    if made.all():
+def _report_left_out(folder: Path, seeds: Sequence[int], count: int, fabric: Fabric) -> None:
+    """Warn of the seeds whose image is not finite; refuse a run of nothing else."""
+    if not seeds:
         return
     message = (
-        f"{(~made).sum()} of {len(made)} images of {folder} are not finite, the first of seed "
-        f"{seeds[int(made.argmin())]}; they are left out; if these are many, take a weaker "
-        "guidance, precision 32-true or another generator"
+        f"{len(seeds)} of {count} images of {folder} are not finite, the first of seed {seeds[0]}; "
+        "they are left out; if these are many, take a weaker guidance, precision 32-true or "
+        "another generator"
     )
-    if not made.any():
+    if len(seeds) == count:
         raise ValueError(message)
-    if warn:
+    if fabric.is_global_zero:
         warnings.warn(message, stacklevel=4)
 
 

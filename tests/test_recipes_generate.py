@@ -15,6 +15,7 @@ import pytest
 import torch
 from augment_doubles import tiny_unet
 from PIL import Image
+from torch import Tensor
 
 from augment import L1, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
 from augment.pretrained import save_noised_classifier, save_pipeline
@@ -101,8 +102,20 @@ def test_only_train_images_are_edited(generator: Path, tmp_path: Path) -> None:
         _run(generator, "new", "--edit", str(tmp_path))
 
 
+class _Brightness(torch.nn.Module):
+    """A classifier of noised images: class 1 is the brighter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes, self.card = 2, {"sha256": "0123456789abcdef"}
+        self.image, self.schedule = ImageFormat(channels=3, size=8), Schedule.cosine()
+
+    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
+        return x.mean(dim=(1, 2, 3))[:, None] * torch.tensor([[-1.0, 1.0]])
+
+
 def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
-    generator: Path, tmp_path: Path
+    generator: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = ClassifierNetworkConfig(size=8, widths=(32, 32), attention_levels=())
     with torch.random.fork_rng():
