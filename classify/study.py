@@ -128,6 +128,8 @@ class _Unit:
         }
         claim(folder / "unit.json", record)
         if not self.is_complete(out):
+            if (folder / _SCORES).exists():
+                _log.warning("%s is not as the fit left it: it is made again", folder)
             scores = self.fit(images, device, folder)
             write_text(folder / _SCORES, scores.to_csv(index=False))
             seal(folder, _RESULTS)
