@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -121,9 +122,13 @@ class FitConfig:
 @cache
 def _takes(architecture: str, size: int) -> bool:
     """Whether the network gives one output for images of the size, tried without computing."""
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        warnings.simplefilter("ignore")  # torchvision's, about how some networks are initialised
+        try:
             network = torchvision.models.get_model(architecture, num_classes=1)
+        except Exception:  # one that computes while it is built cannot be tried
+            return True
+        try:
             return isinstance(network(torch.empty(2, 3, size, size)), torch.Tensor)
-    except Exception:  # each network says in its own way what it does not take
-        return False
+        except Exception:  # each network says in its own way what it does not take
+            return False

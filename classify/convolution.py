@@ -2,7 +2,8 @@
 
 On the 1 x 1 maps that a ResNet ends with at 32 px, eight of a 3 x 3 kernel's nine taps only ever
 meet padding: they add nothing and get no gradient, but cost as much as the ninth. Cutting them off
-gives the same function, and a step of ResNet-18 in less than half the time.
+gives the same function, and a step of ResNet-18 on one core in 0.05 s instead of 0.08 s at batch 8,
+0.15 s instead of 0.19 s at batch 64.
 """
 
 from __future__ import annotations

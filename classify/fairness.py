@@ -176,10 +176,11 @@ def _rows(
     """An arm's own figures, then the changes from the baseline."""
     own = _told(figures, keys, arms, lowest=0.0).assign(baseline="", p_value=np.nan)
     for arm in arms:
-        f1 = own[(own["arm"] == arm) & (own["metric"] == "f1")]
-        if f1["value"].notna().sum() > 1:
+        f1 = own[(own["arm"] == arm) & (own["metric"] == "f1")].dropna(subset="value")
+        if len(f1) > 1:
             is_worst = (own["arm"] == arm) & (own["metric"] == "worst_group_f1")
-            own.loc[is_worst, "group"] = f1.loc[f1["value"].idxmin(), "group"]
+            lowest = f1.sort_values("value", kind="stable")["group"].iloc[0]
+            own["group"] = own["group"].mask(is_worst, lowest)
     if baseline is None:
         return own
     at = arms.index(baseline)

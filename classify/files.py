@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,12 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def claim(path: Path, record: Mapping[str, Any], *, beside: Collection[str] = ()) -> None:
+def claim(path: Path, record: Mapping[str, Any]) -> None:
     """Write down what a folder is for, or check that it is for the same.
 
     Args:
         path: the record's file; its folder is made if absent.
         record: as JSON can hold it; compared whole, nested entries by their dotted names.
-        beside: names that may stand in the folder before there is a record.
 
     Raises:
         ValueError: the folder is for something else, holds files but no record, or cannot be a
@@ -66,7 +65,7 @@ def claim(path: Path, record: Mapping[str, Any], *, beside: Collection[str] = ()
         return
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(file.name for file in folder.iterdir())
-    if foreign := [name for name in names if name not in beside and not name.startswith(".")]:
+    if foreign := [name for name in names if not name.startswith(".")]:
         raise ValueError(
             f"{folder} holds {foreign[0]} but no {path.name}, so it is of other work; give another "
             "folder"
@@ -91,7 +90,7 @@ def _refuse_another(path: Path, there: Mapping[str, Any], wanted: Mapping[str, A
     for name in dict.fromkeys([*wanted, *there]):
         old, new = there.get(name), wanted.get(name)
         if old != new:
-            old, new = (f"{json.dumps(value)[:60]}" for value in (old, new))
+            old, new = (json.dumps(value)[:60] for value in (old, new))
             raise ValueError(
                 f"{path} is of other work: {name} is {old} there and {new} now; give another "
                 "folder, or the same data and settings"

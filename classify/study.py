@@ -89,18 +89,18 @@ def run_study(
             attributes=attributes,
             config=named[name].config(config),
             steps=steps or config.steps(n_real),
-            folder=unit_folder(out, name, seed) if out else None,
         )
         for seed in range(seeds)
         for name in named
     ]
     if out is None:
         return pd.concat([unit.fit(images, fabric.device) for unit in units], ignore_index=True)
+    hashes = {name: _fingerprint(table, attributes, images) for name, table in tables.items()}
     for unit in units[fabric.global_rank :: fabric.world_size]:
-        unit.complete(images, fabric.device)
+        unit.complete(out, hashes[unit.arm], images, fabric.device)
     for unit in units:  # of the other processes
-        wait_until(unit.is_complete)
-    return pd.concat([unit.scores() for unit in units], ignore_index=True)
+        wait_until(partial(unit.is_complete, out))
+    return pd.concat([unit.scores(out) for unit in units], ignore_index=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,44 +113,45 @@ class _Unit:
     attributes: Sequence[str]
     config: FitConfig
     steps: int
-    folder: Path | None
 
-    def complete(self, images: Images, device: torch.device) -> None:
-        """Leave scores and test predictions in the folder, by whatever work is left to do."""
-        assert self.folder is not None
+    def complete(self, out: Path, table: str, images: Images, device: torch.device) -> None:
+        """Leave scores and test predictions in the unit's folder, by whatever work is left to do;
+        `table` is the hash of its images and labels.
+        """
+        folder = unit_folder(out, self.arm, self.seed)
         record = {
             "config": asdict(self.config),
             "attributes": list(self.attributes),
             "steps": self.steps,
             "seed": self.seed,
-            "table": _fingerprint(self.table, self.attributes, images),
+            "table": table,
         }
-        claim(self.folder / "unit.json", record)
-        if not self.is_complete():
-            scores = self.fit(images, device)
-            write_text(self.folder / _SCORES, scores.to_csv(index=False))
-            seal(self.folder, _RESULTS)
-            forget_state(self.folder)
+        claim(folder / "unit.json", record)
+        if not self.is_complete(out):
+            if (folder / _SCORES).exists():
+                _log.warning("%s is not as the fit left it: it is made again", folder)
+            scores = self.fit(images, device, folder)
+            write_text(folder / _SCORES, scores.to_csv(index=False))
+            seal(folder, _RESULTS)
+            forget_state(folder)
 
-    def is_complete(self) -> bool:
-        assert self.folder is not None
-        return is_sealed(self.folder, _RESULTS)
+    def is_complete(self, out: Path) -> bool:
+        return is_sealed(unit_folder(out, self.arm, self.seed), _RESULTS)
 
-    def scores(self) -> pd.DataFrame:
+    def scores(self, out: Path) -> pd.DataFrame:
         """Read them back to the last bit: Python parses the values, not pandas' quicker but inexact
         parser.
         """
-        assert self.folder is not None
         scores = pd.read_csv(
-            self.folder / _SCORES,
+            unit_folder(out, self.arm, self.seed) / _SCORES,
             dtype={"arm": "str", "attribute": "str", "value": "str"},
             keep_default_na=False,
             na_values={"value": [""]},
         )
         return scores.astype({"value": "float64"})
 
-    def fit(self, images: Images, device: torch.device) -> pd.DataFrame:
-        """Fit, evaluate, and keep the test predictions if there is a folder."""
+    def fit(self, images: Images, device: torch.device, folder: Path | None = None) -> pd.DataFrame:
+        """Fit and evaluate; scores, and in the folder the test predictions."""
         train, val, test = (
             self.table[self.table["split"] == split] for split in ("train", *_EVALUATED)
         )
@@ -161,7 +162,7 @@ class _Unit:
             self.config,
             steps=self.steps,
             seed=self.seed,
-            folder=self.folder,
+            folder=folder,
             images=images,
             device=device,
             label=f"{self.arm}, seed {self.seed}",
@@ -172,8 +173,8 @@ class _Unit:
             pixels = images.pixels[images.rows(rows)]
             probabilities = predict(result.module, pixels, device=device)
             labels = label_tensor(rows, self.attributes)
-            if self.folder and split == "test":
-                write_predictions(self.folder, rows, self.attributes, probabilities.numpy())
+            if folder and split == "test":
+                write_predictions(folder, rows, self.attributes, probabilities.numpy())
             parts.append(attribute_scores(probabilities, labels, self.attributes, split=split))
         return pd.concat(parts).assign(arm=self.arm, seed=self.seed)[list(COLUMNS)]
 

@@ -225,6 +225,7 @@ def test_a_damaged_result_is_made_again(
     tmp_path: Path,
     name: str,
     damage: Callable[[Path], object],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     out = shutil.copytree(finished, tmp_path / "out")
     damage(out / "fits" / "real-0" / name)
@@ -233,6 +234,7 @@ def test_a_damaged_result_is_made_again(
     again = _run(real, seeds=1, out=out)
     pd.testing.assert_frame_equal(again, expected.reset_index(drop=True), check_exact=True)
     read_predictions(out, ["real"], 1)
+    assert "real-0 is not as the fit left it: it is made again" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"config": ', "\0\1"])

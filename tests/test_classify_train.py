@@ -217,6 +217,10 @@ def test_config_says_what_is_allowed(bad: dict[str, object]) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_network_that_cannot_be_tried_is_taken() -> None:
+    assert FitConfig(architecture="regnet_y_400mf").architecture == "regnet_y_400mf"
+
+
 def test_paper_settings() -> None:
     paper = FitConfig.paper()
     assert (paper.optimizer, paper.lr, paper.momentum, paper.weight_decay) == (

@@ -1,0 +1,87 @@
+"""Whole files, claimed folders, sealed results, and waiting for another process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from classify.files import claim, is_sealed, seal, wait_until, write_bytes
+
+RECORD = {"config": {"lr": 0.1, "augmentation": {"flip": True}}, "seed": 0, "out": "a.b"}
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    write_bytes(file, b"first")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as stream:
+            stream.write(content[:2])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_bytes(file, b"second")
+    assert file.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_same_work_may_use_a_folder_again(tmp_path: Path) -> None:
+    claim(tmp_path / "new" / "record.json", {**RECORD, "names": ("a", "b")})
+    claim(tmp_path / "new" / "record.json", {**RECORD, "names": ("a", "b")})
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ({**RECORD, "seed": 1}, "seed is 0 there and 1 now"),
+        (
+            {**RECORD, "config": {"lr": 0.1, "augmentation": {"flip": False}}},
+            "config.augmentation.flip is true there and false now",
+        ),
+        ({"seed": 0, "out": "a.b"}, "config.lr is 0.1 there and null now"),
+        ({**RECORD, "half": True}, "half is null there and true now"),
+    ],
+)
+def test_other_work_is_refused_by_the_first_difference(
+    tmp_path: Path, other: dict[str, object], difference: str
+) -> None:
+    claim(tmp_path / "record.json", RECORD)
+    with pytest.raises(ValueError, match=f"record.json is of other work: {difference}; give"):
+        claim(tmp_path / "record.json", other)
+
+
+@pytest.mark.parametrize("below", ["file/record.json", "file/deeper/record.json"])
+def test_a_file_in_the_way_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="/file is a file, where a folder has to be; give another"):
+        claim(tmp_path / below, RECORD)
+
+
+def test_what_others_left_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()  # hidden files say nothing
+    (tmp_path / "scores.csv").touch()
+    with pytest.raises(ValueError, match=r"holds scores\.csv but no record\.json.*; give another"):
+        claim(tmp_path / "record.json", RECORD)
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_a_seal_holds_as_long_as_nothing_changes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1,2")
+    (tmp_path / "b").write_text("")
+    assert not is_sealed(tmp_path, ["a", "b"])
+    seal(tmp_path, ["a", "b"])
+    assert is_sealed(tmp_path, ["a", "b"])
+    assert not is_sealed(tmp_path, ["a", "c"])
+    (tmp_path / "a").write_text("1,")
+    assert not is_sealed(tmp_path, ["a", "b"])
+
+
+def test_nobody_waits_for_a_process_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_until(lambda: True)
+    parents = iter([7, 7, 1])
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    with pytest.raises(ProcessLookupError, match="has ended; give the same command"):
+        wait_until(lambda: False)
