@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     tables = {
         cell: _generate(cell, settings, denoiser, labeler, fabric) for cell in cells(settings)
     }
-    measured = _measure(settings, made)
+    measured = _measure(settings, tables)
     table = shares(settings, measured)
     write_text(settings.out / "fewer_steps.csv", table.to_csv(index=False))
     write_figure(settings.out / "fewer_steps.png", chart(table))

@@ -172,6 +172,17 @@ def test_cache_gives_the_same_pixels_and_follows_the_files(tmp_path: Path) -> No
     assert len(list(cache.iterdir())) == 2
 
 
+def test_what_an_older_decoder_cached_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, cache = _images(tmp_path), tmp_path / "cache"
+    monkeypatch.setattr(module, "_VERSION", 1)
+    decode(paths, 8, cache=cache)
+    monkeypatch.undo()
+    decode(paths, 8, cache=cache)
+    assert len(list(cache.iterdir())) == 2
+
+
 @pytest.mark.parametrize("with_cache", [False, True])
 def test_broken_image_is_an_error_or_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, with_cache: bool

@@ -85,7 +85,8 @@ def load_table(
         return folder.load(root, attributes, soft=soft)
     if layout := _layout(root):
         return layout.load(root, attributes)
-    state = f"holds no {folder.FILE}" if any(root.iterdir()) else "is empty"
+    full = any(root.iterdir())
+    state = f"holds neither {folder.FILE} nor a known layout" if full else "is empty"
     known = " or ".join(f"a folder with {layout.FILES}" for layout in LAYOUTS)
     raise ValueError(
         f"{root} {state}; give a folder of images with {folder.FILE} (file_name, split, one column "

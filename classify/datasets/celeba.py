@@ -75,7 +75,7 @@ def _read_attributes(root: Path) -> pd.DataFrame:
     """Indexed by image name, float64 1.0 and 0.0."""
     file = _find_list(root, _ATTRIBUTES)
     assert file is not None  # `recognises` was asked first
-    values = _read(file, header=0)
+    values = _read(file, header=True)
     if values.columns.has_duplicates:
         twice = values.columns[values.columns.duplicated()][0]
         raise ValueError(f"{file}: attribute {twice} stands twice; restore the original file")
@@ -95,8 +95,7 @@ def _splits(root: Path, images: pd.Index) -> np.ndarray:
             f"{root} has no {_PARTITION}.txt (nor .csv); put the official partition beside the "
             "attributes"
         )
-    header = 0 if file.suffix == ".csv" else None
-    splits = _read(file, header=header).iloc[:, 0].map(_SPLITS).reindex(images)
+    splits = _read(file, header=False).iloc[:, 0].map(_SPLITS).reindex(images)
     if splits.isna().any():
         raise ValueError(
             f"{file}: {splits.index[splits.isna()][0]} has no split 0, 1 or 2; restore the "
@@ -105,21 +104,21 @@ def _splits(root: Path, images: pd.Index) -> np.ndarray:
     return splits.to_numpy()
 
 
-def _read(file: Path, header: int | None) -> pd.DataFrame:
-    """Either form of a list, indexed by image name."""
-    with file.open(encoding="utf-8") as lines:
-        has_count = lines.readline().strip().isdigit()  # as the original attribute list begins
+def _read(file: Path, header: bool) -> pd.DataFrame:
+    """Either form of a list, indexed by image name; `header` says whether columns have names."""
     try:
         if file.suffix == ".csv":
             check_header(file)
-            values = pd.read_csv(file, header=header, index_col=0)
+            values = pd.read_csv(file, index_col=0)
         else:
-            names = pd.read_csv(file, sep=r"\s+", skiprows=int(has_count), header=None, nrows=1)
-            values = pd.read_csv(
-                file, sep=r"\s+", skiprows=int(has_count) + (header == 0), header=None, index_col=0
-            )
-            if header == 0:
-                values.columns = names.iloc[0].astype("str")
+            with file.open(encoding="utf-8") as lines:
+                first = lines.readline()  # a count of images in the original list of attributes
+                counted = first.strip().isdigit()
+                names = (lines.readline() if counted else first).split()
+            above = int(counted) + int(header)
+            values = pd.read_csv(file, sep=r"\s+", skiprows=above, header=None, index_col=0)
+            if header:
+                values.columns = pd.Index(names)
     except ValueError as error:
         raise ValueError(
             f"{file} cannot be read ({str(error).splitlines()[0]}); restore the original file"

@@ -35,6 +35,8 @@ _CHUNK = 64
 _BLOCK = 1 << 24
 """Bytes written at a time where the system cannot reserve space in one call."""
 _PIXELS, _KEPT = "pixels.npy", "kept.npy"
+_VERSION = 2
+"""Raise when `read_image` or the resizing change: old cached pixels must not pass for new ones."""
 _GREY = ("1", "L", "I;16")
 """Modes that `read_image` makes grey; a palette or alpha makes colours of them all the same."""
 _SIXTEEN_BITS = ("PNG", "PPM")
@@ -166,7 +168,7 @@ def decode(
 
 
 def _key(paths: Sequence[str] | pd.Index, size: int) -> str:
-    digest = hashlib.sha256(str(size).encode())
+    digest = hashlib.sha256(f"{_VERSION} {size}".encode())
     for path in paths:
         try:
             stat = os.stat(path)
