@@ -136,7 +136,7 @@ def _generator_name(config: RunConfig, inputs: Inputs) -> str:
 
 
 def _public(source: object) -> str:
-    """A local path by its last part, as the card travels with the images; anything else as it is."""
+    """A local path by its last part, as the card travels with the images; else as it is."""
     return Path(str(source)).name if os.path.exists(str(source)) else str(source)
 
 
