@@ -149,6 +149,15 @@ def test_images_made_elsewhere_have_no_generator_and_no_known_terms() -> None:
     assert "/somewhere/of/mine" not in text
 
 
+def test_a_local_path_of_the_weights_does_not_travel_with_the_images(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    text = _card(labeler=replace(LABELER, source=str(weights)))
+    assert "Source: weights." in text
+    assert str(tmp_path) not in text
+    assert "Source: photographs" in _card(labeler=replace(LABELER, source="photographs " * 99))
+
+
 def test_names_from_elsewhere_are_no_markup() -> None:
     evil = "<script>a|b`[c](d)*e*_f_ 5_o_Clock"
     labeler = replace(LABELER, source=evil, licence=evil)

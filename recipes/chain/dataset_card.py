@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import math
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -76,7 +77,7 @@ def dataset_card(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["words"] = _escaped
+    environment.filters |= {"words": _escaped, "public": _public}
     card, settings = inputs.labeler.card, made.settings
     # Nothing is known of what drew images that were made elsewhere.
     generator = inputs.denoiser.card if settings.folder is None else {}
@@ -129,10 +130,14 @@ def _title(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
 
 
 def _generator_name(config: RunConfig, inputs: Inputs) -> str:
-    """What the card calls it, else a hub id as it stands, a local path by its last part."""
-    card, source = inputs.denoiser.card, config.generator
-    path = Path(source)
-    return _line(card.get("name") or card.get("known") or (path.name if path.exists() else source))
+    """What the card calls it, else where it was taken from."""
+    card = inputs.denoiser.card
+    return _line(card.get("name") or card.get("known") or _public(config.generator))
+
+
+def _public(source: object) -> str:
+    """A local path by its last part, as the card travels with the images; else as it is."""
+    return Path(str(source)).name if os.path.exists(str(source)) else str(source)
 
 
 def _guidance(made: Synthesised) -> dict[str, Any]:
