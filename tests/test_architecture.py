@@ -12,7 +12,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PARTS = ("augment", "classify", "labeling")
 TOP = {*PARTS, "recipes", "tests", "pyproject.toml", "README.md", "LICENSE"}
-MOST_LINES = 300
+MOST_LINES = 400
+FEW_LINES = 60
+"""A module of fewer lines with one importer would be better off inside it."""
 
 MODULES = sorted(
     path for part in (*PARTS, "recipes", "tests") for path in (REPOSITORY / part).rglob("*.py")
@@ -65,10 +67,25 @@ def test_the_three_packages_do_not_know_each_other(path: Path) -> None:
     assert not {name.split(".")[0] for name in _imports(path)} & others
 
 
-@pytest.mark.parametrize("path", _modules("recipes"), ids=_label)
-def test_recipes_share_only_underscored_modules(path: Path) -> None:
+@pytest.mark.parametrize("path", _modules(*PARTS), ids=_label)
+def test_packages_read_no_resource_of_another_by_its_name(path: Path) -> None:
+    others = {*PARTS, "recipes"} - {path.relative_to(REPOSITORY).parts[0]}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    called = [call.args for call in ast.walk(tree) if isinstance(call, ast.Call)]
+    words = {a.value for args in called for a in args if isinstance(a, ast.Constant)}
+    assert not {str(word).split(".")[0] for word in words if str(word).isidentifier()} & others
+
+
+@pytest.mark.parametrize("path", _modules(*PARTS), ids=_label)
+def test_command_lines_are_recipes(path: Path) -> None:
+    assert path.name != "__main__.py"
+    assert not {name.split(".")[0] for name in _imports(path)} & {"argparse", "jsonargparse"}
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes" / "chain").glob("*.py")), ids=_label)
+def test_what_recipes_share_knows_no_recipe(path: Path) -> None:
     shared = [name.split(".") for name in _imports(path) if name.startswith("recipes.")]
-    assert all(name[1].startswith("_") for name in shared)
+    assert all(name[1] == "chain" for name in shared)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_label)
@@ -76,6 +93,20 @@ def test_module_says_what_it_is_for_and_is_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text))
     assert path.parent.name == "tests" or text.count("\n") <= MOST_LINES
+
+
+def test_no_module_is_a_fragment_of_its_only_importer() -> None:
+    parts = _modules(*PARTS, "recipes")
+    dotted = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts): p for p in parts}
+    importers = {name: [p for p in parts if name in _imports(p)] for name in dotted}
+    fragments = [
+        _label(path)
+        for name, path in dotted.items()
+        if path.name != "__init__.py"
+        and len(importers[name]) == 1
+        and path.read_text(encoding="utf-8").count("\n") < FEW_LINES
+    ]
+    assert not fragments
 
 
 def test_nothing_else_lies_at_the_top() -> None:

@@ -60,10 +60,20 @@ def _step(denoiser: Denoiser, i: int, steps: int = 50, labels: Tensor | None = N
     shape = (3, *denoiser.image.shape)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     prediction = denoiser(x, i, schedule, labels)
-    variance = denoiser.log_variance(prediction, i, schedule).exp().detach()
+    log_variance = denoiser.log_variance(prediction, i, schedule).detach()
     noise = NoiseStream(range(3), PERTURBATION, denoiser.image.shape, torch.device("cpu"))
     x0 = schedule.predict_x0(x, i, prediction.eps)
-    return Step(denoiser, schedule, i, x, x0, variance, noise, labels)
+    return Step(
+        denoiser=denoiser,
+        schedule=schedule,
+        i=i,
+        x_i=x,
+        estimate=x0,
+        x0=x0.detach(),
+        log_variance=log_variance,
+        perturbation=noise,
+        labels=labels,
+    )
 
 
 def _share(guidance: Guidance | None, n: int = 400) -> float:

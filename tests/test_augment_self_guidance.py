@@ -22,10 +22,19 @@ def _step(denoiser: Denoiser, i: int, steps: int, x: Tensor, seeds: range) -> St
     schedule = denoiser.schedule.respaced(steps)
     x_i = x.clone().requires_grad_(True)
     prediction = denoiser(x_i, i, schedule)
-    variance = denoiser.log_variance(prediction, i, schedule).exp().detach()
+    log_variance = denoiser.log_variance(prediction, i, schedule).detach()
     noise = NoiseStream(seeds, PERTURBATION, denoiser.image.shape, torch.device("cpu"))
     x0 = schedule.predict_x0(x_i, i, prediction.eps)
-    return Step(denoiser, schedule, i, x_i, x0, variance, noise)
+    return Step(
+        denoiser=denoiser,
+        schedule=schedule,
+        i=i,
+        x_i=x_i,
+        estimate=x0,
+        x0=x0.detach(),
+        log_variance=log_variance,
+        perturbation=noise,
+    )
 
 
 def _noise(seeds: range, purpose: int, shape: tuple[int, ...]) -> NoiseStream:
@@ -311,7 +320,7 @@ def test_guidance_by_absolute_differences_has_their_gradient(channels: int) -> N
     shift = SelfGuidance(distance=L1()).shift(step)
     again = SelfGuidance()._denoised_again(_step(denoiser, 40, 50, x, range(2)))
     other = _step(denoiser, 40, 50, x, range(2))
-    (g,) = torch.autograd.grad(other.x0, other.x_i, (other.x0 - again).sign())
+    (g,) = torch.autograd.grad(other.estimate, other.x_i, (other.estimate - again).sign())
     torch.testing.assert_close(shift, 0.4 * step.variance * unit_max(g), atol=1e-7, rtol=1e-4)
 
 

@@ -21,7 +21,8 @@ from augment import (
     sample,
 )
 from augment.guidance import Step
-from augment.solvers import Estimate, Solver
+from augment.noise import PERTURBATION, NoiseStream
+from augment.solvers import Solver
 
 # Kept as diffusers keeps them: evenly, from 0, with a stride that divides T.
 _KEPT = np.arange(0, 1000, 50)
@@ -31,14 +32,24 @@ def _noise(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def _estimate(schedule: Schedule, i: int, x: Tensor, x0: Tensor, before: Tensor | None) -> Estimate:
-    return Estimate(schedule, i, x, x0, schedule.fixed_log_variance(i, x), before)
+def _step(schedule: Schedule, i: int, x: Tensor, x0: Tensor, before: Tensor | None) -> Step:
+    return Step(
+        denoiser=tiny_denoiser(),
+        schedule=schedule,
+        i=i,
+        x_i=x,
+        estimate=x0,
+        x0=x0,
+        log_variance=schedule.fixed_log_variance(i, x),
+        previous=before,
+        perturbation=NoiseStream((), PERTURBATION, (1, 1, 1), torch.device("cpu")),
+    )
 
 
 @pytest.mark.parametrize("i", [0, 1, 7, 19])
 def test_ddim_with_all_its_noise_is_ancestral_sampling_with_the_small_variance(i: int) -> None:
     schedule = Schedule.cosine().respaced(20)
-    at = _estimate(schedule, i, _noise(0, 2, 1, 3, 3), _noise(1, 2, 1, 3, 3), None)
+    at = _step(schedule, i, _noise(0, 2, 1, 3, 3), _noise(1, 2, 1, 3, 3), None)
     ddim, ancestral = DDIM(eta=1.0).step(at), Ancestral().step(at)
     torch.testing.assert_close(ddim.mean, ancestral.mean, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(ddim.log_variance, ancestral.log_variance)
@@ -59,7 +70,7 @@ def test_a_ddim_step_is_that_of_diffusers(eta: float, i: int) -> None:
         eps, int(_KEPT[i]), x, eta=eta, use_clipped_model_output=True, variance_noise=z
     )
     x0 = schedule.predict_x0(x, i, eps).clamp(-1, 1)
-    step = DDIM(eta=eta).step(_estimate(schedule, i, x, x0, None))
+    step = DDIM(eta=eta).step(_step(schedule, i, x, x0, None))
     ours = step.mean if step.std is None else step.mean + step.std * z
     # diffusers' constants are float32; its noise at the last step is 0 up to that.
     torch.testing.assert_close(ours, theirs.prev_sample, atol=2e-4, rtol=2e-4)
@@ -79,7 +90,7 @@ def test_a_trajectory_of_dpm_solver_is_that_of_diffusers() -> None:
     for i in reversed(range(len(_KEPT))):
         eps = network(x, torch.full((len(x),), int(_KEPT[i])))
         x0 = schedule.predict_x0(x, i, eps)
-        x = DPMSolver2M().step(_estimate(schedule, i, x, x0, previous)).mean
+        x = DPMSolver2M().step(_step(schedule, i, x, x0, previous)).mean
         previous = x0
         of_theirs = network(theirs, torch.full((len(x),), int(_KEPT[i])))
         theirs = scheduler.step(of_theirs, int(_KEPT[i]), theirs).prev_sample
@@ -121,6 +132,8 @@ def test_few_steps_recover_the_weights_of_a_mixture(solver: Solver, steps: int) 
 class _Still:
     """A guidance that is always active and never moves anything."""
 
+    through_denoiser = False
+
     def active(self, i: int, steps: int) -> bool:
         return True
 
@@ -158,12 +171,21 @@ def test_guidance_without_noise_counts_the_ancestral_variance_and_moves_the_next
 
 
 @pytest.mark.parametrize("solver", [Ancestral(), DDIM(), DPMSolver2M()])
-def test_the_last_step_ends_at_the_estimate(solver: Solver) -> None:
+def test_the_last_step_ends_at_the_step(solver: Solver) -> None:
     *_, last = reverse_process(tiny_denoiser(), range(2), steps=6, solver=solver)
     torch.testing.assert_close(last.x, last.x0)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.5, float("nan")])
 def test_an_eta_out_of_range_is_refused_in_one_line(eta: float) -> None:
-    with pytest.raises(ValueError, match=rf"^eta is {eta}; allowed is 0 .*$"):
+    with pytest.raises(ValueError, match=rf"^eta is {eta}; give 0 .*$"):
         DDIM(eta=eta)
+
+
+@pytest.mark.parametrize("solver", [Ancestral(), DDIM(eta=0.5)])
+def test_the_noise_of_a_step_is_scaled_on_the_device_of_its_images(solver: Solver) -> None:
+    schedule = Schedule.cosine().respaced(20)
+    images = torch.empty(2, 1, 3, 3, device="meta")
+    std = solver.step(_step(schedule, 7, images, images, None)).std
+    assert std is not None
+    assert std.device == images.device

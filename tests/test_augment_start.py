@@ -138,7 +138,7 @@ def test_a_folder_of_other_references_or_strength_is_refused(tmp_path: Path) -> 
         None,
     )
     for other in others:
-        with pytest.raises(ValueError, match=r"holds images of another run \(edit "):
+        with pytest.raises(ValueError, match=r"holds results of another run \(edit "):
             run(other)
 
 

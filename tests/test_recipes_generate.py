@@ -18,8 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from augment import L1, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
-from augment.pretrained import save_noised_classifier, save_pipeline
-from augment.train_classifier import ClassifierNetworkConfig
+from augment.pretrained import save_pipeline
 from recipes import generate, score, upsample
 from recipes.chain.command_line import run
 from recipes.generate import main
@@ -117,11 +116,9 @@ class _Brightness(torch.nn.Module):
 def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
     generator: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = ClassifierNetworkConfig(size=8, widths=(32, 32), attention_levels=())
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_noised_classifier(network.build(2), tmp_path / "classifier", card={})
-    arguments = ("--classifier.source", str(tmp_path / "classifier"), "--classifier.target")
+    known = {Path("brightness"): _Brightness()}
+    monkeypatch.setattr("recipes.generate.load_noised_classifier", known.__getitem__)
+    arguments = ("--classifier.source", "brightness", "--classifier.target")
     both = _run(generator, "both", *arguments, "1", "--classifier.scale", "3")["guidance"]
     assert both.startswith("SelfGuidance(")
     assert both.endswith("target=1, scale=3.0)")
