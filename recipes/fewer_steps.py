@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,7 @@ from augment.metrics import avg_knn
 from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
 from classify import load_table
+from classify.datasets import read_image
 from classify.datasets.avatars import avatar_table
 from classify.files import write_text
 from labeling import Predictor, load_labeler
@@ -179,9 +181,10 @@ def _measure(settings: Settings, tables: Mapping[Cell, pd.DataFrame]) -> dict[Ce
         avatar_table(folder)
     real = load_table(folder)
     encoder, cache = load_encoder(settings.labeler), settings.out / "features"
-    reference = extract(_paths(real[real["split"] == "train"]), encoder, cache=cache, name="real")
+    see = partial(extract, encoder=encoder, read=read_image, cache=cache)
+    reference = see(_paths(real[real["split"] == "train"]), name="real")
     return {
-        cell: avg_knn(extract(_paths(table), encoder, cache=cache, name=cell.name), reference)
+        cell: avg_knn(see(_paths(table), name=cell.name), reference)
         for cell, table in tables.items()
     }
 

@@ -82,7 +82,10 @@ def test_command_lines_are_recipes(path: Path) -> None:
     assert not {name.split(".")[0] for name in _imports(path)} & {"argparse", "jsonargparse"}
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes" / "chain").glob("*.py")), ids=_label)
+SHARED = sorted((REPOSITORY / "recipes" / "chain").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SHARED, ids=_label)
 def test_what_recipes_share_knows_no_recipe(path: Path) -> None:
     shared = [name.split(".") for name in _imports(path) if name.startswith("recipes.")]
     assert all(name[1] == "chain" for name in shared)

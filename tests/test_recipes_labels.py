@@ -88,9 +88,9 @@ def test_soft_labels_train_and_the_files_stay_hard(
         main([*_flags(root, tmp_path / "out"), "--labels.soft=true", "--controls", "relabel"])
     file = pd.read_csv(tmp_path / "out" / "synthetic" / "minority" / "metadata.csv")
     assert file["Male"].isin((0, 1)).all()
-    added = arms["minority"].query("source == 'synthetic'")
+    added = arms["minority"].table.query("source == 'synthetic'")
     np.testing.assert_allclose(added["Male"], file["p_Male"], rtol=1e-6)
-    again = arms["relabel"].iloc[len(arms["real"]) :]
+    again = arms["relabel"].table.iloc[len(arms["real"].table) :]
     assert not again["Male"].isin((0, 1)).all()
 
 
@@ -106,10 +106,10 @@ def test_of_several_labelers_the_first_that_knows_an_attribute_labels_it(
     flags = tiny_flags(data, root / "generator", tmp_path / "out")
     with pytest.raises(InterruptedError):
         main([*flags, "--labeler=[avatars, train]", "--guidance.distance=l2"])
-    both = arms["minority"].query("source == 'synthetic'")
+    both = arms["minority"].table.query("source == 'synthetic'")
     with pytest.raises(InterruptedError):
         main([*tiny_flags(data, root / "generator", tmp_path / "one"), "--guidance.distance=l2"])
-    one = arms["minority"].query("source == 'synthetic'")
+    one = arms["minority"].table.query("source == 'synthetic'")
     assert both["Striped"].notna().all()
     assert one["Striped"].isna().all()
     pd.testing.assert_series_equal(both["p_Male"], one["p_Male"])

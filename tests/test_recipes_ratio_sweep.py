@@ -135,7 +135,7 @@ def test_it_trains_as_the_run_did_on_soft_labels_and_on_admitted_images(
 
 def test_another_sweep_or_no_run_is_refused(root: Path, tmp_path: Path) -> None:
     _sweep(root, tmp_path / "out", "--fractions", "1", "--seeds=1")
-    with pytest.raises(ValueError, match=r"holds a sweep with arm minority, this one has plain; "):
+    with pytest.raises(ValueError, match=r'arm is "minority" there and "plain" now; '):
         _sweep(root, tmp_path / "out", "--fractions", "1", "--seeds=1", "--arm=plain")
     with pytest.raises(FileNotFoundError, match=r"config\.yaml is missing; give the folder"):
         main([str(tmp_path)])

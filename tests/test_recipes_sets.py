@@ -12,8 +12,9 @@ import yaml
 from PIL import Image
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
-from classify import load_table
+from classify import FitConfig, load_table
 from recipes.celeba_augment import PRESETS, main
+from recipes.chain.arms import ArmSettings, Material, make_arm
 from recipes.chain.command_line import parse
 from recipes.chain.settings import NO_FLAGS, RunConfig
 
@@ -153,18 +154,30 @@ def test_another_folder_under_the_same_name_is_refused(root: Path, tmp_path: Pat
         main([f"--config={tmp_path / 'study.yaml'}", *_flags(root, out)])
 
 
-def test_synthetic_images_alone_and_mixed_arms_train(root: Path, tmp_path: Path) -> None:
-    arms = {
-        "alone": {"sets": ["plain"], "real": "none"},
-        "mixed": {"sets": ["plain", "minority"], "rows": "oversampled"},
+def test_synthetic_images_alone_and_mixed_arms_are_made_of_their_rows() -> None:
+    real = pd.DataFrame({"file_name": list("abcd"), "split": ["train", "train", "val", "test"]})
+    real = real.assign(source="real", path=real["file_name"], Male=[0.0, 0.0, 1.0, 1.0])
+    made = {
+        "file_name": ["0.png"],
+        "split": "train",
+        "source": "synthetic",
+        "path": "0",
+        "Male": 1.0,
     }
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"define_arms": arms}))
-    main(
-        [
-            f"--config={tmp_path / 'study.yaml'}",
-            *_flags(root, tmp_path / "out"),
-            *("--arms", "real", "alone", "mixed"),
-        ]
+    sets = {name: pd.DataFrame(made).assign(path=name) for name in ("plain", "minority")}
+    material = Material(
+        real=real,
+        sets=sets,
+        attributes=["Male"],
+        label=lambda table: table,
+        fit=FitConfig(),
+        count=1,
     )
-    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
-    assert list(scores["arm"].unique()) == ["real", "alone", "mixed"]
+    alone = make_arm(ArmSettings(sets=("plain",), real="none"), material)
+    assert alone.table["file_name"].tolist() == ["c", "d", "0.png"]
+    both = make_arm(ArmSettings(sets=("plain", "minority"), rows="oversampled"), material)
+    assert both.table["source"].tolist().count("synthetic") >= 2
+    assert both.sets == ("plain", "minority")
+    stronger = make_arm(ArmSettings(train={"augmentation": {"operations": 2}}), material)
+    assert stronger.changes["augmentation"].operations == 2
+    assert stronger.changes["augmentation"].flip

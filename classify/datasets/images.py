@@ -160,6 +160,8 @@ def decode(
         if found is None:
             _write_cache(entry, paths, size)
             found = _cached(entry, len(paths), size)
+            if found is not None and not skip_bad and not found[1].all():
+                shutil.rmtree(entry, ignore_errors=True)  # of a call that is refused nothing stays
         if found is None:
             raise OSError(f"{entry} cannot be read back; give another folder, or mend the disk")
         pixels, kept = found

@@ -7,13 +7,13 @@ draw rows is one function more.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from augment import merge
-from classify import Arm, duplicate, oversample, relabel
+from classify import Arm, FitConfig, duplicate, oversample, relabel
 
 __all__ = ["CONTROLS", "ArmSettings", "Material", "make_arm"]
 
@@ -64,6 +64,8 @@ class Material:
     attributes: list[str]
     label: Callable[[pd.DataFrame], pd.DataFrame]
     """Gives a table the labeler's labels, as synthetic rows carry them."""
+    fit: FitConfig
+    """The fits' settings where an arm changes nothing."""
     count: int
     """Real rows that the arms add which compare with a synthetic set of that size."""
 
@@ -100,7 +102,15 @@ def make_arm(settings: ArmSettings, material: Material) -> Arm:
         table = table[(table["split"] != "train") | (table["source"] == "synthetic")]
     return Arm(
         table=ROWS[settings.rows](table, material),
-        changes=settings.train,
+        changes=_changes(settings.train, material.fit),
         meaning=settings.meaning,
         sets=settings.sets,
     )
+
+
+def _changes(train: Mapping[str, Any], fit: FitConfig) -> dict[str, Any]:
+    """The changes as fields of `FitConfig`; of the augmentation, what is left out stays."""
+    changes = dict(train)
+    if "augmentation" in changes:
+        changes["augmentation"] = replace(fit.augmentation, **changes["augmentation"])
+    return changes

@@ -117,6 +117,9 @@ def _spelled_out(arguments: Sequence[str], parser: jsonargparse.ArgumentParser) 
     words = list(arguments)
     while words:
         word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        if equals and _is_list(str(getattr(actions.get(flag), "_typehint", ""))):
+            word, words = flag, [value, *words]
         kind = str(getattr(actions.get(word), "_typehint", ""))
         values: list[str] = []
         while actions.get(word) is not None and words and not words[0].startswith("--"):

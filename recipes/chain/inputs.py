@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from augment import LPIPS, Denoiser, load_denoiser
-from augment.metrics.encoder import Encoder
-from augment.metrics.encoders import load_encoder
+from augment.metrics import Encoder
 from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
 from classify.datasets import read_image
 from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
 from recipes.chain.checks import check_format, check_quota, check_table
+from recipes.chain.encoders import load_encoder
 from recipes.chain.labels import TRAIN, labeler_of, labeler_source, load_labelers, policy_of
 from recipes.chain.run import Run
 from recipes.chain.sets import NO_FEATURES

@@ -80,5 +80,6 @@ def _material(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Mate
         sets=rows,
         attributes=list(inputs.attributes),
         label=label,
+        fit=inputs.fit,
         count=sum(len(rows[name]) for name in compared),
     )
