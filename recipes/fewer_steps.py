@@ -34,7 +34,6 @@ from augment import (
 )
 from augment.guidance import Strength
 from augment.metrics import avg_knn
-from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
 from classify import load_table
 from classify.datasets import read_image
@@ -43,6 +42,7 @@ from classify.files import write_text
 from labeling import Predictor, load_labeler
 from recipes.chain.benchmarking import check_folder, write_figure
 from recipes.chain.command_line import parse, run
+from recipes.chain.encoders import load_encoder
 from recipes.chain.sets import named_distance
 
 _DRAWS = 2000
