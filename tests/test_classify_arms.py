@@ -143,7 +143,7 @@ def test_an_arm_s_settings_are_the_study_s_but_for_its_changes() -> None:
         with pytest.raises(ValueError, match=rf"^an arm changes {name}; allowed are .*balance"):
             Arm(table=TABLE, changes={name: 1})
     for change in ({"balance": 2.0}, {"balance": math.nan}):
-        with pytest.raises(ValueError, match="balance is .*; give a number"):
+        with pytest.raises(ValueError, match=r"balance is .*; give a number"):
             Arm(table=TABLE, changes=change).config(base)
 
 
