@@ -31,6 +31,7 @@ from augment.denoiser import VarianceType
 from augment.noise import REVERSE, NoiseStream
 from augment.sampler import class_labels
 from augment.solvers import Solver
+from augment.step import Step, Sum
 
 
 def _final(denoiser: Denoiser, seeds: range, steps: int, **options: object) -> Tensor:
@@ -323,3 +324,47 @@ def test_batches_of_nothing_are_refused(batch_size: int) -> None:
 def test_a_class_for_a_model_without_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="leave them out"):
         sample(tiny_denoiser(), range(2), steps=4, labels=[0, 0])
+
+
+class _Looking:
+    """A guidance that differentiates through nothing, and remembers what it was given."""
+
+    through_denoiser = False
+
+    def __init__(self) -> None:
+        self.graphs: list[bool] = []
+
+    def active(self, i: int, steps: int) -> bool:
+        return True
+
+    def shift(self, step: Step) -> Tensor:
+        self.graphs.append(step.estimate.requires_grad or step.x_i.requires_grad)
+        return torch.full_like(step.x_i, 1e-3)
+
+
+def test_no_graph_of_the_denoiser_is_kept_for_a_guidance_that_uses_none() -> None:
+    looking = _Looking()
+    sample(tiny_denoiser(), range(2), steps=3, guidance=looking)
+    assert looking.graphs == [False] * 3
+    both = _Looking()
+    sample(tiny_denoiser(), range(2), steps=3, guidance=Sum(SelfGuidance(every=1), both))
+    assert both.graphs == [True] * 3
+
+
+def test_images_that_are_not_finite_are_named_by_their_seed() -> None:
+    denoiser = tiny_denoiser()
+    broken = denoiser.with_network(_Endless(denoiser.network))
+    with pytest.warns(UserWarning, match=r"^2 images came out not finite, the first of seed 4,"):
+        sample(broken, [4, 5], steps=2)
+
+
+class _Endless(torch.nn.Module):
+    """A network whose output is infinite."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = self.network(x, t)
+        return output * torch.nan

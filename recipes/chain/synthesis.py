@@ -163,9 +163,14 @@ def edit_of(inputs: Inputs, settings: SyntheticSet) -> Edit | None:
     if settings.start is None:
         return None
     image, source = inputs.denoiser.image, settings.start.images
-    paths = [str(source)] if source.is_file() else list(load_images(source)["path"])
+    paths = [str(source)] if source.is_file() else list(_train_rows(load_images(source))["path"])
     references = ImageFiles(paths, read_image, size=image.size, channels=image.channels).stack()
     return Edit(references=references, strength=settings.start.strength)
+
+
+def _train_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Those of a table that has splits: no image may start from one that judges it."""
+    return table[table["split"] == "train"] if "split" in table else table
 
 
 def _linked(run: Run, settings: SyntheticSet, folder: Path) -> pd.DataFrame:
