@@ -134,7 +134,7 @@ def blocks(a: Tensor, b: Tensor, dtype: torch.dtype | None = None) -> Iterator[B
         centred = ((wide - centre.to(wide.dtype)) / scale).to(kind)
         return centred, centred.square().sum(dim=1)
 
-    # Sums of D products round by D / 2 epsilons of |a| |b| at most, in whatever order (Higham 2002).
+    # Sums of D products round by D / 2 epsilons of |a| |b| at most, in any order (Higham 2002).
     noise = (a.shape[1] + 16) * torch.finfo(kind).eps
     # A progress bar on what takes longer than a few seconds.
     for rows in tqdm(list(slices(len(a))), "distances", unit="block", delay=5, leave=False):
