@@ -67,7 +67,14 @@ def test_float32_features_far_from_the_origin() -> None:
     _check(nearest_others(points, k=5), points, points, expected)
 
 
-@pytest.mark.parametrize("factor", [1e20, 1e-25])
+def test_float32_features_of_tight_clusters() -> None:
+    # About the middle, which is near 0, float32 has no more than 3 digits of what sets them apart.
+    points = (_points("plain") * 2e-5 + 100 * (torch.arange(N)[:, None] % 2)).float()
+    expected = _expected(points.double(), points.double(), 6)[:, 1:]
+    _check(nearest_others(points, k=5), points, points, expected)
+
+
+@pytest.mark.parametrize("factor", [1e20, 5e37, 1e-25])
 def test_float32_features_whose_squares_float32_cannot_hold(factor: float) -> None:
     points = (_points("plain") * factor).float()
     expected = _expected(points.double(), points.double(), 6)[:, 1:]
@@ -147,11 +154,12 @@ def test_every_pair_is_shown_once_and_a_set_to_itself_at_half_the_cost(
     torch.testing.assert_close(whole, expected.square(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("width", [3, 300, 2048])
-def test_the_noise_bounds_the_products_error(width: int) -> None:
+def test_the_noise_bounds_the_products_error(width: int, dtype: torch.dtype) -> None:
     features = torch.randn(64, width, generator=torch.Generator().manual_seed(1)).relu()
     features[1:20] = features[:19] + 1e-4
-    for block in blocks(features, features):
+    for block in blocks(features, features, dtype):
         a, b = features[block.rows].double(), features[block.columns].double()
         true = (a[:, None] - b[None]).square().sum(dim=2) / block.scale**2
         error = (block.squares.double() - true).abs()

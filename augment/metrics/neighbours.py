@@ -1,7 +1,7 @@
 """Nearest neighbours and balls among feature vectors, exactly and a block at a time.
 
 Distances come from one matrix product a block, in float32, about the middle of the points and
-scaled, so that nothing overflows. Their squares are off by `_NOISE` of |a|^2 + |b|^2 at most. Pairs
+scaled, so that nothing overflows. How far their squares are off is bounded by |a|^2 + |b|^2. Pairs
 that this leaves open are measured again, from differences in float64, and so is every distance that
 is given out: no result depends on the product.
 """
@@ -22,9 +22,6 @@ from tqdm.auto import tqdm
 from augment.metrics.vectors import Vectors, check_count, slices, vectors, vectors_alike
 
 __all__ = ["Balls", "Nearest", "Neighbours", "blocks", "nearest", "nearest_others"]
-
-_NOISE = 16
-"""Error of a product, in machine epsilons; the largest seen is 4.5 (3 to 4,096 features)."""
 
 _UNDERFLOW = 1e-30
 """What a product of scaled vectors may lose besides, by underflow."""
@@ -96,6 +93,8 @@ class Block:
     """(R,)."""
     column_noise: Tensor
     """(C,)."""
+    noise: float
+    """What products are off at most, by |a|^2 + |b|^2."""
     scale: float
     """What distances are divided by, a power of 2."""
 
@@ -108,6 +107,7 @@ class Block:
             squares=self.squares.T,
             row_noise=self.column_noise,
             column_noise=self.row_noise,
+            noise=self.noise,
             scale=self.scale,
         )
 
@@ -121,20 +121,21 @@ def blocks(a: Tensor, b: Tensor, dtype: torch.dtype | None = None) -> Iterator[B
     Args:
         a: any floating type.
         b: the same width and device.
-        dtype: of the product, float32 if left out (float64 where PyTorch is set to round float32
-            products more coarsely).
+        dtype: of the product, float32 if left out (float64 at the end of float32's range, and where
+            PyTorch is set to round float32 products more coarsely).
     """
-    exact = torch.get_float32_matmul_precision() == "highest"
-    kind = dtype or (torch.float32 if exact else torch.float64)
     centre = _middle(b)
     scale = _scale(centre, a, b)
+    exact = torch.get_float32_matmul_precision() == "highest" and scale < 1e37
+    kind = dtype or (torch.float32 if exact else torch.float64)
 
     def scaled(rows: Tensor) -> tuple[Tensor, Tensor]:
-        wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        wide = rows.to(torch.promote_types(rows.dtype, kind))
         centred = ((wide - centre.to(wide.dtype)) / scale).to(kind)
         return centred, centred.square().sum(dim=1)
 
-    noise = _NOISE * torch.finfo(kind).eps
+    # Sums of D products round by D / 2 epsilons of |a| |b| at most, in any order (Higham 2002).
+    noise = (a.shape[1] + 16) * torch.finfo(kind).eps
     # A progress bar on what takes longer than a few seconds.
     for rows in tqdm(list(slices(len(a))), "distances", unit="block", delay=5, leave=False):
         left, left_squares = scaled(a[rows])
@@ -149,6 +150,7 @@ def blocks(a: Tensor, b: Tensor, dtype: torch.dtype | None = None) -> Iterator[B
                 squares=squares.add_(left_squares[:, None]),
                 row_noise=noise * left_squares + _UNDERFLOW,
                 column_noise=noise * right_squares + _UNDERFLOW,
+                noise=noise,
                 scale=scale,
             )
             yield block
@@ -189,8 +191,7 @@ class Nearest:
         self._squares[rows], kept = squares.topk(count, largest=False, sorted=False)
         self._indices[rows] = indices.gather(1, kept)
         self._noise[rows] = block.row_noise.double()
-        self._relative_noise = _NOISE * torch.finfo(block.squares.dtype).eps
-        self._scale = block.scale
+        self._relative_noise, self._scale = block.noise, block.scale
 
     def neighbours(self) -> Neighbours:
         """What was found; rows in which a nearer one may have been missed are searched again."""
