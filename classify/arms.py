@@ -124,8 +124,8 @@ def substitute(
 
     The first draw of every row stays. A repeat is replaced by an image that has the attribute for
     which the row is repeated, drawn without replacement until all have come up; it stays where the
-    pool has none. So as many rows as in `oversample` have each attribute for which rows are
-    repeated, but for what else the two images show.
+    pool has none. So there are as many rows as from `oversample`, and rare attributes are as
+    frequent; what else an image shows is its own.
 
     Args:
         table: rows of all splits; only train rows are repeated.
@@ -145,8 +145,9 @@ def substitute(
     repeats = np.flatnonzero(rows[1:] == rows[:-1]) + 1
     rng = np.random.default_rng((seed, 1))
     chosen = rng.permutation(repeats)[: round(replaced * len(repeats))]
+    wanted = cause[rows[chosen]]
     for number, name in enumerate(attributes):
-        places = chosen[cause[rows[chosen]] == number]
+        places = chosen[wanted == number]
         having = rng.permutation(np.flatnonzero(pool[name] >= 0.5))
         if len(having):
             rows[places] = len(table) + np.resize(having, len(places))

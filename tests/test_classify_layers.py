@@ -40,7 +40,7 @@ def test_cosines_do_not_depend_on_the_length_of_features_or_weights() -> None:
 
 
 def test_a_head_that_is_a_convolution_has_no_cosines() -> None:
-    with pytest.raises(ValueError, match="loss.margin needs .*give another architecture"):
+    with pytest.raises(ValueError, match=r"loss\.margin needs .*give another architecture"):
         CosineLinear.replace_head(nn.Sequential(nn.Linear(2, 3), nn.Conv2d(3, 2, 1)))
 
 
@@ -84,5 +84,5 @@ def test_a_lone_row_has_no_statistics_of_its_own(synthetic: list[bool]) -> None:
 
 
 def test_a_network_without_batch_norm_is_refused() -> None:
-    with pytest.raises(ValueError, match="own_norm needs .*give another architecture"):
+    with pytest.raises(ValueError, match=r"own_norm needs .*give another architecture"):
         SplitNorm.replace_all(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))

@@ -168,9 +168,7 @@ def test_logit_adjustment_of_features_that_tell_nothing_ends_at_the_balanced_pri
 def test_asymmetric_loss_with_equal_focusing_is_torchvisions_focal_loss() -> None:
     logits, labels = _case()
     value = _loss(labels, gamma_positive=2.0, gamma_negative=2.0)(logits, labels)
-    focal = torchvision.ops.sigmoid_focal_loss(
-        logits, labels, alpha=-1, gamma=2, reduction="mean"
-    )
+    focal = torchvision.ops.sigmoid_focal_loss(logits, labels, alpha=-1, gamma=2, reduction="mean")
     torch.testing.assert_close(value, focal)
 
 
