@@ -155,8 +155,8 @@ class AttributeLoss(nn.Module):
     def _cells(self, z: Tensor, y: Tensor, weight: Tensor, positive: Tensor | None) -> Tensor:
         """Weighed loss (N, A) of each cell."""
         how = self.config
-        terms = how.gamma_positive, how.gamma_negative, how.clip, how.tolerance
-        if self.margin is None and terms == (0, 0, 0, 1):
+        focused = how.gamma_positive or how.gamma_negative or how.clip
+        if self.margin is None and not focused and how.tolerance == 1:
             return F.binary_cross_entropy_with_logits(
                 z, y, weight=weight, reduction="none", pos_weight=positive
             )
