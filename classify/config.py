@@ -48,8 +48,9 @@ class StageConfig:
     """real: the real rows alone; balanced: an attribute's value is drawn, then a row that has it,
     each with equal chances; all: as in the first stage."""
     head: bool = False
-    """Only the last layer trains (with balanced rows, the classifier re-training of Kang et al.,
-    2020); the rest of the network and its statistics stay as they are."""
+    """Only the last layer trains; the rest of the network and its statistics stay as they are. With
+    balanced rows, this is the classifier re-training of Kang et al. (2020), but that the layer goes
+    on from where it is."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

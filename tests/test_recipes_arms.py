@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from recipe_doubles import save_folder, save_generator, tiny_flags
+
+import recipes.chain.arms
 
 from classify import Augmentation, FitConfig, LossConfig, oversample
 from labeling import LabelPolicy, Rule
+from recipes.celeba_augment import main
 from recipes.chain.arms import (
     CONTROLS,
     ArmSettings,
@@ -175,6 +182,35 @@ def test_a_mistake_is_named_in_one_line_before_any_work(
     with pytest.raises(ValueError, match=rf"^define_arms\.a: .*{message}") as refused:
         RunConfig(define_arms={"a": values})
     assert "\n" not in str(refused.value)
+
+
+def _documented() -> dict[str, Any]:
+    """The examples of the module's text, as YAML."""
+    lines = (recipes.chain.arms.__doc__ or "").splitlines()
+    examples = yaml.safe_load("\n".join(line for line in lines if line.startswith("    ")))
+    assert len(examples) == 6
+    return dict(examples)
+
+
+def test_the_documented_mixes_train_with_equal_steps_and_say_what_they_change(
+    tmp_path: Path,
+) -> None:
+    save_generator(tmp_path / "generator")
+    save_folder(tmp_path / "data")
+    (tmp_path / "arms.yaml").write_text(yaml.safe_dump({"define_arms": _documented()}))
+    out = tmp_path / "out"
+    flags = tiny_flags(tmp_path / "data", tmp_path / "generator", out)
+    main([f"--config={tmp_path / 'arms.yaml'}", *flags, "--study.seeds=1", "--labeler=avatars"])
+    units = {
+        name: json.loads((out / "fits" / f"{name}-0" / "unit.json").read_text())
+        for name in ("minority", *_documented())
+    }
+    assert {unit["steps"] for unit in units.values()} == {3}
+    assert units["light"]["table"] == units["minority"]["table"]
+    assert units["sure"]["table"] != units["minority"]["table"]
+    assert units["light"]["config"]["mixing"] == {"weight": 0.3, "own_norm": False}
+    assert units["staged"]["config"]["second_stage"]["share"] == 0.3
+    assert pd.read_csv(out / "summary.csv")["arm"].nunique() == 9
 
 
 def test_settings_are_read_from_python_as_from_yaml() -> None:

@@ -1,16 +1,18 @@
 """Arms as data: what each trains on, how its rows are drawn, and what its fits change.
 
 To add an arm is to add an entry to `CONTROLS`, or to `define_arms` in a run's YAML; another way to
-draw rows is one function more. Ways to mix synthetic images with real ones, and beside each the
-control that differs in that alone:
+draw rows is one function more. Ways to mix synthetic images with real ones:
 
-    novel:  {sets: [minority], rows: replaced, repeats: {replaced: 0.5}}  # for real ones: sets: []
-    light:  {sets: [minority], train: {mixing: {weight: 0.3}}}            # 1.0
-    apart:  {sets: [minority], train: {mixing: {own_norm: true}}}         # false
-    staged: {sets: [minority], train: {second_stage: {share: 0.3}}}       # 0.0
-    sure:   {sets: [minority], doubt: {band: 0.2, precision: 0.9}}        # 0.0 and 0.0
+    novel: {sets: [minority], rows: replaced, repeats: {replaced: 0.5}}
+    again: {rows: replaced, repeats: {replaced: 0.5}}
+    light: {sets: [minority], train: {mixing: {weight: 0.3}}}
+    apart: {sets: [minority], train: {mixing: {own_norm: true}}}
+    staged: {sets: [minority], train: {second_stage: {share: 0.3}}}
+    sure: {sets: [minority], doubt: {band: 0.2, precision: 0.9}}
 
-The last four have the arm `minority` for a control, `novel` with `replaced: 0.0` is `oversample`.
+Each has a control that differs in that alone: `novel` has `again`, where other real images with the
+attribute stand in for the same repeats, and `oversample`, which is either with `replaced: 0.0`; the
+last four have `minority`.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class DoubtConfig:
     """Those whose probability lies nearer to the labeler's threshold than this."""
     precision: float = 0.0
     """Those of a value that the labeler gives with a lower precision on the real val rows, or never
-    gives there."""
+    gives there; a little too good where its thresholds were fitted on the same rows."""
 
     def __post_init__(self) -> None:
         for name in ("band", "precision"):
