@@ -14,7 +14,6 @@ import yaml
 from recipe_doubles import save_folder, save_generator, tiny_flags
 
 import recipes.chain.arms
-
 from classify import Augmentation, FitConfig, LossConfig, oversample
 from labeling import LabelPolicy, Rule
 from recipes.celeba_augment import main
