@@ -17,18 +17,29 @@ it once `SyntheticSet` in `recipes/chain/sets.py` has a field for its settings a
 `recipes/chain/synthesis.py` makes it from them.
 """
 
+from augment.guidance.ascent import Ascent, Joint
+from augment.guidance.attributes import (
+    AttributeGuidance,
+    AttributeGuidanceConfig,
+    Wish,
+)
 from augment.guidance.classifier import ClassifierGuidance, ClassifierOfNoised
 from augment.guidance.self_guidance import SelfGuidance, SelfGuidanceConfig
 from augment.guidance.strength import Strength
 from augment.step import Guidance, Step, Sum
 
 __all__ = [
+    "Ascent",
+    "AttributeGuidance",
+    "AttributeGuidanceConfig",
     "ClassifierGuidance",
     "ClassifierOfNoised",
     "Guidance",
+    "Joint",
     "SelfGuidance",
     "SelfGuidanceConfig",
     "Step",
     "Strength",
     "Sum",
+    "Wish",
 ]
