@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from augment import Quota
 from recipes.chain.run import Run
@@ -39,6 +40,16 @@ def test_wishes_that_were_added_or_taken_away_are_named(
     with pytest.raises(ValueError, match=message):
         Run(_config(tmp_path / "out", quota=Quota(wanted=now)))
     Run(_config(tmp_path / "out", quota=Quota(wanted=TWO)))
+
+
+def test_a_run_of_a_version_with_fewer_settings_is_refused_in_one_line(tmp_path: Path) -> None:
+    Run(_config(tmp_path / "out")).claim()
+    file = tmp_path / "out" / "config.yaml"
+    record = yaml.safe_load(file.read_text())
+    del record["focus"]
+    file.write_text(yaml.safe_dump(record))
+    with pytest.raises(ValueError, match=r"says nothing of focus, .*; give another --out$"):
+        Run(_config(tmp_path / "out"))
 
 
 def test_two_identical_runs_at_once_are_refused_in_one_line(tmp_path: Path) -> None:

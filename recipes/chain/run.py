@@ -107,6 +107,11 @@ class Run:
             found = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(f"{path} holds no settings of a run; give another --out") from error
+        if lacking := sorted(record.keys() - found.keys()):
+            raise ValueError(
+                f"{path} says nothing of {lacking[0]}, so it is of another version; "
+                "give another --out"
+            )
         for name in sorted(record.keys() - _CIRCUMSTANCES):
             if found.get(name) != record[name]:
                 old, new = _difference(name, found.get(name), record[name])
