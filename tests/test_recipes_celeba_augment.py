@@ -18,13 +18,21 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+from recipe_doubles import (
+    digests,
+    pythons_own_signals,
+    save_folder,
+    save_generator,
+    tiny_flags,
+)
 
+import augment.generated_folder
 import recipes.celeba_augment
 from classify import load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
+from classify.trainer import SaveState
 from recipes.celeba_augment import PRESETS, main
-from recipes.chain.command_line import parse
+from recipes.chain.command_line import parse, run
 from recipes.chain.settings import NO_FLAGS, RunConfig
 
 REPOSITORY = Path(__file__).parents[1]
@@ -180,6 +188,47 @@ def test_killed_while_generating_it_continues_to_the_same_bytes(root: Path, tmp_
     images = digests(root / "out" / "synthetic", "*.png")
     assert digests(out / "synthetic", "*.png") == images
     assert (out / "scores.csv").read_bytes() == (root / "out" / "scores.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "owner", "step", "where"),
+    [
+        (signal.SIGINT, augment.generated_folder, "_save", "making the set plain"),
+        (signal.SIGINT, SaveState, "on_train_epoch_end", "training the classifiers"),
+        (signal.SIGTERM, SaveState, "on_train_epoch_end", "training the classifiers"),
+    ],
+)
+def test_stopped_it_says_where_and_continues_to_the_same_bytes(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    owner: object,
+    step: str,
+    where: str,
+) -> None:
+    whole = getattr(owner, step)
+
+    def stop(*args: object) -> object:
+        result = whole(*args)
+        os.kill(os.getpid(), number)
+        return result
+
+    flags = _flags(root, tmp_path / "out")
+    with monkeypatch.context() as patched, pythons_own_signals():
+        patched.setattr(owner, step, stop)
+        with pytest.raises(SystemExit) as ended:
+            run(lambda: main(flags))
+    assert ended.value.code == 128 + number
+    line = f"stopped by {number.name} while {where}; the same command continues\n"
+    assert capfd.readouterr().err.replace("\r", "\n").endswith("\n" + line)
+    assert not list((tmp_path / "out" / "fits").glob("*/finished.json"))
+    main(flags)
+    images = digests(root / "out" / "synthetic", "*.png")
+    assert digests(tmp_path / "out" / "synthetic", "*.png") == images
+    scores = (root / "out" / "scores.csv").read_bytes()
+    assert (tmp_path / "out" / "scores.csv").read_bytes() == scores
 
 
 def test_two_processes_make_the_files_of_one(root: Path, tmp_path: Path) -> None:

@@ -88,14 +88,15 @@ def prepare(
     if config.admission.manifold and config.labelers[0] != TRAIN:
         manifold_encoder(run)
     known = [name for labeler in ready.values() for name in labeler.attributes]
-    table = read()
+    with run.doing("reading the data"):
+        table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
     check_table(table, attributes, known)
     if any(made.folder is None for made in config.synthetic_sets.values()):
         check_format(table, denoiser, config.generator)
     labelled = [name for name in attributes if TRAIN in config.labelers or name in known]
     check_quota(config.quota, int((table["split"] == "train").sum()), labelled)
-    with run.fabric.rank_zero_first():
+    with run.doing("decoding the images"), run.fabric.rank_zero_first():
         images = decode_tables(
             [table],
             denoiser.image.size,
@@ -108,7 +109,8 @@ def prepare(
         run.claim()
     run.fabric.barrier()
     size = config.image_size or denoiser.image.size
-    labeler = labeler_of(run, ready, table, attributes, size=size, source=source)
+    with run.doing("getting the labeler ready"):
+        labeler = labeler_of(run, ready, table, attributes, size=size, source=source)
     if unknown := [name for name in attributes if name not in labeler.attributes]:
         run.note(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from classify.files import write_text
 from recipes.chain.devices import launch
 from recipes.chain.settings import RunConfig
+from recipes.chain.stopping import Stopped
 
 __all__ = ["Run", "check_folder"]
 
@@ -74,8 +75,18 @@ class Run:
         """Announce a stage, and note how long it took."""
         self.say(f"{name} ...")
         started = time.perf_counter()
-        yield
+        with self.doing(name[:1].lower() + name[1:]):
+            yield
         self.notes.append(f"{name}: {time.perf_counter() - started:.0f} s in this session.")
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Let a run that is stopped here say what it was doing; the innermost name is taken."""
+        try:
+            yield
+        except Stopped as stopped:
+            stopped.where = stopped.where or what
+            raise
 
     def say(self, text: str) -> None:
         """Print once, however many processes there are."""
