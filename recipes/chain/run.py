@@ -26,7 +26,7 @@ _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 
 
 class Run:
-    """A run whose devices are started and whose folder no other run holds.
+    """A run whose devices are started and whose folder no other run holds until its block ends.
 
     Args:
         config: the settings.
@@ -48,7 +48,7 @@ class Run:
         self._lock = FileLock(self.out / ".lock")
 
     def claim(self) -> None:
-        """Write `config.yaml` into the folder and hold it until the process ends; on one process.
+        """Write `config.yaml` into the folder and hold it until the run ends; on one process.
 
         Raises:
             ValueError: another run stands there, or the same one is going on.
@@ -66,8 +66,10 @@ class Run:
         if not path.is_file():
             write_text(path, yaml.safe_dump(self.config.record(), sort_keys=False))
 
-    def release(self) -> None:
-        """Let another run continue this one; the end of the process does so too."""
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
         self._lock.release()
 
     @contextmanager
