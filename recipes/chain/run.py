@@ -69,7 +69,10 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *failure: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Stopped):  # or they would report a lost connection
+            for process in getattr(self.fabric.strategy.launcher, "procs", ()):
+                process.kill()
         self._lock.release()
 
     @contextmanager
