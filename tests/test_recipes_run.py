@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from augment import Quota
 from recipes.chain.run import Run
 from recipes.chain.settings import RunConfig
+from recipes.chain.stopping import Stopped
 
 TWO = {"Male=1": 3, "Bald=1": 2}
 
@@ -83,6 +86,22 @@ def test_a_run_that_ended_or_failed_leaves_its_folder_free(tmp_path: Path) -> No
     with pytest.raises(KeyError):
         fail()
     assert first.value.__traceback__
+
+
+def test_a_run_that_is_stopped_ends_the_processes_it_started(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    run = Run(_config(tmp_path / "out"))
+    run.fabric = SimpleNamespace(  # type: ignore[assignment]
+        strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[other]))
+    )
+
+    def stop() -> None:
+        with run:
+            raise Stopped(signal.SIGTERM)
+
+    with other, pytest.raises(Stopped):
+        stop()
+    assert other.returncode
 
 
 @pytest.mark.parametrize("out", ["", "."])
