@@ -29,10 +29,10 @@ from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
-        "num_synthetic": 300,
+        "num_synthetic": 400,
         "sampler.steps": 50,
         "guidance.scale": 1.0,  # at 0.4 the embedded generator's images are hardly rarer
-        "guidance.distance": "features",
+        "controls": ["oversample"],
     },
     "paper": {
         "num_synthetic": 50_000,
@@ -43,6 +43,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "guidance.perturb": 0.8,
         "guidance.distance": "lpips",
         "labeler": "train",
+        "arms": ["real", "plain", "minority"],
         "study.seeds": 5,
         **fit_settings(FitConfig.paper()),
     },
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
             this_run,
             lambda: _read(this_run),
             source="the embedded avatars" if config.data is None else str(config.data),
+            judge=config.judge or ("avatars" if config.data is None else None),
             # of whole attribute vectors only
             log_probability=None if config.data or config.attributes else _avatar_log_probability,
         )
