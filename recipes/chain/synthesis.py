@@ -70,10 +70,11 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
         ValueError: copies of val or test images, unless they are allowed; a set of which nothing
             is taken.
     """
-    return {
-        name: _synthesise(run, inputs, judge, name, settings)
-        for name, settings in run.config.synthetic_sets.items()
-    }
+    sets = {}
+    for name, settings in run.config.synthetic_sets.items():
+        with run.doing(f"making the set {name}"):
+            sets[name] = _synthesise(run, inputs, judge, name, settings)
+    return sets
 
 
 def _synthesise(
