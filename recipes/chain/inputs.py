@@ -101,7 +101,8 @@ def prepare(
         manifold_encoder(run, denoiser)
     judge = None if judge is None else load_labeler(judge)
     known = [name for labeler in ready.values() for name in labeler.attributes]
-    table = read()
+    with run.doing("reading the data"):
+        table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
     table = labelled_draw(table, attributes, config.num_real, config.num_val)
     check_table(table, attributes, known)
@@ -111,7 +112,7 @@ def prepare(
     if len(ready) == len(config.labelers):
         labelled = [name for name in attributes if name in known]
     check_quota(config.quota, int((table["split"] == "train").sum()), labelled)
-    with run.fabric.rank_zero_first():
+    with run.doing("decoding the images"), run.fabric.rank_zero_first():
         images = decode_tables(
             [table],
             denoiser.image.size,
@@ -124,7 +125,10 @@ def prepare(
         run.claim()
     run.fabric.barrier()
     size = config.image_size or denoiser.image.size
-    labeler = labeler_of(run, ready, table, images, attributes, denoiser, size=size, source=source)
+    with run.doing("getting the labeler ready"):
+        labeler = labeler_of(
+            run, ready, table, images, attributes, denoiser, size=size, source=source
+        )
     if unknown := [name for name in attributes if name not in labeler.attributes]:
         run.note(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."

@@ -88,7 +88,7 @@ def tell(
         for name, made in synthesised.items():
             write_card(run.out / "synthetic" / name, dataset_card(run.config, inputs, made))
         run.say(format_summary(told["summary"], count_scored(scores), len(inputs.attributes)))
-        for line in _verdict_lines(told["comparison"], arms):
+        for line in _verdict_lines(told["comparison"], arms, run.config.focus_arm):
             run.say(line)
         run.say(f"Report: {run.out / 'report.html'}")
     return summarise(scores)
@@ -262,13 +262,18 @@ def _cell(mean: float, low: float, high: float) -> str:
     return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _verdict_lines(comparison: pd.DataFrame, arms: Mapping[str, Arm]) -> Iterator[str]:
-    """A line for each arm with synthetic images and each that it was compared with."""
-    told = page.verdicts(comparison)
-    for name in (name for name, arm in arms.items() if arm.sets):
-        for row in told[told["arm"] == name].to_dict("records"):
-            bounds = f"[{row['low']:+.3f}, {row['high']:+.3f}]"
-            if np.isnan(row["low"]):
-                bounds = "(one seed, so no interval)"
-            difference = f"F1 {row['difference']:+.3f} {bounds}"
-            yield f"{name} - {row['baseline']}: {difference}, {row['verdict']}"
+def _verdict_lines(
+    comparison: pd.DataFrame, arms: Mapping[str, Arm], focus: str | None
+) -> Iterator[str]:
+    """A line for each arm with synthetic images against real ones alone, and for the focus against
+    every other arm, as in the report.
+    """
+    helped = [name for name, arm in arms.items() if arm.sets]
+    for row in page.verdicts(comparison).to_dict("records"):
+        name, baseline = row["arm"], row["baseline"]
+        if name != focus and (name not in helped or baseline != _REAL):
+            continue
+        bounds = f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+        if np.isnan(row["low"]):
+            bounds = "(one seed, so no interval)"
+        yield f"{name} - {baseline}: F1 {row['difference']:+.3f} {bounds}, {row['verdict']}"

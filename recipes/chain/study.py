@@ -55,9 +55,7 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
             cache=run.out / "cache",
             skip_bad=run.config.skip_bad,
         )
-    summary = tell(run, inputs, title, sets, arms, scores, reference=reference)
-    run.release()
-    return summary
+    return tell(run, inputs, title, sets, arms, scores, reference=reference)
 
 
 def _judge(run: Run, inputs: Inputs) -> Judge:

@@ -70,10 +70,11 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
         ValueError: copies of val or test images, unless they are allowed; a set of which nothing
             is taken.
     """
-    return {
-        name: _synthesise(run, inputs, judge, name, settings)
-        for name, settings in run.config.synthetic_sets.items()
-    }
+    sets = {}
+    for name, settings in run.config.synthetic_sets.items():
+        with run.doing(f"making the set {name}"):
+            sets[name] = _synthesise(run, inputs, judge, name, settings)
+    return sets
 
 
 def _synthesise(
@@ -99,9 +100,12 @@ def _synthesise(
     if not config.allow_leak:
         refuse_leaks(table)
     if selection.table.empty:
+        counts = table["admission"].value_counts()
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         raise ValueError(
-            f"none of the {len(table)} {name} images was taken; see the column admission of "
-            f"{folder / 'metadata.csv'}, raise --limit or ask for less by --quota"
+            f"none of the {len(table)} {name} images was taken ({verdicts}); see the column "
+            f"admission of {folder / 'metadata.csv'}, then give other images or a larger --limit, "
+            "or ask for less by --quota"
         )
     if short := unmet(selection):
         run.note(
