@@ -1,0 +1,205 @@
+"""What a comparison of arms comes to, in words.
+
+An arm *gains* over another if the whole 95 % interval of their difference in F1 at 0.5 lies above
+0; it *loses* if it lies below; anything else, a single seed included, is *no evidence of gain*.
+
+Training images with more of a rare attribute teach a classifier to call it present more often. That
+alone, a shift of the prior, raises F1 at 0.5, though whoever fits a threshold has the same without
+any synthetic image. It changes neither the order of the images nor F1 at thresholds of the arm's
+own. So a gain *remains* where average precision, and F1 at thresholds fitted on val, gain by the
+same rule; where neither does, it may be a shift of the prior and no more. Where F1 at 0.5 gains
+certainly more than F1 at fitted thresholds (the interval of `prior_shift` lies above 0), part of
+the gain is such a shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from classify.comparison import PRIOR_SHIFT
+from classify.metrics import AVERAGE_PRECISION, FITTED_F1, MACRO, MACRO_RARE
+
+__all__ = ["Finding", "Verdict", "headline", "listed", "verdicts"]
+
+GAIN, LOSS, NONE = "gain", "loss", "no evidence of gain"
+_SHOWS = {GAIN: "a gain over", LOSS: "a loss against", NONE: "no evidence of gain over"}
+_REMAINS_IN = {AVERAGE_PRECISION: "in average precision", FITTED_F1: "at fitted thresholds"}
+_SCOPES = {MACRO: "macro F1", MACRO_RARE: "F1 over rare attributes"}
+_OVER = {MACRO: "Over all attributes", MACRO_RARE: "Over rare ones"}
+_OUTCOMES = (
+    "remain in average precision and at fitted thresholds",
+    "remain there only in part",
+    "may be no more than a prior shift",
+)
+"""What becomes of gains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The difference of two arms in the mean F1 of some attributes."""
+
+    verdict: str
+    """gain, loss or no evidence of gain."""
+    difference: float
+    low: float
+    high: float
+    """95 % interval of the difference; NaN of one seed."""
+    remains: tuple[str, ...]
+    """Metrics besides F1 at 0.5 that gain too."""
+    fades: tuple[str, ...]
+    """Those that do not."""
+    shift: float | None
+    """How much of a gain is a shift of the prior; None where none can be told."""
+
+    def figures(self) -> str:
+        """As text, such as `+0.020 [+0.010, +0.030]`."""
+        if self.low != self.low:
+            return f"{self.difference:+.3f}, one seed, so no interval"
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+    def of_gain(self) -> str:
+        """What becomes of a gain elsewhere; empty where there is none, or nothing is known."""
+        if self.verdict != GAIN or not (self.remains or self.fades):
+            return ""
+        there = listed([_REMAINS_IN[name] for name in self.remains])
+        gone = listed([_REMAINS_IN[name] for name in self.fades], "or")
+        if not self.remains:
+            text = f"there is no evidence of it {gone}, so it may be no more than a prior shift"
+        else:
+            text = f"it remains {there}" + (f", without evidence of it {gone}" if gone else "")
+        if self.shift is not None:
+            text += f"; part of it ({self.shift:+.3f}) is a prior shift"
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Of one arm against another."""
+
+    arm: str
+    baseline: str
+    n_seeds: int
+    findings: dict[str, Finding]
+    """Mean (`macro`, and `macro, rare` where there are rare attributes) -> what was found."""
+
+    @property
+    def outcome(self) -> str | None:
+        """Which of `_OUTCOMES` comes true of its gains, over all attributes and over rare ones;
+        None without a gain.
+        """
+        gains = [one for one in self.findings.values() if one.of_gain()]
+        if not gains:
+            return None
+        if not any(one.fades for one in gains):
+            return _OUTCOMES[0]
+        return _OUTCOMES[1] if any(one.remains for one in gains) else _OUTCOMES[2]
+
+    def reasons(self) -> str:
+        """The figures and what they come to, in a sentence or two."""
+        alike: dict[str, list[str]] = {}
+        for mean, found in self.findings.items():
+            alike.setdefault(found.verdict, []).append(f"in {_SCOPES[mean]} ({found.figures()})")
+        said = [f"{verdict} {listed(where)}" for verdict, where in alike.items()]
+        of_gain = {mean: text for mean, one in self.findings.items() if (text := one.of_gain())}
+        if len(set(of_gain.values())) == 1:
+            more = [text[0].upper() + text[1:] for text in set(of_gain.values())]
+        else:
+            more = [f"{_OVER[mean]} {text}" for mean, text in of_gain.items()]
+        return ". ".join([", ".join(said), *more])
+
+
+def verdicts(comparison: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    """The verdicts on pairs of an arm and a baseline, of `classify.compare_pairs`; a pair that was
+    not compared has none.
+    """
+    rows = comparison[comparison["attribute"].isin(_SCOPES)].dropna(subset="difference")
+    told = dict(iter(rows.groupby(["arm", "baseline", "attribute"], sort=False)))
+    found = []
+    for arm, baseline in pairs:
+        scopes = [mean for mean in _SCOPES if (arm, baseline, mean) in told]
+        if MACRO in scopes:
+            seeds = int(told[arm, baseline, MACRO]["n_seeds"].iloc[0])
+            findings = {mean: _finding(told[arm, baseline, mean]) for mean in scopes}
+            found.append(Verdict(arm=arm, baseline=baseline, n_seeds=seeds, findings=findings))
+    return found
+
+
+def _finding(rows: pd.DataFrame) -> Finding:
+    by_metric = rows.set_index("metric")
+    f1, known = by_metric.loc["f1"], [name for name in _REMAINS_IN if name in by_metric.index]
+    remains = tuple(name for name in known if by_metric.loc[name, "verdict"] == GAIN)
+    shift = None
+    if PRIOR_SHIFT in by_metric.index and by_metric.loc[PRIOR_SHIFT, "verdict"] == GAIN:
+        shift = float(by_metric.loc[PRIOR_SHIFT, "difference"])
+    return Finding(
+        verdict=str(f1["verdict"]),
+        difference=float(f1["difference"]),
+        low=float(f1["low"]),
+        high=float(f1["high"]),
+        remains=remains,
+        fades=tuple(name for name in known if name not in remains),
+        shift=shift,
+    )
+
+
+def headline(found: Sequence[Verdict]) -> str:
+    """All verdicts in two or three plain sentences."""
+    if not found:
+        return "No arm with synthetic images was compared with another, so there is no verdict."
+    overall, rare = _shown(found, MACRO), _shown(found, MACRO_RARE)
+    sentences = [f"In macro F1, {overall}."]
+    if rare:
+        same = rare == overall
+        sentences.append(f"Over rare attributes, {'the same holds' if same else rare}.")
+    if gains := _of_gains(found):
+        sentences.append(gains)
+    return " ".join(sentences)
+
+
+def _of_gains(found: Sequence[Verdict]) -> str:
+    """What becomes of the gains elsewhere; empty where there are none, or nothing is known."""
+    alike: dict[str, list[Verdict]] = {}
+    for one in found:
+        if (outcome := one.outcome) is not None:
+            alike.setdefault(outcome, []).append(one)
+    return " ".join(
+        f"Gains that {outcome}: {'all' if len(alike) == 1 else _pairs(alike[outcome])}."
+        for outcome in _OUTCOMES
+        if outcome in alike
+    )
+
+
+def _pairs(found: Sequence[Verdict]) -> str:
+    return ", ".join(f"{listed(arms)} over {listed(of)}" for arms, of in _grouped(found))
+
+
+def _shown(found: Sequence[Verdict], mean: str) -> str:
+    """Who shows what over whom."""
+    parts = []
+    told = [one for one in found if mean in one.findings]
+    for verdict in dict.fromkeys(one.findings[mean].verdict for one in told):
+        alike = [one for one in told if one.findings[mean].verdict == verdict]
+        parts += [
+            f"{listed(arms)} {'shows' if len(arms) == 1 else 'show'} {_SHOWS[verdict]} {listed(of)}"
+            for arms, of in _grouped(alike)
+        ]
+    return "; ".join(parts)
+
+
+def _grouped(found: Sequence[Verdict]) -> list[tuple[list[str], tuple[str, ...]]]:
+    """Arms, and the baselines that all of them are paired with."""
+    of_arm: dict[str, list[str]] = {}
+    for one in found:
+        of_arm.setdefault(one.arm, []).append(one.baseline)
+    together: dict[tuple[str, ...], list[str]] = {}
+    for arm, baselines in of_arm.items():
+        together.setdefault(tuple(baselines), []).append(arm)
+    return [(arms, baselines) for baselines, arms in together.items()]
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return f" {last} ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
