@@ -14,6 +14,7 @@ the gain is such a shift.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from classify.metrics import AVERAGE_PRECISION, FITTED_F1, MACRO, MACRO_RARE
 __all__ = ["Finding", "Verdict", "headline", "listed", "verdicts"]
 
 GAIN, LOSS, NONE = "gain", "loss", "no evidence of gain"
-_SHOWS = {GAIN: "a gain over", LOSS: "a loss against", NONE: "no evidence of gain over"}
+_VERBS = {GAIN: ("gains over", "gain over"), LOSS: ("loses against", "lose against")}
 _REMAINS_IN = {AVERAGE_PRECISION: "in average precision", FITTED_F1: "at fitted thresholds"}
 _SCOPES = {MACRO: "macro F1", MACRO_RARE: "F1 over rare attributes"}
 _OVER = {MACRO: "Over all attributes", MACRO_RARE: "Over rare ones"}
@@ -56,9 +57,12 @@ class Finding:
 
     def figures(self) -> str:
         """As text, such as `+0.020 [+0.010, +0.030]`."""
-        if self.low != self.low:
-            return f"{self.difference:+.3f}, one seed, so no interval"
-        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        difference, low, high = (
+            f"{round(value, 3) + 0.0:+.3f}" for value in (self.difference, self.low, self.high)
+        )
+        if math.isnan(self.low):
+            return f"{difference}, one seed, so no interval"
+        return f"{difference} [{low}, {high}]"
 
     def of_gain(self) -> str:
         """What becomes of a gain elsewhere; empty where there is none, or nothing is known."""
@@ -81,7 +85,6 @@ class Verdict:
 
     arm: str
     baseline: str
-    n_seeds: int
     findings: dict[str, Finding]
     """Mean (`macro`, and `macro, rare` where there are rare attributes) -> what was found."""
 
@@ -97,18 +100,20 @@ class Verdict:
             return _OUTCOMES[0]
         return _OUTCOMES[1] if any(one.remains for one in gains) else _OUTCOMES[2]
 
+    def remains(self) -> str:
+        """What becomes of its gains, over all attributes and over rare ones; empty without any."""
+        of_gain = {mean: text for mean, one in self.findings.items() if (text := one.of_gain())}
+        if len(of_gain) == len(self.findings) and len(set(of_gain.values())) == 1:
+            return next(iter(of_gain.values())).capitalize()
+        return ". ".join(f"{_OVER[mean]} {text}" for mean, text in of_gain.items())
+
     def reasons(self) -> str:
         """The figures and what they come to, in a sentence or two."""
         alike: dict[str, list[str]] = {}
         for mean, found in self.findings.items():
             alike.setdefault(found.verdict, []).append(f"in {_SCOPES[mean]} ({found.figures()})")
         said = [f"{verdict} {listed(where)}" for verdict, where in alike.items()]
-        of_gain = {mean: text for mean, one in self.findings.items() if (text := one.of_gain())}
-        if len(set(of_gain.values())) == 1:
-            more = [text[0].upper() + text[1:] for text in set(of_gain.values())]
-        else:
-            more = [f"{_OVER[mean]} {text}" for mean, text in of_gain.items()]
-        return ". ".join([", ".join(said), *more])
+        return ". ".join([", ".join(said), *filter(None, [self.remains()])])
 
 
 def verdicts(comparison: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
@@ -121,9 +126,8 @@ def verdicts(comparison: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list
     for arm, baseline in pairs:
         scopes = [mean for mean in _SCOPES if (arm, baseline, mean) in told]
         if MACRO in scopes:
-            seeds = int(told[arm, baseline, MACRO]["n_seeds"].iloc[0])
             findings = {mean: _finding(told[arm, baseline, mean]) for mean in scopes}
-            found.append(Verdict(arm=arm, baseline=baseline, n_seeds=seeds, findings=findings))
+            found.append(Verdict(arm=arm, baseline=baseline, findings=findings))
     return found
 
 
@@ -152,8 +156,7 @@ def headline(found: Sequence[Verdict]) -> str:
     overall, rare = _shown(found, MACRO), _shown(found, MACRO_RARE)
     sentences = [f"In macro F1, {overall}."]
     if rare:
-        same = rare == overall
-        sentences.append(f"Over rare attributes, {'the same holds' if same else rare}.")
+        sentences.append(f"Over rare attributes, {'likewise' if rare == overall else rare}.")
     if gains := _of_gains(found):
         sentences.append(gains)
     return " ".join(sentences)
@@ -177,15 +180,18 @@ def _pairs(found: Sequence[Verdict]) -> str:
 
 
 def _shown(found: Sequence[Verdict], mean: str) -> str:
-    """Who shows what over whom."""
-    parts = []
+    """Who gains over whom, and who loses; empty if nothing is known."""
     told = [one for one in found if mean in one.findings]
-    for verdict in dict.fromkeys(one.findings[mean].verdict for one in told):
+    parts = []
+    for verdict, (of_one, of_many) in _VERBS.items():
         alike = [one for one in told if one.findings[mean].verdict == verdict]
         parts += [
-            f"{listed(arms)} {'shows' if len(arms) == 1 else 'show'} {_SHOWS[verdict]} {listed(of)}"
+            f"{listed(arms)} {of_one if len(arms) == 1 else of_many} {listed(of)}"
             for arms, of in _grouped(alike)
         ]
+    if unclear := [one for one in told if one.findings[mean].verdict == NONE]:
+        pairs = _pairs(unclear) if len(unclear) < len(told) else "any arm"
+        parts.append(f"there is no evidence of gain for {pairs}")
     return "; ".join(parts)
 
 

@@ -62,14 +62,13 @@ def arms_section(
         )
     seeds = int(summary["n_seeds"].max())
     text = (
-        f"Means of the positive class over {n_scored} of {n_attributes} attributes, those with "
-        f"both values on the real test split; rare ones have fewer than {100 * RARE:g} % positives "
-        "in the real train split. F1 is decided at probability 0.5. Average precision needs no "
-        "threshold; the last column has one an attribute and fit, of the best F1 on the real val "
-        "split. Every arm was trained for equally many steps and is tested on the same real "
-        f"images. The range is a 95 % interval over {seeds} training seed{'s' * (seeds != 1)}, for "
-        "these test and synthetic images (the differences below are for other test images too). "
-        "Ranges may overlap although a paired difference is clear."
+        f"Means over {n_scored} of {n_attributes} attributes, those with both values among the "
+        f"real test images; rare ones have fewer than {100 * RARE:g} % positives among the real "
+        "train images. F1 is that of the positive class, at probability 0.5; fitted thresholds, "
+        "one an attribute and fit, are those of the best F1 on val; average precision needs none. "
+        f"Every arm was trained for equally many steps. Ranges are 95 % intervals over {seeds} "
+        f"training seed{'s' * (seeds != 1)}, for these test and synthetic images; they may overlap "
+        "although a paired difference is clear."
     )
     blocks: list[Block] = [how(text), _table(summary, _SCORES, colours, meanings)]
     blocks += _gaps(comparison, baseline, colours)

@@ -144,10 +144,12 @@ def gaps_plot(
             **edges, bottom=_BOTTOM / 4 / height, top=1 - 2 * _TOP / height, wspace=0.12
         )
         for axes, (title, rows) in zip(shared, panels.items(), strict=True):
-            _label_rows(axes, names, most_ticks=3)
+            _label_rows(axes, names, most_ticks=4)
             axes.tick_params(labelbottom=False)
             axes.set_title(title, fontsize=10.5, pad=6)
             axes.axvline(0, color=_INK, linewidth=1)
+            for line in axes.get_ygridlines()[::of_arm]:  # through an arm's name
+                line.set_visible(False)
             for arm, found in rows.groupby("arm", sort=False):
                 y = of_arm * arms.index(arm) + found["metric"].map(of_metric).to_numpy(int)
                 _draw_intervals(axes, found, y, colours.get(str(arm)))

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from classify.metrics import MACRO, MEANS
+from classify.metrics import MACRO, MACRO_RARE, MEANS, RARE
 from classify.report import tables as t
 from classify.report.figures import dot_plot
-from classify.report.page import Block, Cell, Details, Figure, Items, Paragraph, Section, Table, how
+from classify.report.page import Block, Cell, Details, Figure, Paragraph, Section, Table, how
 from classify.report.tables import Colours, Shares
 from classify.verdict import Verdict, headline
 
 __all__ = ["attributes_section", "controls_section", "verdict_section"]
+
+_SCOPES = {MACRO: "All attributes", MACRO_RARE: f"Rare ones (below {100 * RARE:g} %)"}
 
 
 def verdict_section(found: Sequence[Verdict], cautions: Sequence[str] = ()) -> Section:
@@ -25,23 +27,29 @@ def verdict_section(found: Sequence[Verdict], cautions: Sequence[str] = ()) -> S
     """
     blocks: list[Block] = [Paragraph(headline(found), "headline")]
     if found:
-        blocks.append(Items([_in_words(one) for one in found]))
+        header = ["Difference in F1", *_SCOPES.values()]
+        blocks.append(Table(header, [_row(one) for one in found]))
     blocks += [Paragraph(f"Caution: {caution}", "caution") for caution in cautions]
     note = (
-        "“Gain” or “loss” is said only where the whole 95 % interval of the paired difference in "
-        "F1 at 0.5 lies on one side of 0. Anything else, a single seed included, is “no evidence "
-        "of gain”, which does not mean that there is no difference. A gain remains where average "
-        "precision, and F1 at thresholds fitted on val, gain by the same rule. Where neither does, "
-        "the arm may only call what is rare present more often (a shift of the prior), which a "
-        "lower threshold does too."
+        "“Gain” or “loss” is said only where the whole 95 % interval of the difference in F1 at "
+        "0.5, paired by seed and test image, lies on one side of 0. Anything else, a single seed "
+        "included, is “no evidence of gain”, which does not mean that there is no difference. A "
+        "gain remains where average precision, and F1 at thresholds fitted on val, gain by the "
+        "same rule. Where neither does, the arm may only call what is rare present more often (a "
+        "shift of the prior), which a lower threshold does too."
     )
     return Section("Verdict", [*blocks, how(note)], boxed=True)
 
 
-def _in_words(one: Verdict) -> Cell:
-    seeds = "1 seed" if one.n_seeds == 1 else f"{one.n_seeds} paired seeds"
-    text = f"{one.arm} against {one.baseline}: {one.findings[MACRO].verdict}"
-    return Cell(text, f"{one.reasons()}. {seeds}.".replace("-", "−"))
+def _row(one: Verdict) -> list[Cell | str]:
+    """A pair, what remains of its gain, and what was found over all and over rare attributes."""
+    cells = [
+        Cell(found.verdict, found.figures().replace("-", "−"))
+        if (found := one.findings.get(mean))
+        else t.NOTHING
+        for mean in _SCOPES
+    ]
+    return [Cell(f"{one.arm} against {one.baseline}", one.remains().replace("-", "−")), *cells]
 
 
 def controls_section(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,19 +10,18 @@ import numpy as np
 import pandas as pd
 
 from augment import keep_rates
-from classify import (
-    Arm,
-    Predictions,
-    compare_pairs,
-    count_scored,
-    read_predictions,
-    summarise,
-    with_rare,
-)
+from classify import Arm, count_scored, read_predictions, summarise, with_rare
 from classify import report as page
 from classify.files import write_text
 from classify.verdict import Verdict, headline, verdicts
 from recipes.chain.audit import audit_arms, audit_groups, compose, export
+from recipes.chain.comparison import (
+    REAL,
+    compare_arms,
+    compared_pairs,
+    judged_pairs,
+    train_shares,
+)
 from recipes.chain.dataset_card import dataset_card, write_card
 from recipes.chain.quality import (
     label_quality,
@@ -53,11 +52,6 @@ say over what they are means. An F1 below the harmonic mean of precision and rec
 near .9 that the same group reports for this table, fit a mean over images, not one over attributes.
 """
 
-_REAL = "real"
-"""The arm of real images alone, which all are compared with."""
-_RIVALS = (_REAL, "oversample", "plain")
-"""The arms that one with synthetic images has to beat, as far as they were run: no more images, the
-same ones again, and images of an unguided sampler."""
 _PACKAGES = ("torch", "torchvision", "lightning", "diffusers", "torchmetrics", "lpips")
 _SHOWN = 64
 """Samples of each set in the report."""
@@ -67,12 +61,6 @@ _PRINTED = (
     {"f1_rare": "F1, rare", "average_precision": "average precision", "f1_fitted": "F1, fitted"},
 )
 """Tables that are printed: metric of the summary -> heading."""
-_COMPARISON = (
-    "arm", "baseline", "attribute", "metric", "difference", "low", "high", "p_value", "p_holm",
-    "verdict", "n_seeds",
-)  # fmt: skip
-"""Columns of `comparison.csv`, which a study of one arm leaves empty."""
-
 Tables = Mapping[str, pd.DataFrame]
 
 
@@ -104,38 +92,31 @@ def tell(
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
     labelled = {split: inputs.label(_rows(inputs, split)) for split in ("val", "test")}
-    shares = _shares(inputs)
+    shares = train_shares(inputs.table, inputs.attributes)
     summary = summarise(with_rare(scores, shares))
     if run.fabric.is_global_zero:
-        found = {"scores": scores, "summary": summary}
-        told = {**found, **_tables(run, inputs, synthesised, arms, labelled, shares)}
+        told = {"scores": scores, "summary": summary}
+        told |= _tables(run, inputs, synthesised, arms, labelled, shares)
         for name, table in told.items():
             write_text(run.out / f"{name}.csv", table.to_csv(index=False))
-        judged = verdicts(told["comparison"], _judged(arms, run.config.focus_arm))
-        beside = _of_labeler(run, inputs, told["labeler_scores"], shares)
+        labeler = f"labeler: {', '.join(run.config.labelers)}"
+        of_labeler = summarise(with_rare(told["labeler_scores"], shares).assign(arm=labeler))
+        told["summary"] = pd.concat([summary, of_labeler])
+        judged = verdicts(told["comparison"], judged_pairs(arms, run.config.focus_arm))
         sections = _sections(
-            run, inputs, synthesised, arms, told, labelled, judged, beside, reference=reference
+            run, inputs, synthesised, arms, told, labelled, judged, reference=reference
         )
         page.write_page(run.out / "report.html", title, sections)
         for name, made in synthesised.items():
             write_card(run.out / "synthetic" / name, dataset_card(run.config, inputs, made))
-        shown = pd.concat([summary, beside])
-        run.say(format_summary(shown, count_scored(scores), len(inputs.attributes)))
-        run.say(f"Verdict: {headline(judged)}")
-        for one in judged:
-            run.say(f"{one.arm} - {one.baseline}: {one.reasons()}.")
+        for line in _lines(told["summary"], count_scored(scores), len(inputs.attributes), judged):
+            run.say(line)
         run.say(f"Report: {run.out / 'report.html'}")
     return summary
 
 
 def _rows(inputs: Inputs, split: str) -> pd.DataFrame:
     return inputs.table[inputs.table["split"] == split].reset_index(drop=True)
-
-
-def _shares(inputs: Inputs) -> dict[str, float]:
-    """Attribute -> share of positives among the real train rows."""
-    means = _rows(inputs, "train")[list(inputs.attributes)].mean().fillna(0.0)
-    return {str(name): float(share) for name, share in means.items()}
 
 
 def _tables(
@@ -149,77 +130,25 @@ def _tables(
     """Compute what the run tells besides the scores: name of the file -> table."""
     seeds, focus = run.config.study.seeds, run.config.focus_arm
     predictions = read_predictions(run.out, list(arms), seeds)
+    val = read_predictions(run.out, list(arms), seeds, "val")
     known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
     real = {split: _rows(inputs, split) for split in labelled}
     tables = {
-        "comparison": _comparison(run, predictions, _pairs(arms, focus), shares),
+        "comparison": compare_arms(predictions, val, compared_pairs(arms, focus), shares),
         "admission": keep_rates({name: made.table for name, made in synthesised.items()}),
         "label_quality": label_quality(real["val"], labelled["val"][known]),
         "labeler_scores": labeler_scores(real, labelled, known),
     }
     groups = audit_groups(inputs.table, predictions.files)
     if groups is not None and focus is not None:
-        tables["audit"] = audit_arms(predictions, groups, [_REAL, focus])
-        export(run.out / "audit", predictions, groups, [_REAL, focus])
+        tables["audit"] = audit_arms(predictions, groups, [REAL, focus])
+        export(run.out / "audit", predictions, groups, [REAL, focus])
     if useless := useless_labels(tables["label_quality"]):
         run.caution(
             f"The labeler cannot tell {', '.join(useless)} on the real validation images (hardly "
             "better than chance): what is trained on its labels of these says nothing."
         )
     return tables
-
-
-def _judged(arms: Mapping[str, Arm], focus: str | None) -> list[tuple[str, str]]:
-    """The pairs that the verdict is about: every arm with a set against the rivals that were run,
-    and the focus against the others with a set.
-    """
-    helped = [name for name, arm in arms.items() if arm.sets]
-    rivals = [name for name in _RIVALS if name in arms]
-    return [
-        (arm, baseline)
-        for arm in helped
-        for baseline in dict.fromkeys([*rivals, *(helped if arm == focus else [])])
-        if baseline != arm
-    ]
-
-
-def _pairs(arms: Mapping[str, Arm], focus: str | None) -> list[tuple[str, str]]:
-    """Every arm against those before it, and what else the verdict is about, the focus' first."""
-    names, judged = list(arms), _judged(arms, focus)
-    pairs = []
-    for place, baseline in enumerate(names):
-        before = [a for a in names[:place] if a == focus or (a, baseline) in judged]
-        pairs += [(arm, baseline) for arm in (*before, *names[place + 1 :])]
-    return pairs
-
-
-def _comparison(
-    run: Run,
-    predictions: Predictions,
-    pairs: Sequence[tuple[str, str]],
-    shares: Mapping[str, float],
-) -> pd.DataFrame:
-    """The pairs compared, by seed and test image; thresholds are those fitted on val."""
-    if not pairs:
-        return pd.DataFrame(columns=_COMPARISON)
-    arms = list(predictions.probabilities)
-    val = read_predictions(run.out, arms, run.config.study.seeds, "val")
-    return compare_pairs(
-        predictions.labels,
-        predictions.probabilities,
-        predictions.attributes,
-        pairs,
-        fitted=val.best_thresholds(),
-        shares=shares,
-    )
-
-
-def _of_labeler(
-    run: Run, inputs: Inputs, scores: pd.DataFrame, shares: Mapping[str, float]
-) -> pd.DataFrame:
-    """The labeler's row beside the arms', as in the summary."""
-    name = f"labeler: {', '.join(run.config.labelers)}"
-    return summarise(with_rare(scores, shares).assign(arm=name))
 
 
 def _sections(
@@ -230,7 +159,6 @@ def _sections(
     tables: Tables,
     labelled: Tables,
     judged: Sequence[Verdict],
-    beside: pd.DataFrame,
     *,
     reference: bool,
 ) -> list[page.Section | None]:
@@ -238,8 +166,8 @@ def _sections(
     focus, names = run.config.focus_arm, list(inputs.attributes)
     sets = {name: made.selection.table for name, made in synthesised.items()}
     helped = [name for name, arm in arms.items() if arm.sets]
-    controls = {n: arm.meaning for n, arm in arms.items() if not arm.sets and n != _REAL}
-    colours = page.colours_of([_REAL, *helped, *sets, *controls])
+    controls = {n: arm.meaning for n, arm in arms.items() if not arm.sets and n != REAL}
+    colours = page.colours_of([REAL, *helped, *sets, *controls])
     common = prevalence(inputs.table, sets, names)
     shares = common["real"].sort_values(kind="stable", na_position="last")
     comparison, quality = tables["comparison"], tables["label_quality"]
@@ -247,20 +175,20 @@ def _sections(
     return [
         page.verdict_section(judged, run.cautions),
         page.arms_section(
-            pd.concat([tables["summary"], beside]),
+            tables["summary"],
             comparison,
             count_scored(tables["scores"]),
             len(names),
             colours,
             {
                 **{name: arms[name].meaning for name in helped},
-                **{str(name): _labeler_meaning(inputs) for name in beside["arm"].unique()},
+                str(tables["summary"]["arm"].iloc[-1]): _labeler_meaning(inputs),
             },
-            baseline=_REAL,
+            baseline=REAL,
             published=PAPER if reference else None,
         ),
         page.controls_section(comparison, focus, controls, colours),
-        page.attributes_section(tables["scores"], [_REAL, *helped], colours, shares),
+        page.attributes_section(tables["scores"], [REAL, *helped], colours, shares),
         page.differences_section(comparison, focus, colours, shares, quality),
         page.audit_section(tables["audit"], str(focus), compose(inputs.table, sets), colours)
         if audited
@@ -332,6 +260,16 @@ def _labeler_meaning(inputs: Inputs) -> str:
     every = len(inputs.attributes)
     of_some = f"; it knows {known} of {every} attributes" if known < every else ""
     return f"not an arm: F1 of its labels, at its own thresholds{of_some}"
+
+
+def _lines(
+    summary: pd.DataFrame, scored: int, attributes: int, judged: Sequence[Verdict]
+) -> Iterator[str]:
+    """The printed tables, the verdict, and a line a pair that it is about."""
+    yield format_summary(summary, scored, attributes)
+    yield f"Verdict: {headline(judged)}"
+    for one in judged:
+        yield f"{one.arm} - {one.baseline}: {one.reasons()}."
 
 
 def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:
