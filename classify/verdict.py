@@ -23,14 +23,14 @@ import pandas as pd
 from classify.comparison import PRIOR_SHIFT
 from classify.metrics import AVERAGE_PRECISION, FITTED_F1, MACRO, MACRO_RARE
 
-__all__ = ["Finding", "Verdict", "headline", "listed", "verdicts"]
+__all__ = ["OUTCOMES", "Finding", "Verdict", "headline", "listed", "of_gains", "verdicts"]
 
 GAIN, LOSS, NONE = "gain", "loss", "no evidence of gain"
 _VERBS = {GAIN: ("gains over", "gain over"), LOSS: ("loses against", "lose against")}
 _REMAINS_IN = {AVERAGE_PRECISION: "in average precision", FITTED_F1: "at fitted thresholds"}
 _SCOPES = {MACRO: "macro F1", MACRO_RARE: "F1 over rare attributes"}
 _OVER = {MACRO: "Over all attributes", MACRO_RARE: "Over rare ones"}
-_OUTCOMES = (
+OUTCOMES = (
     "remain in average precision and at fitted thresholds",
     "remain there only in part",
     "may be no more than a prior shift",
@@ -90,15 +90,27 @@ class Verdict:
 
     @property
     def outcome(self) -> str | None:
-        """Which of `_OUTCOMES` comes true of its gains, over all attributes and over rare ones;
+        """Which of `OUTCOMES` comes true of its gains, over all attributes and over rare ones;
         None without a gain.
         """
         gains = [one for one in self.findings.values() if one.of_gain()]
         if not gains:
             return None
         if not any(one.fades for one in gains):
-            return _OUTCOMES[0]
-        return _OUTCOMES[1] if any(one.remains for one in gains) else _OUTCOMES[2]
+            return OUTCOMES[0]
+        return OUTCOMES[1] if any(one.remains for one in gains) else OUTCOMES[2]
+
+    def missing(self) -> str:
+        """Where a gain is without evidence, and how much of it is a prior shift, in short."""
+        parts = []
+        for mean, found in self.findings.items():
+            where = "" if mean == MACRO else " over rare ones"
+            if found.verdict == GAIN and found.fades:
+                gone = listed([_REMAINS_IN[name] for name in found.fades], "nor")
+                parts.append(f"not {gone}{where}")
+            if found.shift is not None:
+                parts.append(f"prior shift {found.shift:+.3f}{where}")
+        return ", ".join(parts)
 
     def remains(self) -> str:
         """What becomes of its gains, over all attributes and over rare ones; empty without any."""
@@ -136,7 +148,11 @@ def _finding(rows: pd.DataFrame) -> Finding:
     f1, known = by_metric.loc["f1"], [name for name in _REMAINS_IN if name in by_metric.index]
     remains = tuple(name for name in known if by_metric.loc[name, "verdict"] == GAIN)
     shift = None
-    if PRIOR_SHIFT in by_metric.index and by_metric.loc[PRIOR_SHIFT, "verdict"] == GAIN:
+    if (
+        f1["verdict"] == GAIN
+        and PRIOR_SHIFT in by_metric.index
+        and by_metric.loc[PRIOR_SHIFT, "verdict"] == GAIN
+    ):
         shift = float(by_metric.loc[PRIOR_SHIFT, "difference"])
     return Finding(
         verdict=str(f1["verdict"]),
@@ -150,27 +166,27 @@ def _finding(rows: pd.DataFrame) -> Finding:
 
 
 def headline(found: Sequence[Verdict]) -> str:
-    """All verdicts in two or three plain sentences."""
+    """Who gains over whom in F1, in one or two plain sentences."""
     if not found:
         return "No arm with synthetic images was compared with another, so there is no verdict."
     overall, rare = _shown(found, MACRO), _shown(found, MACRO_RARE)
     sentences = [f"In macro F1, {overall}."]
     if rare:
         sentences.append(f"Over rare attributes, {'likewise' if rare == overall else rare}.")
-    if gains := _of_gains(found):
-        sentences.append(gains)
     return " ".join(sentences)
 
 
-def _of_gains(found: Sequence[Verdict]) -> str:
-    """What becomes of the gains elsewhere; empty where there are none, or nothing is known."""
+def of_gains(found: Sequence[Verdict]) -> str:
+    """What becomes of the gains elsewhere, in a sentence or two; empty where there are none, or
+    nothing is known.
+    """
     alike: dict[str, list[Verdict]] = {}
     for one in found:
         if (outcome := one.outcome) is not None:
             alike.setdefault(outcome, []).append(one)
     return " ".join(
         f"Gains that {outcome}: {'all' if len(alike) == 1 else _pairs(alike[outcome])}."
-        for outcome in _OUTCOMES
+        for outcome in OUTCOMES
         if outcome in alike
     )
 

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from classify.metrics import MACRO, MACRO_RARE, MEANS, RARE
+from classify.metrics import MACRO, MACRO_RARE, MEANS
 from classify.report import tables as t
 from classify.report.figures import dot_plot
 from classify.report.page import Block, Cell, Details, Figure, Paragraph, Section, Table, how
 from classify.report.tables import Colours, Shares
-from classify.verdict import Verdict, headline
+from classify.verdict import OUTCOMES, Verdict, headline, of_gains
 
 __all__ = ["attributes_section", "controls_section", "verdict_section"]
 
-_SCOPES = {MACRO: "All attributes", MACRO_RARE: f"Rare ones (below {100 * RARE:g} %)"}
+_SCOPES = {MACRO: "All attributes", MACRO_RARE: "Rare attributes"}
+
+_REMAINS = dict(zip(OUTCOMES, ("yes", "in part", "no evidence"), strict=True))
 
 
 def verdict_section(found: Sequence[Verdict], cautions: Sequence[str] = ()) -> Section:
@@ -26,8 +28,10 @@ def verdict_section(found: Sequence[Verdict], cautions: Sequence[str] = ()) -> S
         cautions: a sentence each.
     """
     blocks: list[Block] = [Paragraph(headline(found), "headline")]
+    if more := of_gains(found):
+        blocks.append(Paragraph(more))
     if found:
-        header = ["Difference in F1", *_SCOPES.values()]
+        header = ["Difference in F1", *_SCOPES.values(), "Remains"]
         blocks.append(Table(header, [_row(one) for one in found]))
     blocks += [Paragraph(f"Caution: {caution}", "caution") for caution in cautions]
     note = (
@@ -42,14 +46,15 @@ def verdict_section(found: Sequence[Verdict], cautions: Sequence[str] = ()) -> S
 
 
 def _row(one: Verdict) -> list[Cell | str]:
-    """A pair, what remains of its gain, and what was found over all and over rare attributes."""
+    """A pair, what was found over all and over rare attributes, and whether a gain remains."""
     cells = [
         Cell(found.verdict, found.figures().replace("-", "−"))
         if (found := one.findings.get(mean))
         else t.NOTHING
         for mean in _SCOPES
     ]
-    return [Cell(f"{one.arm} against {one.baseline}", one.remains().replace("-", "−")), *cells]
+    remains = t.NOTHING if one.outcome is None else _REMAINS[one.outcome]
+    return [f"{one.arm} against {one.baseline}", *cells, Cell(remains, one.missing())]
 
 
 def controls_section(

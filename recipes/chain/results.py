@@ -13,7 +13,7 @@ from augment import keep_rates
 from classify import Arm, count_scored, read_predictions, summarise, with_rare
 from classify import report as page
 from classify.files import write_text
-from classify.verdict import Verdict, headline, verdicts
+from classify.verdict import Verdict, headline, of_gains, verdicts
 from recipes.chain.audit import audit_arms, audit_groups, compose, export
 from recipes.chain.comparison import (
     REAL,
@@ -267,7 +267,7 @@ def _lines(
 ) -> Iterator[str]:
     """The printed tables, the verdict, and a line a pair that it is about."""
     yield format_summary(summary, scored, attributes)
-    yield f"Verdict: {headline(judged)}"
+    yield f"Verdict: {headline(judged)} {of_gains(judged)}".rstrip()
     for one in judged:
         yield f"{one.arm} - {one.baseline}: {one.reasons()}."
 
