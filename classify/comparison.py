@@ -204,8 +204,10 @@ def _check(
         raise ValueError(f"{only}; give another one to compare it with")
     if shares is not None and (unknown := [name for name in attributes if name not in shares]):
         raise ValueError(f"shares has none for {unknown[0]}; give one for every attribute")
-    for arm, values in (probabilities if fitted is not None else {}).items():
-        wanted, got = (len(values), len(attributes)), np.shape((fitted or {}).get(arm))
+    if fitted is None:
+        return
+    for arm, values in probabilities.items():
+        wanted, got = (len(values), len(attributes)), fitted[arm].shape if arm in fitted else ()
         if got != wanted:
             raise ValueError(
                 f"fitted thresholds of arm {arm} have shape {got}; give {wanted}, one a fit and "

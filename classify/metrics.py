@@ -170,11 +170,11 @@ def with_rare(scores: pd.DataFrame, shares: Mapping[str, float]) -> pd.DataFrame
         The scores, below them rows with the attribute `macro, rare` or `macro, common`; a mean of
         no attribute has none.
     """
-    known = scores["attribute"].map(dict(shares)).astype(float)
-    kind = known.map(lambda share: MACRO_RARE if share < RARE else MACRO_COMMON, "ignore")
-    of_kind = scores[known.notna()].assign(attribute=kind)
+    known = scores[scores["attribute"].isin(list(shares))]
+    rare = known["attribute"].map(dict(shares)) < RARE
+    of_kind = known.assign(attribute=np.where(rare, MACRO_RARE, MACRO_COMMON))
     keys = [name for name in scores.columns if name != "value"]
-    means = of_kind.groupby(keys, sort=False, as_index=False)["value"].mean()
+    means = of_kind.groupby(keys, sort=False)["value"].mean().reset_index()
     return pd.concat([scores, means], ignore_index=True)
 
 

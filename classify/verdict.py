@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -144,24 +145,18 @@ def verdicts(comparison: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list
 
 
 def _finding(rows: pd.DataFrame) -> Finding:
-    by_metric = rows.set_index("metric")
-    f1, known = by_metric.loc["f1"], [name for name in _REMAINS_IN if name in by_metric.index]
-    remains = tuple(name for name in known if by_metric.loc[name, "verdict"] == GAIN)
-    shift = None
-    if (
-        f1["verdict"] == GAIN
-        and PRIOR_SHIFT in by_metric.index
-        and by_metric.loc[PRIOR_SHIFT, "verdict"] == GAIN
-    ):
-        shift = float(by_metric.loc[PRIOR_SHIFT, "difference"])
+    found: dict[str, dict[str, Any]] = {row["metric"]: row for row in rows.to_dict("records")}
+    f1, known = found["f1"], [name for name in _REMAINS_IN if name in found]
+    shift = found.get(PRIOR_SHIFT)
+    shifted = f1["verdict"] == GAIN and shift is not None and shift["verdict"] == GAIN
     return Finding(
-        verdict=str(f1["verdict"]),
-        difference=float(f1["difference"]),
-        low=float(f1["low"]),
-        high=float(f1["high"]),
-        remains=remains,
-        fades=tuple(name for name in known if name not in remains),
-        shift=shift,
+        verdict=f1["verdict"],
+        difference=f1["difference"],
+        low=f1["low"],
+        high=f1["high"],
+        remains=tuple(name for name in known if found[name]["verdict"] == GAIN),
+        fades=tuple(name for name in known if found[name]["verdict"] != GAIN),
+        shift=shift["difference"] if shift is not None and shifted else None,
     )
 
 

@@ -140,7 +140,7 @@ def _averagings(
             "and with no mean over attributes, so they stand in the first three columns. They are "
             "of another data set: compare their direction only."
         )
-    rows = [
+    rows: list[list[Cell | str]] = [
         [Cell(name, "CelebA at 64 px, one run"), *(t.number(of.get(m, t.NAN)) for m in _AVERAGINGS)]
         for name, of in published.items()
     ]

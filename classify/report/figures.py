@@ -159,7 +159,7 @@ def gaps_plot(
 
 
 def _draw_intervals(
-    axes: Axes, differences: pd.DataFrame, y: NDArray[np.int_], colour: int | None
+    axes: Axes, differences: pd.DataFrame, y: NDArray[np.integer[Any]], colour: int | None
 ) -> None:
     """Differences and their intervals, filled where the interval excludes 0."""
     mean, low, high = (differences[c].to_numpy(float) for c in ("difference", "low", "high"))

@@ -61,8 +61,8 @@ def controls_section(
     comparison: pd.DataFrame, focus: str | None, controls: Mapping[str, str], colours: Colours
 ) -> Section | None:
     """How far the focus arm is ahead of each control, an arm of real images -> what it tells."""
-    columns = "arm baseline attribute metric difference low high verdict n_seeds"
-    t.check_columns("comparison", comparison, columns)
+    needed = "arm baseline attribute metric difference low high verdict"
+    t.check_columns("comparison", comparison, needed)
     told = comparison[(comparison["attribute"] == MACRO) & (comparison["metric"] == "f1")]
     told = told[(told["arm"] == focus) & told["baseline"].isin(list(controls))]
     if told.empty:

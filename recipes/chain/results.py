@@ -292,4 +292,6 @@ def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:
 
 
 def _cell(mean: float, low: float, high: float) -> str:
+    if np.isnan(mean):
+        return "–"
     return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
