@@ -3,10 +3,19 @@
 Pretrained diffusion models, the samplers that guide them to minority samples, and what follows.
 """
 
+from augment.activations import DenoiserFeatures
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L1, L2, LPIPS, FeatureDistance
 from augment.generate import SamplerConfig, generate
-from augment.guidance import ClassifierGuidance, SelfGuidance, SelfGuidanceConfig, Sum
+from augment.guidance import (
+    AttributeGuidance,
+    AttributeGuidanceConfig,
+    ClassifierGuidance,
+    Joint,
+    SelfGuidance,
+    SelfGuidanceConfig,
+    Sum,
+)
 from augment.optimise import optimised
 from augment.pretrained import (
     CheckpointOptions,
@@ -43,14 +52,18 @@ __all__ = [
     "L2",
     "LPIPS",
     "Ancestral",
+    "AttributeGuidance",
+    "AttributeGuidanceConfig",
     "Calibration",
     "CheckpointOptions",
     "ClassifierGuidance",
     "DPMSolver2M",
     "Denoiser",
+    "DenoiserFeatures",
     "Edit",
     "FeatureDistance",
     "ImageFormat",
+    "Joint",
     "Quota",
     "RealImages",
     "SamplerConfig",

@@ -178,6 +178,7 @@ def fit(
 
     Raises:
         ValueError: the run in `out` is another one, or its checkpoint is damaged.
+        RuntimeError: something stopped it without an exception.
     """
     config, count = module.config, len(examples)  # type: ignore[arg-type]
     loader = DataLoader(
@@ -203,6 +204,11 @@ def fit(
     )
     last = _resume_from(out / "checkpoints" / "last.ckpt", module.hparams)
     fitter.fit(module, loader, ckpt_path=last)
+    if fitter.interrupted or fitter.global_step < config.steps:
+        raise RuntimeError(
+            f"the training was stopped after {fitter.global_step} of {config.steps} steps; the "
+            "same call continues"
+        )
     return fitter.is_global_zero
 
 

@@ -18,7 +18,7 @@ from classify.data import FitData, Split
 from classify.datasets.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor, positive_weights
 from classify.model import AttributeClassifier
-from classify.trainer import KeepBest, StepBar, alone, make_trainer, quiet, saved_state
+from classify.trainer import KeepBest, StepBar, alone, check_whole, make_trainer, quiet, saved_state
 
 _SCORE = "val/f1"
 """The logged score that chooses the weights."""
@@ -135,6 +135,7 @@ def fit(
         best, bar = KeepBest(_SCORE), StepBar(label, steps, _SCORE)
         trainer = make_trainer(config, data, folder, [best, bar], device)
         trainer.fit(module, data, ckpt_path=saved_state(folder), weights_only=True)
+        check_whole(trainer, steps)
     module.load_state_dict(best.weights)
     # Trainer, data, optimiser and module refer to each other in circles; left to Python's own time,
     # a study's fits would pile up.

@@ -64,6 +64,19 @@ def make_trainer(
     )
 
 
+def check_whole(trainer: L.Trainer, steps: int) -> None:
+    """Take no fit for a finished one that something stopped without an exception.
+
+    Raises:
+        RuntimeError: it took fewer steps than it should.
+    """
+    if trainer.interrupted or trainer.global_step < steps:
+        raise RuntimeError(
+            f"the fit was stopped after {trainer.global_step} of {steps} steps; the same call "
+            "continues"
+        )
+
+
 class KeepBest(L.Callback):
     """Keeps the weights of the best validation in memory, and in the state a fit continues from.
 

@@ -15,7 +15,7 @@ the gain is such a shift.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,7 +145,7 @@ def verdicts(comparison: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> list
 
 
 def _finding(rows: pd.DataFrame) -> Finding:
-    found: dict[str, dict[str, Any]] = {row["metric"]: row for row in rows.to_dict("records")}
+    found: dict[str, dict[Hashable, Any]] = {r["metric"]: r for r in rows.to_dict("records")}
     f1, known = found["f1"], [name for name in _REMAINS_IN if name in found]
     shift = found.get(PRIOR_SHIFT)
     shifted = f1["verdict"] == GAIN and shift is not None and shift["verdict"] == GAIN

@@ -5,6 +5,7 @@ from labeling.card import LabelerCard
 from labeling.labeler import Combination, Labeler, Predictor
 from labeling.load import embedded_labelers, load_labeler
 from labeling.policy import LabelPolicy, PolicyConfig, Rule
+from labeling.probe import ProbeConfig, fit_head
 from labeling.pseudo import Read, label_probabilities, pseudo_label
 from labeling.quality import quality_by_group
 from labeling.thresholds import fit_thresholds
@@ -16,10 +17,12 @@ __all__ = [
     "LabelerCard",
     "PolicyConfig",
     "Predictor",
+    "ProbeConfig",
     "Read",
     "Rule",
     "embedded_labelers",
     "export_onnx",
+    "fit_head",
     "fit_thresholds",
     "label_probabilities",
     "load_labeler",

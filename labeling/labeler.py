@@ -51,8 +51,7 @@ class Predictor(Protocol):
 class Labeler(Predictor):
     """A frozen torch network with its card.
 
-    `labeler.network(labeler.preprocess(x))` is differentiable in x, float (N, 1 or 3, H, W) in
-    [0, 1], and gives log-odds.
+    `labeler.log_odds` is differentiable in the images.
 
     Args:
         card: attribute names, preprocessing, thresholds and provenance.
@@ -82,6 +81,11 @@ class Labeler(Predictor):
         """`preprocess` by the labeler's card."""
         return preprocess(images, self.card)
 
+    def log_odds(self, images: Tensor) -> Tensor:
+        """Differentiable log-odds (N, A) of float images (N, 1 or 3, H, W), about [0, 1]."""
+        logits: Tensor = self.network(self.preprocess(images))
+        return logits.float()
+
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Probability of each attribute.
@@ -95,8 +99,7 @@ class Labeler(Predictor):
         check_images(images)
         if len(images) == 0:
             return torch.empty(0, len(self.attributes), device=self.device)
-        logits: Tensor = self.network(self.preprocess(images.to(self.device).float() / 255))
-        return logits.float().sigmoid()
+        return self.log_odds(images.to(self.device).float() / 255).sigmoid()
 
 
 class Combination(Predictor):

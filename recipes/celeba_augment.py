@@ -29,10 +29,10 @@ from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
-        "num_synthetic": 300,
+        "num_synthetic": 400,
         "sampler.steps": 50,
         "guidance.scale": 1.0,  # at 0.4 the embedded generator's images are hardly rarer
-        "guidance.distance": "features",
+        "controls": ["oversample"],
     },
     "paper": {
         "num_synthetic": 50_000,
@@ -43,6 +43,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "guidance.perturb": 0.8,
         "guidance.distance": "lpips",
         "labeler": "train",
+        "arms": ["real", "plain", "minority"],
         "study.seeds": 5,
         **fit_settings(FitConfig.paper()),
     },
@@ -53,23 +54,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     """Run the study; its summary (`arm, metric, mean, low, high, n_seeds`), None for a preview."""
     config = parse(RunConfig, arguments, presets=PRESETS, skip=NO_FLAGS)
-    this_run = Run(config)
     name = "Avatars" if config.data is None else config.data.resolve().name
-    inputs = prepare(
-        this_run,
-        lambda: _read(this_run),
-        source="the embedded avatars" if config.data is None else str(config.data),
-        # of whole attribute vectors only
-        log_probability=None if config.data or config.attributes else _avatar_log_probability,
-    )
-    if config.data is not None and config.generator in embedded_generators():
-        this_run.caution(
-            f"The images added are {config.generator}'s, not of the kind of {name}: "
-            "for a real study give --generator one trained on such images, and --labeler."
+    with Run(config) as this_run:
+        inputs = prepare(
+            this_run,
+            lambda: _read(this_run),
+            source="the embedded avatars" if config.data is None else str(config.data),
+            judge=config.judge or ("avatars" if config.data is None else None),
+            # of whole attribute vectors only
+            log_probability=None if config.data or config.attributes else _avatar_log_probability,
         )
-    celebas = set(ATTRIBUTES) - {"Attractive"} <= set(inputs.attributes)
-    title = f"{name} with and without synthetic samples"
-    return study(this_run, inputs, title, reference=celebas)
+        if config.data is not None and config.generator in embedded_generators():
+            this_run.caution(
+                f"The images added are {config.generator}'s, not of the kind of {name}: "
+                "for a real study give --generator one trained on such images, and --labeler."
+            )
+        celebas = set(ATTRIBUTES) - {"Attractive"} <= set(inputs.attributes)
+        title = f"{name} with and without synthetic samples"
+        return study(this_run, inputs, title, reference=celebas)
 
 
 def _read(this_run: Run) -> pd.DataFrame:

@@ -60,9 +60,10 @@ class FashionConfig(RunConfig):
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     """Run the study; its summary (`arm, metric, mean, low, high, n_seeds`), None for a preview."""
     config = parse(FashionConfig, arguments, presets=PRESETS, skip=NO_FLAGS)
-    this_run = Run(config)
-    inputs = prepare(this_run, lambda: _read(this_run), source="long-tailed Fashion-MNIST")
-    return study(this_run, inputs, "Long-tailed Fashion-MNIST with and without synthetic samples")
+    title = "Long-tailed Fashion-MNIST with and without synthetic samples"
+    with Run(config) as this_run:
+        inputs = prepare(this_run, lambda: _read(this_run), source="long-tailed Fashion-MNIST")
+        return study(this_run, inputs, title)
 
 
 def _read(this_run: Run) -> pd.DataFrame:

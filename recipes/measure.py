@@ -12,12 +12,13 @@ the square of the number.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             "neighbours": asdict(orders),
             "encoder": asdict(encoder.card),
         }
-        claim(settings.out / "settings.json", record)
+        _claim(settings.out, record)
     features = partial(_features, sets, settings=settings, fabric=fabric)
     found, found_beside = features(encoder), {c: features(e) for c, e in further.items()}
     if fabric.is_global_zero:
@@ -114,6 +115,29 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         print(text_table(results.table))
     fabric.barrier()
     return settings.out
+
+
+def _claim(out: Path, record: Mapping[str, Any]) -> None:
+    """Take the folder, also from another measuring that failed before it had a result."""
+    path = out / "settings.json"
+    try:
+        claim(path, record)
+    except ValueError:
+        if not _is_claim_alone(path, record):
+            raise
+        path.unlink()
+        claim(path, record)
+
+
+def _is_claim_alone(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the folder holds nothing but the settings of another measuring."""
+    if not path.is_file() or len(list(path.parent.iterdir())) > 1:
+        return False
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.keys() == record.keys()
 
 
 def image_sets(

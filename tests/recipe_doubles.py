@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +72,18 @@ def digests(folder: Path, pattern: str = "*") -> dict[str, str]:
         for path in sorted(folder.rglob(pattern))
         if path.is_file()
     }
+
+
+@contextmanager
+def pythons_own_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM as Python treats them, wherever the tests run: in the background of a
+    script, Ctrl-C is ignored.
+    """
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

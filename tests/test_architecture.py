@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,11 @@ MODULES = sorted(
 )
 
 
-def _imports(path: Path) -> set[str]:
+@cache
+def _imports(path: Path) -> frozenset[str]:
     """Dotted names of everything a file imports, wherever in it."""
     package = path.relative_to(REPOSITORY).parent.parts
-    return set(_names(ast.parse(path.read_text(encoding="utf-8")), package))
+    return frozenset(_names(ast.parse(path.read_text(encoding="utf-8")), package))
 
 
 def _names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:

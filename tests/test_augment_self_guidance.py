@@ -13,7 +13,7 @@ from torch import Tensor
 from augment import L1, L2, Denoiser, SelfGuidance, SelfGuidanceConfig, reverse_process, sample
 from augment.denoiser import VarianceType
 from augment.distance import Distance
-from augment.guidance.self_guidance import unit_max
+from augment.guidance.ascent import unit_max
 from augment.noise import PERTURBATION, REVERSE, NoiseStream
 from augment.step import Step
 
@@ -155,7 +155,11 @@ def test_one_small_step_along_the_shift_raises_the_measure_by_the_gradients_norm
 
     def measure(at: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
         step = _step(denoiser, 40, 50, at, seeds)
-        again = SelfGuidance()._denoised_again(step).detach() if target is None else target
+        again = (
+            SelfGuidance()._denoised_again(step, step.estimate).detach()
+            if target is None
+            else target
+        )
         return L2()(step.x0, again).detach(), again
 
     direction = unit_max(SelfGuidance(scale=1.0).shift(_step(denoiser, 40, 50, x, seeds)))
@@ -229,7 +233,7 @@ def test_the_estimate_is_noised_at_the_fraction_of_the_steps(
     """int(100 * .29) would be 28; just below 1 is still a step that exists."""
     denoiser = tiny_denoiser("fixed_small")
     step = _step(denoiser, 5, steps, torch.zeros(1, 3, 8, 8), range(1))
-    again = SelfGuidance(perturb=perturb)._denoised_again(step)
+    again = SelfGuidance(perturb=perturb)._denoised_again(step, step.estimate)
     e = _noise(range(1), PERTURBATION, denoiser.image.shape).draw()
     x_s = step.schedule.q_sample(step.x0, index, e)
     eps = denoiser(x_s, index, step.schedule).eps
@@ -318,8 +322,8 @@ def test_guidance_by_absolute_differences_has_their_gradient(channels: int) -> N
     x = _noise(range(2), REVERSE, denoiser.image.shape).draw()
     step = _step(denoiser, 40, 50, x, range(2))
     shift = SelfGuidance(distance=L1()).shift(step)
-    again = SelfGuidance()._denoised_again(_step(denoiser, 40, 50, x, range(2)))
     other = _step(denoiser, 40, 50, x, range(2))
+    again = SelfGuidance()._denoised_again(other, other.estimate)
     (g,) = torch.autograd.grad(other.estimate, other.x_i, (other.estimate - again).sign())
     torch.testing.assert_close(shift, 0.4 * step.variance * unit_max(g), atol=1e-7, rtol=1e-4)
 

@@ -255,6 +255,23 @@ def test_a_restart_does_not_repeat_the_first_sessions_noise(
     assert seeds == [0, 0, 0, 0, 2, 2]
 
 
+def test_a_training_that_ends_too_early_is_not_taken_for_a_finished_one(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = GeneratorTraining.training_step
+
+    def last_one(self: GeneratorTraining, batch: Tensor, batch_index: int) -> Tensor:
+        self.trainer.should_stop = batch_index > 0  # a whole epoch, of two batches
+        return step(self, batch, batch_index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GeneratorTraining, "training_step", last_one)
+        with pytest.raises(RuntimeError, match=r"stopped after \d+ of \d+ steps; the same call"):
+            _train(images, tmp_path / "out")
+    assert not (tmp_path / "out" / "generator").exists()
+    assert _train(images, tmp_path / "out").is_dir()
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

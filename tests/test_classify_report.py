@@ -30,6 +30,7 @@ from classify.report import (
     verdict_section,
     write_page,
 )
+from classify.report.figures import dot_plot
 from classify.report.page import Cell
 from classify.report.sets import contact_sheet
 from classify.report.tables import interval, number, percent
@@ -542,3 +543,13 @@ def test_a_sheet_has_eight_columns_and_keeps_the_pixels(tmp_path: Path) -> None:
 )
 def test_numbers_are_never_shown_where_there_is_none(text: str, expected: str) -> None:
     assert text == expected
+
+
+def test_a_legend_of_two_rows_reads_in_the_order_of_the_names() -> None:
+    names = [f"arm number {i}" for i in range(5)]
+    values = pd.DataFrame({name: [0.5] for name in names})
+    drawing = str(dot_plot(values, colours_of(names), label="F1"))
+    texts = re.findall(r'x="([\d.]+)" y="([\d.]+)"[^>]*>\u200b(arm number \d)<', drawing)
+    read = sorted(texts, key=lambda text: (float(text[1]), float(text[0])))
+    assert [name for *_, name in read] == names
+    assert len({y for _, y, _ in read}) > 1

@@ -153,6 +153,22 @@ def test_killed_fit_resumes_to_the_same_weights(
     assert [len(log["val/f1"].dropna()) for log in logs] == [rounds_done, 3 - rounds_done]
 
 
+def test_a_fit_that_ends_too_early_is_not_taken_for_a_finished_one(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = SaveState.on_train_epoch_end
+
+    def save_then_stop(self: SaveState, trainer: L.Trainer, module: L.LightningModule) -> None:
+        save(self, trainer, module)
+        trainer.should_stop = True
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SaveState, "on_train_epoch_end", save_then_stop)
+        with pytest.raises(RuntimeError, match=r"stopped after 10 of 30 steps; the same call cont"):
+            _fit(table, folder=tmp_path)
+    assert _same(_fit(table, folder=tmp_path), _fit(table))
+
+
 def test_best_weights_are_kept_not_the_last(
     table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

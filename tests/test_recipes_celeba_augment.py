@@ -18,13 +18,21 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+from recipe_doubles import (
+    digests,
+    pythons_own_signals,
+    save_folder,
+    save_generator,
+    tiny_flags,
+)
 
+import augment.generated_folder
 import recipes.celeba_augment
 from classify import load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
+from classify.trainer import SaveState
 from recipes.celeba_augment import PRESETS, main
-from recipes.chain.command_line import parse
+from recipes.chain.command_line import parse, run
 from recipes.chain.settings import NO_FLAGS, RunConfig
 
 REPOSITORY = Path(__file__).parents[1]
@@ -182,6 +190,47 @@ def test_killed_while_generating_it_continues_to_the_same_bytes(root: Path, tmp_
     assert (out / "scores.csv").read_bytes() == (root / "out" / "scores.csv").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("number", "owner", "step", "where"),
+    [
+        (signal.SIGINT, augment.generated_folder, "_save", "making the set plain"),
+        (signal.SIGINT, SaveState, "on_train_epoch_end", "training the classifiers"),
+        (signal.SIGTERM, SaveState, "on_train_epoch_end", "training the classifiers"),
+    ],
+)
+def test_stopped_it_says_where_and_continues_to_the_same_bytes(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    owner: object,
+    step: str,
+    where: str,
+) -> None:
+    whole = getattr(owner, step)
+
+    def stop(*args: object) -> object:
+        result = whole(*args)
+        os.kill(os.getpid(), number)
+        return result
+
+    flags = _flags(root, tmp_path / "out")
+    with monkeypatch.context() as patched, pythons_own_signals():
+        patched.setattr(owner, step, stop)
+        with pytest.raises(SystemExit) as ended:
+            run(lambda: main(flags))
+    assert ended.value.code == 128 + number
+    line = f"stopped by {number.name} while {where}; the same command continues\n"
+    assert capfd.readouterr().err.replace("\r", "\n").endswith("\n" + line)
+    assert not list((tmp_path / "out" / "fits").glob("*/finished.json"))
+    main(flags)
+    images = digests(root / "out" / "synthetic", "*.png")
+    assert digests(tmp_path / "out" / "synthetic", "*.png") == images
+    scores = (root / "out" / "scores.csv").read_bytes()
+    assert (tmp_path / "out" / "scores.csv").read_bytes() == scores
+
+
 def test_two_processes_make_the_files_of_one(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = _start([*_flags(root, out), "--devices=2"])
@@ -223,7 +272,8 @@ def test_embedded_data_know_the_log_probability_of_whole_vectors(
     small = partial(avatar_table, train=300, val=20, test=20)
     monkeypatch.setattr(recipes.celeba_augment, "avatar_table", small)
     flags = [flag for flag in _flags(root, tmp_path / "out") if not flag.startswith("--data")]
-    summary = main([*flags, *chosen, "--study.seeds=1", "--train.batch_size=64"])
+    few = ["--study.seeds=1", "--train.batch_size=64", "--arms", "real", "plain"]
+    summary = main([*flags, *chosen, *few])
     assert summary is not None
     assert (summary["n_seeds"] == 1).all()
     table = load_table(tmp_path / "out" / "data")
@@ -259,7 +309,8 @@ def test_celeba_layout_through_the_whole_recipe_with_its_own_labeler(
     data = _save_celeba(tmp_path / "celeba")
     before = digests(data)
     flags = tiny_flags(data, root / "generator", tmp_path / "out")
-    main([*flags, "--labeler=train", "--study.seeds=1", "--image_size=24"])
+    few = ["--study.seeds=1", "--arms", "real", "plain"]
+    main([*flags, *few, "--labeler=train", "--image_size=24"])
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert set(scores["attribute"]) == {*ATTRIBUTES, "macro"}
     card = yaml.safe_load((tmp_path / "out" / "labeler" / "card.json").read_text())
@@ -273,7 +324,8 @@ def test_bad_images_are_left_out_when_asked_to(root: Path, tmp_path: Path) -> No
     bad = data / "images" / "000.png"
     bad.write_bytes(bad.read_bytes()[:50])
     out = tmp_path / "out"
-    assert main([*tiny_flags(data, root / "generator", out), "--skip_bad"]) is not None
+    few = ["--study.seeds=1", "--arms", "real", "plain"]
+    assert main([*tiny_flags(data, root / "generator", out), *few, "--skip_bad"]) is not None
 
 
 def test_paper_preset_is_the_papers() -> None:
@@ -287,8 +339,3 @@ def test_paper_preset_is_the_papers() -> None:
     assert (train.decay, train.warmup) == ("exponential", 0)
     assert train.final_lr ** (1 / train.epochs) == pytest.approx(0.9)
     assert _parsed("--preset=paper", "--sampler.steps=9").sampler.steps == 9
-
-
-def test_it_can_be_imported_where_the_system_has_no_module_resource() -> None:
-    blocked = "import sys; sys.modules['resource'] = None; import recipes.celeba_augment"
-    subprocess.run([sys.executable, "-c", blocked], cwd=REPOSITORY, check=True)

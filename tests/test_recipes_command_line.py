@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from recipe_doubles import pythons_own_signals
 
 from recipes.celeba_augment import main as celeba_augment
 from recipes.chain.command_line import parse, run
@@ -113,12 +117,9 @@ def test_help_of_the_main_job_fits_one_screen(capsys: pytest.CaptureFixture[str]
     assert max(map(len, lines)) <= 100
 
 
-def test_a_command_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_command_ends_with_one_line() -> None:
     def refuse() -> None:
         raise ValueError("x is 1;\n give 2")
-
-    def stop() -> None:
-        raise KeyboardInterrupt
 
     def lose() -> None:
         raise PermissionError(13, "Permission denied", "/there")
@@ -127,7 +128,42 @@ def test_a_command_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> Non
         run(refuse)
     with pytest.raises(SystemExit, match=r"^error: .*/there"):
         run(lose)
-    with pytest.raises(SystemExit) as ended:
-        run(stop)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_one_line(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals, status: int
+) -> None:
+    with pythons_own_signals():
+        handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as ended:
+            run(lambda: os.kill(os.getpid(), number))
+        assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert ended.value.code == status
+    printed = capsys.readouterr().err
+    assert printed == f"stopped by {number.name}; the same command continues\n"
+
+
+def test_a_signal_that_comes_while_objects_are_cleared_away_is_not_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Cleared:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def main() -> None:
+        Cleared()
+        time.sleep(30)
+
+    started = time.monotonic()
+    with pythons_own_signals(), pytest.raises(SystemExit) as ended:
+        run(main)
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "stopped; the same command continues\n"
+    assert time.monotonic() - started < 20
+    assert capsys.readouterr().err == "stopped by SIGINT; the same command continues\n"
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    with pythons_own_signals():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        run(lambda: os.kill(os.getpid(), signal.SIGINT))

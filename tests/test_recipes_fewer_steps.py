@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 from recipe_doubles import save_generator
 
+import recipes.fewer_steps
 from augment import Schedule
+from classify.datasets.avatars import avatar_table
 from recipes.fewer_steps import Cell, Settings, cells, chart, main, shares
 
 SETTINGS = Settings(images=40, reference=20, steps=(10, 20), solvers=("ancestral", "ddim"))
@@ -72,7 +75,11 @@ def test_the_chart_has_a_panel_for_budget_and_w_each_with_the_solvers() -> None:
     assert [text.get_text() for text in panels[0].get_legend().get_texts()] == ["ancestral", "ddim"]
 
 
-def test_the_recipe_measures_what_it_generates_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_the_recipe_measures_what_it_generates_and_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = partial(avatar_table, train=60, val=10, test=10)
+    monkeypatch.setattr(recipes.fewer_steps, "avatar_table", few)
     save_generator(tmp_path / "generator")
     flags = [
         *(f"--generator={tmp_path / 'generator'}", f"--out={tmp_path / 'out'}"),

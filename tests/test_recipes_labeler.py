@@ -154,7 +154,8 @@ def test_processes_wait_beyond_the_timeout(root: Path, tmp_path: Path) -> None:
 
 def test_images_guided_by_other_weights_do_not_mix(root: Path, tmp_path: Path) -> None:
     labeler, out = shutil.copytree(root / "labeler", tmp_path / "labeler"), tmp_path / "out"
-    flags = [*tiny_flags(root / "data", root / "generator", out), f"--labeler={labeler}"]
+    few = ["--study.seeds=1", "--arms", "real", "minority"]
+    flags = [*tiny_flags(root / "data", root / "generator", out), *few, f"--labeler={labeler}"]
     main(flags)
     record = json.loads((out / "synthetic" / "minority" / "settings.json").read_text())
     assert record["guidance"]["network"] == load_labeler(labeler).sha256
@@ -166,7 +167,8 @@ def test_images_guided_by_other_weights_do_not_mix(root: Path, tmp_path: Path) -
 
 
 def test_what_the_user_added_to_the_table_stays(root: Path, tmp_path: Path) -> None:
-    flags = tiny_flags(root / "data", root / "generator", tmp_path / "out")
+    few = ["--study.seeds=1", "--arms", "real", "plain"]
+    flags = [*tiny_flags(root / "data", root / "generator", tmp_path / "out"), *few]
     main(flags)
     path = tmp_path / "out" / "synthetic" / "plain" / "metadata.csv"
     first = pd.read_csv(path)
@@ -182,7 +184,7 @@ def test_attributes_the_labeler_does_not_know_are_named(
 ) -> None:
     data = save_folder(tmp_path / "data", attributes=("Male", "Square"))
     flags = tiny_flags(data, save_generator(tmp_path / "generator"), tmp_path / "out")
-    main([*flags, "--study.seeds=1"])
+    main([*flags, "--study.seeds=1", "--arms", "real", "plain"])
     printed = capfd.readouterr().out
     assert "does not know Square" in printed
     assert "one seed, so no interval" in printed

@@ -153,6 +153,25 @@ def test_the_same_command_again_is_welcome_and_another_one_is_not(
         _run(folders, "out", *flags)
 
 
+def test_a_command_that_failed_does_not_keep_its_folder(
+    folders: tuple[Path, Path, Path],
+) -> None:
+    whole = (folders[1] / "03.png").read_bytes()
+    (folders[1] / "03.png").write_bytes(whole[:30])
+    with pytest.raises(SystemExit, match=r"03\.png does not decode"):
+        _run(folders, "out", "--neighbours.lof=5")
+    (folders[1] / "03.png").write_bytes(whole)
+    out = _run(folders, "out", "--neighbours.lof=6")
+    assert (out / "metrics.csv").is_file()
+    for kept in ('{"seed": 0}', "no JSON", "[]"):  # nor is what others wrote taken for a claim
+        other = out.parent / "other"
+        other.mkdir(exist_ok=True)
+        (other / "settings.json").write_text(kept)
+        with pytest.raises(SystemExit, match=r"^error: .*other.settings\.json is .* give another"):
+            _run(folders, "other")
+        assert (other / "settings.json").read_text() == kept
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

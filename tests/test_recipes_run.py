@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from augment import Quota
 from recipes.chain.run import Run
 from recipes.chain.settings import RunConfig
+from recipes.chain.stopping import Stopped
 
-REPOSITORY = Path(__file__).parents[1]
 TWO = {"Male=1": 3, "Bald=1": 2}
 
 
@@ -41,32 +44,75 @@ def test_wishes_that_were_added_or_taken_away_are_named(
     Run(_config(tmp_path / "out", quota=Quota(wanted=TWO)))
 
 
+def test_a_run_of_a_version_with_fewer_settings_is_refused_in_one_line(tmp_path: Path) -> None:
+    Run(_config(tmp_path / "out")).claim()
+    file = tmp_path / "out" / "config.yaml"
+    record = yaml.safe_load(file.read_text())
+    del record["focus"]
+    file.write_text(yaml.safe_dump(record))
+    with pytest.raises(ValueError, match=r"says nothing of focus, .*; give another --out$"):
+        Run(_config(tmp_path / "out"))
+
+
 def test_two_identical_runs_at_once_are_refused_in_one_line(tmp_path: Path) -> None:
-    other = (
-        "import sys, pathlib\n"
-        "from recipes.chain.run import Run\n"
-        "from recipes.chain.settings import RunConfig\n"
-        "Run(RunConfig(out=pathlib.Path(sys.argv[1]), devices=1)).claim()\n"
-    )
-    mine = Run(_config(tmp_path / "out"))
-    mine.claim()
-    ended = subprocess.run(
-        [sys.executable, "-c", other, str(tmp_path / "out")],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode != 0
-    assert "is in use by a run that is going on; wait for it" in ended.stderr
-    del mine
-
-
-def test_a_run_that_ended_leaves_its_folder_free(tmp_path: Path) -> None:
-    for _ in range(2):
-        run = Run(_config(tmp_path / "out"))
+    """The other run is a process that takes the lock as a run does, and none of the rest."""
+    with Run(_config(tmp_path / "out")) as run:
         run.claim()
-        run.release()
+    lock = tmp_path / "out" / ".lock"
+    assert lock.exists()
+    other = (
+        f"import filelock; lock = filelock.FileLock({str(lock)!r}); lock.acquire(timeout=0)\n"
+        "print('taken', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", other], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        with (
+            Run(_config(tmp_path / "out")) as run,
+            pytest.raises(ValueError, match="is in use by a run that is going on; wait for it"),
+        ):
+            run.claim()
+        process.communicate("")
+
+
+def test_two_runs_of_one_process_do_not_share_a_folder_either(tmp_path: Path) -> None:
+    with Run(_config(tmp_path / "out")) as first, Run(_config(tmp_path / "out")) as second:
+        first.claim()
+        with pytest.raises(ValueError, match="is in use by a run that is going on; wait for it"):
+            second.claim()
+
+
+def test_a_run_that_ended_or_failed_leaves_its_folder_free(tmp_path: Path) -> None:
+    """Even while somebody still holds the exception, as a notebook does."""
+
+    def fail() -> None:
+        with Run(_config(tmp_path / "out")) as run:
+            run.claim()
+            raise KeyError
+
+    with pytest.raises(KeyError) as first:
+        fail()
+    with pytest.raises(KeyError):
+        fail()
+    assert first.value.__traceback__
+
+
+def test_a_run_that_is_stopped_ends_the_processes_it_started(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    run = Run(_config(tmp_path / "out"))
+    run.fabric = SimpleNamespace(  # type: ignore[assignment]
+        strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[other]))
+    )
+
+    def stop() -> None:
+        with run:
+            raise Stopped(signal.SIGTERM)
+
+    with other, pytest.raises(Stopped):
+        stop()
+    assert other.returncode
 
 
 @pytest.mark.parametrize("out", ["", "."])

@@ -1,17 +1,45 @@
-"""Guidances: values handed to the sampler that shift its reverse mean. One method a file."""
+"""Guidances: values handed to the sampler that shift its reverse mean. One method a file.
 
+Another one is one file here. It needs what `augment.step.Guidance` lists; `Strength` brings the
+settings that all have in common and decides which steps are guided:
+
+    # augment/guidance/brightness.py: towards bright images
+    @dataclass(frozen=True, kw_only=True)
+    class Brightness(Strength):
+        through_denoiser = True  # its gradient runs through the network
+
+        def shift(self, step: Step) -> Tensor:
+            brightness = step.estimate.mean(dim=(1, 2, 3))  # a number an image
+            return self.amount(step) * unit_max(step.gradient(brightness))
+
+`sample(..., guidance=Brightness())` runs it, and so does `generate`. A study's synthetic sets take
+it once `SyntheticSet` in `recipes/chain/sets.py` has a field for its settings and `guidance_of` in
+`recipes/chain/synthesis.py` makes it from them.
+"""
+
+from augment.guidance.ascent import Ascent, Joint
+from augment.guidance.attributes import (
+    AttributeGuidance,
+    AttributeGuidanceConfig,
+    Wish,
+)
 from augment.guidance.classifier import ClassifierGuidance, ClassifierOfNoised
 from augment.guidance.self_guidance import SelfGuidance, SelfGuidanceConfig
 from augment.guidance.strength import Strength
 from augment.step import Guidance, Step, Sum
 
 __all__ = [
+    "Ascent",
+    "AttributeGuidance",
+    "AttributeGuidanceConfig",
     "ClassifierGuidance",
     "ClassifierOfNoised",
     "Guidance",
+    "Joint",
     "SelfGuidance",
     "SelfGuidanceConfig",
     "Step",
     "Strength",
     "Sum",
+    "Wish",
 ]

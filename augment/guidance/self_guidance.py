@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from augment.distance import L2, Distance
+from augment.guidance.ascent import Ascent
 from augment.guidance.strength import Strength
 from augment.step import Step
 
@@ -75,7 +76,7 @@ class SelfGuidanceConfig(Strength):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class SelfGuidance(SelfGuidanceConfig):
+class SelfGuidance(Ascent, SelfGuidanceConfig):
     """The paper's guidance, with its distance.
 
     The gradient runs through the first argument of the distance alone, through the sampler's own
@@ -92,8 +93,6 @@ class SelfGuidance(SelfGuidanceConfig):
     distance: Distance = field(default_factory=L2)
     """d; `LPIPS()` is the paper's and needs its trunk's weights, the default needs nothing."""
 
-    through_denoiser = True
-
     def __repr__(self) -> str:
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
@@ -102,29 +101,15 @@ class SelfGuidance(SelfGuidanceConfig):
         ]
         return f"SelfGuidance({', '.join(shown)})"
 
-    def shift(self, step: Step) -> Tensor:
-        return self.amount(step) * unit_max(step.gradient(self._measure(step)))
-
-    def _measure(self, step: Step) -> Tensor:
+    def measure(self, step: Step, x0: Tensor) -> Tensor:
         """L of each image, (B,); the mean is taken of the measures, not of normalised gradients."""
-        x0 = step.estimate.detach() if self.stop_gradient == "first" else step.estimate
-        draws = [self.distance(x0, self._denoised_again(step)) for _ in range(self.samples)]
+        first = x0.detach() if self.stop_gradient == "first" else x0
+        draws = [self.distance(first, self._denoised_again(step, x0)) for _ in range(self.samples)]
         return torch.stack(draws).mean(dim=0)
 
-    def _denoised_again(self, step: Step) -> Tensor:
+    def _denoised_again(self, step: Step, x0: Tensor) -> Tensor:
         """Noise the estimate to x_s and estimate once more, unclipped."""
         s = self.noised_at(len(step.schedule))
         with torch.set_grad_enabled(self.stop_gradient != "second"):
-            x_s = step.schedule.q_sample(step.estimate, s, step.perturbation.draw())
+            x_s = step.schedule.q_sample(x0, s, step.perturbation.draw())
             return step.estimate_at(x_s, s)
-
-
-def unit_max(gradient: Tensor) -> Tensor:
-    """Divide each sample (B, C, H, W) by its largest absolute entry.
-
-    The paper only says "unit norm"; this is the code's. A zero or non-finite gradient gives a zero
-    shift, where the code would lose the image to NaN.
-    """
-    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
-    usable = (largest > 0) & largest.isfinite()
-    return torch.where(usable, gradient / torch.where(usable, largest, 1), 0)

@@ -81,7 +81,10 @@ def dot_plot(
                 label=f"\u200b{name}",  # matplotlib leaves out names that begin with _
                 **_marker(colours.get(name)),
             )
+        # matplotlib fills a legend column by column; so its rows read in the order of the names
+        order = [i for column in range(per_row) for i in range(column, len(axes.lines), per_row)]
         axes.legend(
+            handles=[axes.lines[i] for i in order],
             loc="lower center",
             bbox_to_anchor=(0.5, 1),
             ncols=per_row,

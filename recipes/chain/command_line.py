@@ -20,6 +20,9 @@ import docstring_parser
 import jsonargparse
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+from recipes.chain.stopping import Stopped, signals_raised
 
 __all__ = ["parse", "run"]
 
@@ -66,14 +69,20 @@ def parse(
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call a command's main; what stops it is said in one line instead of a traceback."""
+    """Call a command's main; what stops it is said in one line instead of a traceback.
+
+    Raises:
+        SystemExit: status 1 for a refusal, 130 for Ctrl-C and 143 for SIGTERM.
+    """
     try:
-        main()
+        with signals_raised():
+            main()
     except (ValueError, OSError, MisconfigurationException) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        raise SystemExit(130) from None
+    except Stopped as stopped:
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            print(stopped, file=sys.stderr)
+        raise SystemExit(128 + stopped.number) from None
 
 
 @contextmanager

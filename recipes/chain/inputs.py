@@ -10,14 +10,22 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from augment import LPIPS, Denoiser, load_denoiser
-from augment.metrics import Encoder
+from augment import LPIPS, Denoiser, DenoiserFeatures, load_denoiser
+from augment.metrics import Encoder, Preprocessing
 from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
 from classify.datasets import read_image
-from labeling import Labeler, LabelPolicy, Predictor, pseudo_label
+from labeling import Labeler, LabelPolicy, Predictor, load_labeler, pseudo_label
 from recipes.chain.checks import check_format, check_quota, check_table
+from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
-from recipes.chain.labels import TRAIN, labeler_of, labeler_source, load_labelers, policy_of
+from recipes.chain.labels import (
+    FITTED,
+    GENERATOR,
+    labeler_of,
+    labeler_source,
+    load_labelers,
+    policy_of,
+)
 from recipes.chain.run import Run
 from recipes.chain.sets import NO_FEATURES
 
@@ -41,6 +49,8 @@ class Inputs:
     """What the images are, in words."""
     denoiser: Denoiser
     labeler: Predictor
+    judge: Predictor | None
+    """A second labeler, which only checks the first one's steering."""
     policy: LabelPolicy
     """Makes the labeler's probabilities labels."""
     fit: FitConfig
@@ -65,6 +75,7 @@ def prepare(
     read: Callable[[], pd.DataFrame],
     *,
     source: str,
+    judge: str | None = None,
     log_probability: LogProbability | None = None,
 ) -> Inputs:
     """Check everything that could stop the run before any work is done, and load the models.
@@ -73,6 +84,7 @@ def prepare(
         run: the run; its folder is claimed here.
         read: makes the table of the real images; called when the models are known to be there.
         source: what the images are, for the card of a labeler trained on them.
+        judge: name of the second labeler.
         log_probability: of their attributes, where known.
 
     Raises:
@@ -85,17 +97,22 @@ def prepare(
     _check_sets(run, denoiser, list(ready.values()))
     if config.labels.policy not in ("card", "fit"):
         LabelPolicy.read(config.labels.policy)
-    if config.admission.manifold and config.labelers[0] != TRAIN:
-        manifold_encoder(run)
+    if config.admission.manifold and config.labelers[0] not in FITTED:
+        manifold_encoder(run, denoiser)
+    judge = None if judge is None else load_labeler(judge)
     known = [name for labeler in ready.values() for name in labeler.attributes]
-    table = read()
+    with run.doing("reading the data"):
+        table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
+    table = labelled_draw(table, attributes, config.num_real, config.num_val)
     check_table(table, attributes, known)
     if any(made.folder is None for made in config.synthetic_sets.values()):
         check_format(table, denoiser, config.generator)
-    labelled = [name for name in attributes if TRAIN in config.labelers or name in known]
+    labelled = attributes
+    if len(ready) == len(config.labelers):
+        labelled = [name for name in attributes if name in known]
     check_quota(config.quota, int((table["split"] == "train").sum()), labelled)
-    with run.fabric.rank_zero_first():
+    with run.doing("decoding the images"), run.fabric.rank_zero_first():
         images = decode_tables(
             [table],
             denoiser.image.size,
@@ -108,7 +125,10 @@ def prepare(
         run.claim()
     run.fabric.barrier()
     size = config.image_size or denoiser.image.size
-    labeler = labeler_of(run, ready, table, attributes, size=size, source=source)
+    with run.doing("getting the labeler ready"):
+        labeler = labeler_of(
+            run, ready, table, images, attributes, denoiser, size=size, source=source
+        )
     if unknown := [name for name in attributes if name not in labeler.attributes]:
         run.note(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
@@ -121,13 +141,14 @@ def prepare(
         source=source,
         denoiser=denoiser,
         labeler=labeler,
+        judge=judge,
         policy=policy_of(run, table, attributes, labeler),
         fit=replace(config.train, image_size=size, precision=config.precision),
         log_probability=log_probability,
     )
 
 
-def manifold_encoder(run: Run) -> Encoder:
+def manifold_encoder(run: Run, denoiser: Denoiser) -> Encoder:
     """Whose features the manifold of the real images is judged in.
 
     Raises:
@@ -136,6 +157,9 @@ def manifold_encoder(run: Run) -> Encoder:
     wanted = run.config.admission.encoder
     if wanted is not None:
         return load_encoder(wanted)
+    if run.config.labelers[0] == GENERATOR:
+        preprocessing = Preprocessing(size=denoiser.image.size, mean=[0.5] * 3, std=[0.5] * 3)
+        return Encoder.of(DenoiserFeatures(denoiser), preprocessing, name="generator")
     source = labeler_source(run.config)
     try:
         return load_encoder(source)
@@ -158,11 +182,20 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
         denoiser.schedule.respaced(made.sampler.steps)  # says what is allowed
         if made.sampler.label is not None:
             denoiser.check_labels(torch.tensor([made.sampler.label]))
+        has_network = len(run.config.labelers) == 1 and all(
+            isinstance(found, Labeler) for found in labelers
+        )
+        if made.steering is not None and not has_network:
+            raise ValueError(
+                f"the set {name} is steered by the labeler {' '.join(run.config.labelers)}, which "
+                "has no gradients; give one labeler with a torch network, such as generator, or "
+                "other arms"
+            )
         if made.guidance is None:
             continue
         if made.guidance.distance == "lpips":
             LPIPS()  # says how to get its weights
-        elif made.guidance.distance == "features":
-            alone = len(run.config.labelers) == 1
-            if not alone or not all(isinstance(found, Labeler) for found in labelers):
-                raise ValueError(NO_FEATURES)
+        elif made.guidance.distance == "features" and (
+            not has_network or GENERATOR in run.config.labelers
+        ):
+            raise ValueError(NO_FEATURES)

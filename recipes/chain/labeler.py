@@ -27,7 +27,7 @@ from classify.files import claim, wait_until
 from classify.trainer import forget_state
 from labeling import Predictor, fit_thresholds, load_labeler
 
-__all__ = ["train_labeler"]
+__all__ = ["described", "train_labeler"]
 
 
 def train_labeler(
@@ -66,7 +66,7 @@ def train_labeler(
         "config": asdict(config),
         "half": half,
         "seed": seed,
-        **_described(table, attributes),
+        **described(table, attributes),
     }
     card, claimed = folder / "card.json", folder / "training.json"
     if fabric.is_global_zero:
@@ -108,7 +108,7 @@ def train_labeler(
     return load_labeler(folder)
 
 
-def _described(table: pd.DataFrame, attributes: Sequence[str]) -> dict[str, object]:
+def described(table: pd.DataFrame, attributes: Sequence[str]) -> dict[str, object]:
     """What a labeler learns from: names, labels and sizes of the files, wherever they lie."""
     rows = table.loc[table["split"] != "test", ["file_name", "split", "path", *attributes]]
     sizes = [Path(path).stat().st_size for path in rows["path"]]

@@ -2,85 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from augment import Denoiser
+from classify import Images
 from classify.datasets import read_image
 from labeling import Combination, LabelPolicy, Predictor, label_probabilities, load_labeler
 from recipes.chain.labeler import train_labeler
+from recipes.chain.probe import generator_labeler
 from recipes.chain.run import Run
 from recipes.chain.settings import RunConfig
 
-__all__ = ["TRAIN", "labeler_of", "labeler_source", "load_labelers", "policy_of", "softened"]
+__all__ = [
+    "FITTED",
+    "GENERATOR",
+    "TRAIN",
+    "labeler_of",
+    "labeler_source",
+    "load_labelers",
+    "policy_of",
+    "softened",
+]
 
-TRAIN = "train"
-"""The labeler that a run trains first."""
+TRAIN, GENERATOR = "train", "generator"
+FITTED = (TRAIN, GENERATOR)
+"""The labelers that a run fits first, on its own rows."""
 _POLICY = "policy.json"
 
 
 def load_labelers(config: RunConfig) -> dict[str, Predictor]:
     """Those that stand ready, by source; one that is yet to be trained is not among them."""
-    return {source: load_labeler(source) for source in config.labelers if source != TRAIN}
+    return {source: load_labeler(source) for source in config.labelers if source not in FITTED}
 
 
 def labeler_source(config: RunConfig, run: Path | None = None) -> str:
-    """Where the first labeler lies; a trained one in the run's folder, `out` if left out."""
+    """Where the first labeler lies; a fitted one in the run's folder, `out` if left out."""
     first = config.labelers[0]
-    return str((run or config.out) / "labeler") if first == TRAIN else first
+    return str((run or config.out) / "labeler") if first in FITTED else first
 
 
 def labeler_of(
     run: Run,
     ready: Mapping[str, Predictor],
     table: pd.DataFrame,
+    images: Images,
     attributes: Sequence[str],
+    denoiser: Denoiser,
     *,
     size: int,
     source: str,
 ) -> Predictor:
-    """The run's labelers as one, in the order asked for; what is to be trained is trained.
+    """The run's labelers as one, in the order asked for; what is to be fitted is fitted.
 
     Args:
         run: the run.
         ready: of `load_labelers`.
         table: real rows.
-        attributes: what a trained one learns.
-        size: side of its input in pixels.
+        images: theirs, at the generator's size.
+        attributes: what a fitted one learns.
+        denoiser: the generator.
+        size: side of a trained one's input in pixels.
         source: what the images are, for its card.
     """
-    parts = [
-        _trained(run, table, attributes, size, source) if name == TRAIN else ready[name]
-        for name in run.config.labelers
-    ]
+
+    def fitted(name: str) -> Predictor:
+        run.say("Fitting the labeler ...")
+        with _labeler_folder(run) as folder:
+            if name == TRAIN:
+                labeler = _trained(run, table, attributes, folder, size, source)
+            else:
+                labeler = generator_labeler(
+                    denoiser,
+                    table,
+                    images,
+                    attributes,
+                    folder,
+                    source=source,
+                    fabric=run.fabric,
+                    mirror=run.config.train.augmentation.flip,
+                )
+            run.fabric.barrier()  # all have read it
+        return labeler
+
+    parts = [ready[name] if name in ready else fitted(name) for name in run.config.labelers]
     return parts[0] if len(parts) == 1 else Combination(parts)
 
 
+@contextmanager
+def _labeler_folder(run: Run) -> Iterator[Path]:
+    """In the run's folder; for a preview one that does not stay."""
+    with TemporaryDirectory() as scratch:
+        preview = run.config.preview
+        yield Path(run.fabric.broadcast(scratch)) if preview else run.out / "labeler"
+
+
 def _trained(
-    run: Run, table: pd.DataFrame, attributes: Sequence[str], size: int, source: str
+    run: Run,
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    folder: Path,
+    size: int,
+    source: str,
 ) -> Predictor:
-    """Trained in the run's folder; for a preview briefly, in one that does not stay."""
+    """A ResNet-34; for a preview one that is trained briefly."""
     config = replace(run.config.train, architecture="resnet34", image_size=size)
     if run.config.preview:
         config = replace(config, epochs=1, rounds=1)
-    run.say("Training the labeler ...")
-    with TemporaryDirectory() as scratch:
-        folder = Path(run.fabric.broadcast(scratch)) if run.config.preview else run.out / "labeler"
-        labeler = train_labeler(
-            table,
-            attributes,
-            folder,
-            config=config,
-            source=f"the real train split of {source}",
-            licence="as the data's",
-            command="--labeler train",
-            fabric=run.fabric,
-        )
-        run.fabric.barrier()  # all have read it
-    return labeler
+    return train_labeler(
+        table,
+        attributes,
+        folder,
+        config=config,
+        source=f"the real train split of {source}",
+        licence="as the data's",
+        command="--labeler train",
+        fabric=run.fabric,
+    )
 
 
 def policy_of(

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from classify.files import write_text
 from recipes.chain.devices import launch
 from recipes.chain.settings import RunConfig
+from recipes.chain.stopping import Stopped
 
 __all__ = ["Run", "check_folder"]
 
@@ -25,7 +26,7 @@ _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 
 
 class Run:
-    """A run whose devices are started and whose folder no other run holds.
+    """A run whose devices are started and whose folder no other run holds until its block ends.
 
     Args:
         config: the settings.
@@ -47,7 +48,7 @@ class Run:
         self._lock = FileLock(self.out / ".lock")
 
     def claim(self) -> None:
-        """Write `config.yaml` into the folder and hold it until the process ends; on one process.
+        """Write `config.yaml` into the folder and hold it until the run ends; on one process.
 
         Raises:
             ValueError: another run stands there, or the same one is going on.
@@ -65,8 +66,13 @@ class Run:
         if not path.is_file():
             write_text(path, yaml.safe_dump(self.config.record(), sort_keys=False))
 
-    def release(self) -> None:
-        """Let another run continue this one; the end of the process does so too."""
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Stopped):  # or they would report a lost connection
+            for process in getattr(self.fabric.strategy.launcher, "procs", ()):
+                process.kill()
         self._lock.release()
 
     @contextmanager
@@ -74,8 +80,18 @@ class Run:
         """Announce a stage, and note how long it took."""
         self.say(f"{name} ...")
         started = time.perf_counter()
-        yield
+        with self.doing(name[:1].lower() + name[1:]):
+            yield
         self.notes.append(f"{name}: {time.perf_counter() - started:.0f} s in this session.")
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Let a run that is stopped here say what it was doing; the innermost name is taken."""
+        try:
+            yield
+        except Stopped as stopped:
+            stopped.where = stopped.where or what
+            raise
 
     def say(self, text: str) -> None:
         """Print once, however many processes there are."""
@@ -107,6 +123,11 @@ class Run:
             found = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(f"{path} holds no settings of a run; give another --out") from error
+        if lacking := sorted(record.keys() - found.keys()):
+            raise ValueError(
+                f"{path} says nothing of {lacking[0]}, so it is of another version; "
+                "give another --out"
+            )
         for name in sorted(record.keys() - _CIRCUMSTANCES):
             if found.get(name) != record[name]:
                 old, new = _difference(name, found.get(name), record[name])

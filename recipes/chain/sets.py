@@ -4,7 +4,8 @@ A set is written as a mapping, in YAML or Python, and says only where it differs
 
     strong: {guidance: {scale: 2.0}}              # made here; the rest of the guidance is the run's
     fewer: {guidance: {}, sampler: {steps: 25, solver: ddim}, count: 100}
-    edited: {start: {images: rare/, strength: 0.4}}
+    bald: {steering: {}, targets: {"Bald=1": 200}}
+    edited: {start: {rows: rare, strength: 0.4}, guidance: {}}
     stylegan: {folder: runs/stylegan}             # made elsewhere, by any generator
 """
 
@@ -15,18 +16,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from augment import FeatureDistance, SamplerConfig, SelfGuidanceConfig
+from augment import AttributeGuidanceConfig, FeatureDistance, SamplerConfig, SelfGuidanceConfig
 from augment.distance import NAMED, Distance
 from labeling import Labeler, Predictor
 from recipes.chain.values import Values, merged, read_values
 
 __all__ = [
+    "DEFAULT_SETS",
     "NO_FEATURES",
-    "PAPER_SETS",
     "DistanceName",
     "EditSettings",
     "GuidanceConfig",
+    "SteeringConfig",
     "SyntheticSet",
+    "Targets",
     "named_distance",
     "synthetic_set",
 ]
@@ -34,30 +37,56 @@ __all__ = [
 DistanceName = Literal["lpips", "l1", "l2", "features"]
 
 NO_FEATURES = (
-    "distance features needs one labeler with a torch network, which an .onnx file and several "
-    "labelers are not; give another labeler or distance"
+    "distance features needs one labeler with a torch network of its own, which an .onnx file, "
+    "several labelers and the generator are not; give another labeler or distance, such as l2"
 )
 
-PAPER_SETS: Mapping[str, Values] = {"plain": {}, "minority": {"guidance": {}}}
-"""The sets of the paper's study: ordinary samples, and self-guided ones of the same seeds."""
+DEFAULT_SETS: Mapping[str, Values] = {
+    "plain": {},
+    "minority": {"guidance": {}},
+    "targeted": {"guidance": {}, "steering": {}},
+}
+"""The sets of every run, of the same seeds: the paper's ordinary and self-guided samples, and
+self-guided ones that are steered to rare attributes."""
+
+Targets = dict[str, int] | str
+"""`auto`, wish -> how many images of it, or a YAML file of the latter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceConfig(SelfGuidanceConfig):
     """Self-guidance towards images of low density."""
 
-    distance: DistanceName = "features"
+    distance: DistanceName = "l2"
     """lpips (the paper's, needs AlexNet's weights), features (the labeler's own), l1 or l2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringConfig(AttributeGuidanceConfig):
+    """Guidance towards the attributes that each image is asked for, by the labeler."""
+
+    joint: bool = False
+    """With self-guidance: one backward pass for both, their gradients weighed at the estimate,
+    instead of one each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditSettings:
     """Images to start from instead of noise (SDEdit)."""
 
-    images: Path
+    images: Path | None = None
     """An image, or a folder of images that are taken in turn."""
+    rows: Literal["rare"] | None = None
+    """rare: the run's own train images that have a rare attribute, the rarer the oftener; each
+    edited image inherits the labels that the labeler agrees with, its other cells stay empty."""
     strength: float = 0.5
     """How much of an image is made anew, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        if (self.images is None) == (self.rows is None):
+            raise ValueError(
+                f"start has images {self.images} and rows {self.rows}; give one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,21 +101,32 @@ class SyntheticSet:
     """The reverse process."""
     guidance: GuidanceConfig | None = None
     """Self-guidance; without it, ordinary samples."""
+    steering: SteeringConfig | None = None
+    """Guidance towards wished attributes; without it, none is asked for."""
+    targets: Targets = "auto"
+    """What the images of a steered set are asked to be."""
     start: EditSettings | None = None
     """Images to start from; left out, pure noise."""
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
             raise ValueError(f"count is {self.count}; give at least 1 image")
-        if self.folder is not None and (self.guidance or self.start):
+        if self.folder is not None and (self.guidance or self.steering or self.start):
             raise ValueError(
-                f"folder {self.folder} is given beside guidance or start; give a folder for images "
-                "made elsewhere, the others for images made here"
+                f"folder {self.folder} is given beside guidance, steering or start; give a folder "
+                "for images made elsewhere, the others for images made here"
             )
 
 
 def synthetic_set(
-    name: str, values: Values, *, count: int, sampler: SamplerConfig, guidance: GuidanceConfig
+    name: str,
+    values: Values,
+    *,
+    count: int,
+    sampler: SamplerConfig,
+    guidance: GuidanceConfig,
+    steering: SteeringConfig,
+    targets: Targets,
 ) -> SyntheticSet:
     """A set from its mapping; what the mapping leaves out is the run's.
 
@@ -96,6 +136,8 @@ def synthetic_set(
         count: images of a set that is made here.
         sampler: the run's.
         guidance: the run's.
+        steering: the run's.
+        targets: the run's.
 
     Raises:
         ValueError: an unknown field or a refused value.
@@ -105,6 +147,8 @@ def synthetic_set(
         base = {"count": count, "sampler": asdict(sampler)}
         if values.get("guidance") is not None:
             base["guidance"] = asdict(guidance)
+        if values.get("steering") is not None:
+            base |= {"steering": asdict(steering), "targets": targets}
         values = merged(base, values)
     return read_values(SyntheticSet, values, f"sets.{name}")
 

@@ -18,7 +18,14 @@ from classify import FitConfig
 from classify.config import Precision
 from labeling import PolicyConfig
 from recipes.chain.arms import CONTROLS, ArmSettings
-from recipes.chain.sets import PAPER_SETS, GuidanceConfig, SyntheticSet, synthetic_set
+from recipes.chain.sets import (
+    DEFAULT_SETS,
+    GuidanceConfig,
+    SteeringConfig,
+    SyntheticSet,
+    Targets,
+    synthetic_set,
+)
 from recipes.chain.values import Values, plain, read_mapping, read_values
 
 __all__ = [
@@ -102,14 +109,24 @@ class RunConfig:
     """Where all other settings start from: demo takes minutes, paper is the published study."""
     generator: str = "avatars-32"
     """Embedded name, diffusers folder or hub id (UNet2DModel), or guided-diffusion's .pt file."""
-    labeler: list[str] | str = "avatars"
-    """Embedded name, folder, .onnx file, hub id or file of CLIP's prompts; `train` trains a
-    ResNet-34 on the real train split first. Of several, each attribute is the first's that knows
-    it."""
+    labeler: list[str] | str = "generator"
+    """generator: a linear head on the generator's own activations, fitted on the real train split;
+    train: a ResNet-34 trained on it; or an embedded name, folder, .onnx file, hub id or file of
+    CLIP's prompts. Of several, each attribute is the first's that knows it."""
+    judge: str | None = None
+    """A second labeler, which labels nothing: it only checks whether the images steered by the
+    first have what they were asked for."""
+    num_real: int | None = None
+    """Labelled train images used, drawn so that rare attributes are among them; left out, all."""
+    num_val: int | None = None
+    """Labelled val images used, drawn likewise; left out, all."""
     attributes: list[str] | None = None
     """Columns to learn; left out, all that are not the table's own."""
     num_synthetic: int = 400
     """Images in each synthetic set, or in each round of one while its quota is not met."""
+    targets: Targets = "auto"
+    """What steered images are asked to be: auto (what is rare in train; the quota's wishes if it
+    has any), {"Bald=1": 200}, or a YAML file of that."""
     sets: Mapping[str, Values] | Path = field(default_factory=dict)
     """Further sets of synthetic images, name -> settings, or a YAML file of them."""
     arms: list[str] | None = None
@@ -123,7 +140,7 @@ class RunConfig:
     """Show 16 images a set, estimate time, memory and disk of the whole run, and stop."""
     define_arms: Mapping[str, Values] = field(default_factory=dict)
     """Arms of your own, name -> sets, rows, real, train, meaning."""
-    focus: str = "minority"
+    focus: str = "targeted"
     """The arm whose differences the report shows in full; if it is not run, the last with a set."""
     limit: int | None = None
     """Images generated at most in each set to meet the quota; left out, num_synthetic."""
@@ -146,7 +163,9 @@ class RunConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """The reverse process of every set."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
-    """The self-guidance of the minority set."""
+    """The self-guidance of the minority and the targeted set."""
+    steering: SteeringConfig = field(default_factory=SteeringConfig)
+    """The guidance of the targeted set towards rare attributes."""
     train: FitConfig = field(default_factory=FitConfig)
     """The classifier of every arm."""
     study: StudyConfig = field(default_factory=StudyConfig)
@@ -155,6 +174,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if isinstance(self.sets, Path):
             object.__setattr__(self, "sets", read_mapping(self.sets))
+        if isinstance(self.targets, str) and self.targets != "auto":
+            object.__setattr__(self, "targets", read_mapping(Path(self.targets)))
         if "all" in self.controls:
             object.__setattr__(self, "controls", list(CONTROLS))
         self._check_numbers()
@@ -169,7 +190,7 @@ class RunConfig:
     @property
     def described_sets(self) -> Mapping[str, Values]:
         """Every set by name, the paper's and the run's own, as they are written."""
-        return {**PAPER_SETS, **cast("Mapping[str, Values]", self.sets)}
+        return {**DEFAULT_SETS, **cast("Mapping[str, Values]", self.sets)}
 
     @property
     def synthetic_sets(self) -> dict[str, SyntheticSet]:
@@ -182,6 +203,8 @@ class RunConfig:
                 count=self.num_synthetic,
                 sampler=self.sampler,
                 guidance=self.guidance,
+                steering=self.steering,
+                targets=self.targets,
             )
             for name, values in self.described_sets.items()
             if name in used
@@ -233,6 +256,10 @@ class RunConfig:
                 f"limit is {self.limit}; give at least num_synthetic, {self.num_synthetic}, which "
                 "are made anyway"
             )
+        for name, least in (("num_real", 2), ("num_val", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; give at least {least}, or leave it out")
         if self.image_size is not None and self.image_size < 8:
             raise ValueError(f"image_size is {self.image_size}; give at least 8 pixels")
 

@@ -55,15 +55,13 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
             cache=run.out / "cache",
             skip_bad=run.config.skip_bad,
         )
-    summary = tell(run, inputs, title, sets, arms, scores, reference=reference)
-    run.release()
-    return summary
+    return tell(run, inputs, title, sets, arms, scores, reference=reference)
 
 
 def _judge(run: Run, inputs: Inputs) -> Judge:
     """Of synthetic images, by the manifold of the real ones too if that was asked for."""
     k = run.config.admission.manifold
-    encoder = None if k is None else manifold_encoder(run).to(run.fabric.device)
+    encoder = None if k is None else manifold_encoder(run, inputs.denoiser).to(run.fabric.device)
     return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5)
 
 

@@ -10,21 +10,36 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 
-from augment import Edit, Quota, Selection, SelfGuidance, generate, refuse_leaks, select
+from augment import (
+    AttributeGuidance,
+    AttributeGuidanceConfig,
+    Edit,
+    Joint,
+    Quota,
+    Selection,
+    Sum,
+    generate,
+    refuse_leaks,
+    select,
+)
+from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
+from labeling import Labeler
 from recipes.chain.admission import Judge
 from recipes.chain.inputs import Inputs
 from recipes.chain.labels import softened
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet, named_distance
+from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
 from recipes.chain.values import plain
 
 __all__ = ["Synthesised", "edit_of", "fill", "guidance_of", "synthesise", "unmet"]
@@ -55,10 +70,11 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
         ValueError: copies of val or test images, unless they are allowed; a set of which nothing
             is taken.
     """
-    return {
-        name: _synthesise(run, inputs, judge, name, settings)
-        for name, settings in run.config.synthetic_sets.items()
-    }
+    sets = {}
+    for name, settings in run.config.synthetic_sets.items():
+        with run.doing(f"making the set {name}"):
+            sets[name] = _synthesise(run, inputs, judge, name, settings)
+    return sets
 
 
 def _synthesise(
@@ -69,7 +85,7 @@ def _synthesise(
     if settings.folder is None:
         size = settings.count or config.num_synthetic
         table, selection = fill(
-            lambda seeds: judge(inputs.label(_generated(run, inputs, settings, seeds, folder))),
+            lambda seeds: judge(_labelled(run, inputs, settings, seeds, folder)),
             config.quota,
             n_real=n_real,
             limit=max(config.limit or size, size),
@@ -84,9 +100,12 @@ def _synthesise(
     if not config.allow_leak:
         refuse_leaks(table)
     if selection.table.empty:
+        counts = table["admission"].value_counts()
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         raise ValueError(
-            f"none of the {len(table)} {name} images was taken; see the column admission of "
-            f"{folder / 'metadata.csv'}, raise --limit or ask for less by --quota"
+            f"none of the {len(table)} {name} images was taken ({verdicts}); see the column "
+            f"admission of {folder / 'metadata.csv'}, then give other images or a larger --limit, "
+            "or ask for less by --quota"
         )
     if short := unmet(selection):
         run.note(
@@ -130,14 +149,22 @@ def fill(
     return table, selection
 
 
+def _labelled(
+    run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
+) -> pd.DataFrame:
+    """Images of some seeds with labels, and with what each was asked to be."""
+    table = inputs.label(_generated(run, inputs, settings, seeds, folder))
+    if settings.start is not None and settings.start.rows is not None:
+        table = inherited(table, rare_rows(inputs.table, inputs.attributes), inputs.attributes)
+    if settings.steering is not None:
+        asked = target_columns(plan_of(inputs, settings), list(table["seed"]), inputs.attributes)
+        table = pd.concat([table, asked], axis=1)
+    return table
+
+
 def _generated(
     run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
 ) -> pd.DataFrame:
-    record = None
-    if settings.guidance is not None:
-        record = plain(asdict(settings.guidance))
-        if settings.guidance.distance == "features":
-            record["network"] = inputs.labeler.sha256
     return generate(
         inputs.denoiser,
         seeds,
@@ -145,17 +172,55 @@ def _generated(
         sampler=settings.sampler,
         guidance=guidance_of(inputs, settings),
         edit=edit_of(inputs, settings),
-        settings=record,
+        settings=_record(inputs, settings),
         fabric=run.fabric,
     )
 
 
-def guidance_of(inputs: Inputs, settings: SyntheticSet) -> SelfGuidance | None:
-    """The guidance of a set, with its distance; None for ordinary samples."""
-    if settings.guidance is None:
+def _record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any] | None:
+    """What of a folder's images is the guidance's; None for ordinary samples."""
+    if settings.guidance is None and settings.steering is None:
         return None
-    distance = named_distance(settings.guidance.distance, inputs.labeler)
-    return settings.guidance.with_distance(distance)
+    record = {} if settings.guidance is None else plain(asdict(settings.guidance))
+    if settings.guidance is not None and settings.guidance.distance == "features":
+        record["network"] = inputs.labeler.sha256
+    if settings.steering is not None:
+        record["steering"] = plain(asdict(settings.steering))
+        record["steering"] |= {"targets": settings.targets, "labeler": inputs.labeler.sha256}
+    return record
+
+
+def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
+    """The guidance of a set: up the minority measure, to what is asked for, or both; None for
+    ordinary samples.
+    """
+    parts: list[Ascent] = []
+    if settings.guidance is not None:
+        distance = named_distance(settings.guidance.distance, inputs.labeler)
+        parts.append(settings.guidance.with_distance(distance))
+    if settings.steering is not None:
+        assert isinstance(inputs.labeler, Labeler)  # checked before any work
+        strength = {
+            f.name: getattr(settings.steering, f.name) for f in fields(AttributeGuidanceConfig)
+        }
+        parts.append(
+            AttributeGuidance(
+                **strength,
+                log_odds=inputs.labeler.log_odds,
+                attributes=inputs.labeler.attributes,
+                wish=plan_of(inputs, settings),
+            )
+        )
+    if len(parts) < 2:
+        return next(iter(parts), None)
+    return Joint(*parts) if settings.steering and settings.steering.joint else Sum(*parts)
+
+
+def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
+    """What each image of a set is asked to be; `auto` takes the quota's wishes, if it has any."""
+    wishes = inputs.run.config.quota.wanted if settings.targets == "auto" else settings.targets
+    known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
+    return plan_targets(_train_rows(inputs.table), known, cast("Mapping[str, int]", wishes))
 
 
 def edit_of(inputs: Inputs, settings: SyntheticSet) -> Edit | None:
@@ -163,7 +228,12 @@ def edit_of(inputs: Inputs, settings: SyntheticSet) -> Edit | None:
     if settings.start is None:
         return None
     image, source = inputs.denoiser.image, settings.start.images
-    paths = [str(source)] if source.is_file() else list(_train_rows(load_images(source))["path"])
+    if source is None:
+        paths = list(rare_rows(inputs.table, inputs.attributes)["path"])
+    elif source.is_file():
+        paths = [str(source)]
+    else:
+        paths = list(_train_rows(load_images(source))["path"])
     references = ImageFiles(paths, read_image, size=image.size, channels=image.channels).stack()
     return Edit(references=references, strength=settings.start.strength)
 

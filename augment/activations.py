@@ -1,0 +1,135 @@
+"""What a pretrained denoiser knows of an image: the activations of its blocks, as features.
+
+A network that can draw a beard has units for it. So a linear head on its activations needs few
+labels (Baranchuk et al. 2022, https://arxiv.org/abs/2112.03126; Xiang et al. 2023,
+https://arxiv.org/abs/2303.09769), and as the features are differentiable, the head can steer too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from augment.denoiser import Denoiser
+
+__all__ = ["DenoiserFeatures"]
+
+_CLEAN = 0.98
+"""alpha_bar at which the network looks, at an image nearly without noise: timestep 82 of 1,000 in a
+cosine schedule. Levels from .998 to .96 do as well, .85 a little worse (average precision of heads
+on 300 labelled avatars .876, .875 at .989, .873 and .864)."""
+
+
+class DenoiserFeatures(nn.Module):
+    """Activations of every block of a denoiser, averaged over a grid of places.
+
+    The image is scaled as at a low noise level, but gets no noise: features that follow from the
+    image alone. A model with classes is asked for its class 0. Grey and colour images are converted
+    to what the model takes.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        alpha_bar: Sequence[float] = (_CLEAN,),
+        blocks: Sequence[str] | None = None,
+        grid: int = 4,
+    ) -> None:
+        """
+        Args:
+            denoiser: the pretrained model, shared and not copied.
+            alpha_bar: signal levels in (0, 1) at which it looks, one pass each; the nearest
+                timesteps are taken.
+            blocks: names of submodules of its network; left out, all blocks (`block_names`).
+            grid: activations are averaged over grid x grid places; 1 averages over the image.
+
+        Raises:
+            ValueError: a block that the network does not have, or no level.
+        """
+        super().__init__()
+        self.denoiser = denoiser
+        known = dict(denoiser.network.named_modules())
+        self.blocks = tuple(blocks or block_names(denoiser.network))
+        if unknown := [name for name in self.blocks if name not in known]:
+            raise ValueError(
+                f"block {unknown[0]!r} is not in the network; the blocks are "
+                f"{', '.join(block_names(denoiser.network))}; name some of these"
+            )
+        if not alpha_bar or not all(0 < level < 1 for level in alpha_bar):
+            raise ValueError(
+                f"alpha_bar is {tuple(alpha_bar)}; give levels in (0, 1), such as {_CLEAN}"
+            )
+        distances = [np.abs(denoiser.schedule.alpha_bar - level) for level in alpha_bar]
+        self.indices = tuple(int(distance.argmin()) for distance in distances)
+        self.grid = grid
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features float32 (B, D), differentiable, of float images (B, 1 or 3, S, S) in [-1, 1].
+
+        S is the model's size; D is grid^2 times the channels of all blocks, times the levels.
+        """
+        images = self._converted(images)
+        return torch.cat([self._at(images, i) for i in self.indices], dim=1)
+
+    def _converted(self, images: Tensor) -> Tensor:
+        channels = self.denoiser.image.channels
+        if images.shape[1] == channels:
+            return images
+        grey = images.mean(dim=1, keepdim=True)
+        return grey.expand(-1, channels, -1, -1)
+
+    def _at(self, images: Tensor, i: int) -> Tensor:
+        schedule = self.denoiser.schedule
+        labels = None
+        if self.denoiser.classes is not None:
+            labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        with self._caught() as activations:
+            self.denoiser(math.sqrt(schedule.alpha_bar[i]) * images, i, schedule, labels)
+        return torch.cat([self._averaged(one) for one in activations], dim=1)
+
+    @contextmanager
+    def _caught(self) -> Iterator[list[Tensor]]:
+        """The outputs of the blocks, in the order in which they run."""
+        found: list[Tensor] = []
+
+        def keep(_module: nn.Module, _inputs: object, output: Tensor | Sequence[Tensor]) -> None:
+            found.append(output if isinstance(output, Tensor) else output[0])
+
+        modules = dict(self.denoiser.network.named_modules())
+        hooks = [modules[name].register_forward_hook(keep) for name in self.blocks]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _averaged(self, activation: Tensor) -> Tensor:
+        """(B, C, h, w), or a transformer's (B, N, C) of N = h w places, to (B, C grid^2)."""
+        if activation.ndim == 3:
+            side = math.isqrt(activation.shape[1])
+            activation = activation[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+        return F.adaptive_avg_pool2d(activation.float(), self.grid).flatten(1)
+
+
+def block_names(network: nn.Module) -> list[str]:
+    """Names of a network's blocks: the members of its lists, and what stands between these.
+
+    What comes before the first list (the embedding of time, the first convolution) and after the
+    last one (the head) is no block. A network without lists has its children for blocks.
+    """
+    children = dict(network.named_children())
+    lists = [name for name, child in children.items() if isinstance(child, nn.ModuleList)]
+    if not lists:
+        return list(children)
+    order = list(children)
+    # diffusers registers the middle block last, whatever its place in the computation
+    between = [name for name in order if "mid" in name and name not in lists]
+    members = [f"{name}.{i}" for name in lists for i in range(len(children[name]))]  # type: ignore[arg-type]
+    return [*members, *between]

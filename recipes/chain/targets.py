@@ -1,0 +1,155 @@
+"""What each synthetic image is asked to be: a wish by seed, from the rows of the real train split.
+
+`auto` asks for what is rare, in combinations that occur: a rare attribute is drawn, the rarer the
+likelier (by its repeat factor, Gupta et al. 2019), then a real train image that has it; the wish is
+all that is rare in that image. Or wishes are given as a quota's are, {"Bald=1": 200}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from augment.selection import parse_wish
+from classify import RARE
+
+__all__ = [
+    "Plan",
+    "agreement",
+    "inherited",
+    "plan_targets",
+    "rare_rows",
+    "target_columns",
+]
+
+Plan = Callable[[int], Mapping[str, int]]
+"""Seed -> attribute -> 1 or 0, what the image of that seed is asked to be."""
+
+_AUTO, _WISHES = 5, 6
+"""Purposes of the random numbers, so that a seed's wish and its images share none."""
+
+
+def plan_targets(
+    train: pd.DataFrame, attributes: Sequence[str], wishes: Mapping[str, int] | None = None
+) -> Plan:
+    """The plan of a set.
+
+    Args:
+        train: real train rows with their labels.
+        attributes: those that the labeler knows.
+        wishes: how many images of each wish, of all that are made in proportion; left out, `auto`.
+
+    Raises:
+        ValueError: a wish of an attribute that the labeler does not know.
+    """
+    return _of_wishes(wishes, attributes) if wishes else _of_rows(train, attributes)
+
+
+def _of_wishes(wishes: Mapping[str, int], attributes: Sequence[str]) -> Plan:
+    parsed = [parse_wish(wish) for wish in wishes]
+    for wish in parsed:
+        if unknown := [name for name in wish if name not in attributes]:
+            raise ValueError(
+                f"targets ask for {unknown[0]}, which the labeler cannot steer to; it knows "
+                f"{', '.join(attributes)}; correct the wish"
+            )
+    deck = np.repeat(np.arange(len(parsed)), list(wishes.values()))
+    order = np.random.default_rng((_WISHES, 0)).permutation(deck)
+    return lambda seed: parsed[order[seed % len(order)]]
+
+
+def _of_rows(train: pd.DataFrame, attributes: Sequence[str]) -> Plan:
+    factors = _repeat_factors(train, attributes)
+    rare = list(factors)
+    chances = np.array(list(factors.values())) / sum(factors.values())
+    among_rare = (train[rare] == 1).to_numpy(dtype=bool, na_value=False)
+    having = {name: np.flatnonzero(among_rare[:, i]) for i, name in enumerate(rare)}
+
+    def wish(seed: int) -> Mapping[str, int]:
+        rng = np.random.default_rng((_AUTO, seed))
+        lead = rare[rng.choice(len(rare), p=chances)]
+        template = among_rare[rng.choice(having[lead])]
+        return {name: 1 for name, has in zip(rare, template, strict=True) if has}
+
+    return wish
+
+
+def _repeat_factors(train: pd.DataFrame, attributes: Sequence[str]) -> dict[str, float]:
+    """Rare attribute -> sqrt(RARE / share); where none is rare, the least frequent one -> 1."""
+    labels = train[list(attributes)]
+    shares = {name: float(share) for name, share in labels.mean().items() if share > 0}
+    rare = {name: share for name, share in shares.items() if share < RARE}
+    if not rare:
+        return {min(shares, key=lambda name: shares[name]): 1.0}
+    return {name: float(np.sqrt(RARE / share)) for name, share in rare.items()}
+
+
+def rare_rows(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """Real train rows that have something rare, once for each whole of their repeat factor."""
+    train = table[table["split"] == "train"]
+    factors = _repeat_factors(train, attributes)
+    has = (train[list(factors)] == 1).to_numpy(dtype=bool, na_value=False)
+    times = np.where(has, np.array(list(factors.values())), 0.0).max(axis=1)
+    order = np.repeat(np.arange(len(train)), np.ceil(times).astype(int))
+    order = np.random.default_rng(_AUTO).permutation(order)
+    return train.iloc[order].reset_index(drop=True)
+
+
+def inherited(
+    table: pd.DataFrame, sources: pd.DataFrame, attributes: Sequence[str]
+) -> pd.DataFrame:
+    """Edited images with the labels of what they were made from.
+
+    Args:
+        table: labelled by the labeler, with the column `seed`.
+        sources: real rows; the image of seed s was made from number s modulo their count.
+        attributes: the columns.
+
+    Returns:
+        The table, each cell the source's where the labeler agrees with it, and empty elsewhere.
+    """
+    names = list(attributes)
+    source = sources.iloc[table["seed"].to_numpy() % len(sources)][names].to_numpy(
+        dtype=float, na_value=np.nan
+    )
+    own = table[names].to_numpy(float)
+    return table.assign(**dict(zip(names, np.where(own == source, source, np.nan).T, strict=True)))
+
+
+def target_columns(plan: Plan, seeds: Sequence[int], attributes: Sequence[str]) -> pd.DataFrame:
+    """Columns `target_<attribute>` of 1, 0 or empty, a row a seed; those that are asked for."""
+    wishes = [plan(int(seed)) for seed in seeds]
+    asked = [name for name in attributes if any(name in wish for wish in wishes)]
+    return pd.DataFrame(
+        {f"target_{name}": [wish.get(name, np.nan) for wish in wishes] for name in asked},
+        dtype=float,
+    )
+
+
+def agreement(table: pd.DataFrame, labels: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """How often a labeler finds what was asked for, and how often in what was not asked for it.
+
+    Args:
+        table: rows with columns `target_<attribute>`.
+        labels: a labeler's labels of the same rows, in their order: 1, 0 or NaN.
+        attributes: those looked at, of which some were asked for.
+
+    Returns:
+        A row an attribute and value asked for, `attribute, value, asked, hit` (share of the rows
+        asked, of those with a label) and `unasked` (the same of the other rows).
+    """
+    rows = []
+    for name in attributes:
+        if (column := f"target_{name}") not in table or name not in labels:
+            continue
+        target, label = table[column].to_numpy(float), labels[name].to_numpy(float)
+        for value in sorted(set(target[~np.isnan(target)])):
+            asked, known = target == value, ~np.isnan(label)
+            shares = [
+                float(np.mean(label[rows_] == value)) if rows_.any() else np.nan
+                for rows_ in (asked & known, ~asked & known)
+            ]
+            rows.append((name, int(value), int(asked.sum()), *shares))
+    return pd.DataFrame(rows, columns=["attribute", "value", "asked", "hit", "unasked"])

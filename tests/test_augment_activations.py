@@ -1,0 +1,112 @@
+"""Features of a denoiser: which blocks, at which level, and that they can be differentiated."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from augment_doubles import class_denoiser, tiny_denoiser, tiny_unet
+from torch import nn
+
+from augment import Denoiser, DenoiserFeatures, ImageFormat, Schedule
+
+
+def _unet(channels: int = 3) -> Denoiser:
+    return Denoiser(
+        tiny_unet(channels, attention_head_dim=8),
+        Schedule.cosine(),
+        ImageFormat(channels=channels, size=8),
+    )
+
+
+def test_the_blocks_of_a_unet_are_its_lists_and_what_stands_between() -> None:
+    assert DenoiserFeatures(_unet()).blocks == (
+        "down_blocks.0",
+        "down_blocks.1",
+        "up_blocks.0",
+        "up_blocks.1",
+        "mid_block",
+    )
+
+
+def test_a_network_without_lists_gives_its_children() -> None:
+    features = DenoiserFeatures(tiny_denoiser(), blocks=["first", "last"])
+    assert features(torch.zeros(2, 3, 8, 8)).shape == (2, (8 + 6) * 16)
+
+
+def test_features_are_the_blocks_outputs_averaged_over_the_grid() -> None:
+    denoiser = _unet()
+    features = DenoiserFeatures(denoiser, blocks=["mid_block"], alpha_bar=[0.9], grid=1)
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    (i,) = features.indices
+    level = float(denoiser.schedule.alpha_bar[i])
+    assert abs(level - 0.9) < 0.01
+    seen: list[torch.Tensor] = []
+    hook = denoiser.network.mid_block.register_forward_hook(lambda *a: seen.append(a[2]))
+    denoiser.network(math.sqrt(level) * images, torch.full((2,), i))
+    hook.remove()
+    torch.testing.assert_close(features(images), seen[0].mean(dim=(2, 3)))
+
+
+def test_two_levels_stand_side_by_side() -> None:
+    denoiser, images = _unet(), torch.rand(2, 3, 8, 8) * 2 - 1
+    one, other = (DenoiserFeatures(denoiser, alpha_bar=[a])(images) for a in (0.98, 0.5))
+    both = DenoiserFeatures(denoiser, alpha_bar=[0.98, 0.5])(images)
+    torch.testing.assert_close(both, torch.cat([one, other], dim=1))
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    features = DenoiserFeatures(_unet(), grid=2)
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
+    images.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(features(images).square().sum(), images)
+    direction = gradient / gradient.norm()
+    with torch.no_grad():
+        up, down = (features(images + s * 0.02 * direction).square().sum() for s in (1, -1))
+    torch.testing.assert_close((up - down) / 0.04, gradient.norm(), rtol=0.02, atol=0)
+
+
+def test_a_grey_image_is_its_colour_copy_to_a_colour_model_and_the_reverse() -> None:
+    grey = torch.rand(2, 1, 8, 8) * 2 - 1
+    colour = grey.expand(-1, 3, -1, -1)
+    for channels in (1, 3):
+        features = DenoiserFeatures(_unet(channels))
+        torch.testing.assert_close(features(grey), features(colour))
+
+
+def test_a_model_with_classes_is_asked_for_the_first() -> None:
+    denoiser = class_denoiser()
+    DenoiserFeatures(denoiser, blocks=["shared.first"])(torch.zeros(2, 1, 8, 8))
+    assert denoiser.network.seen[-1].tolist() == [0, 0]
+
+
+def test_places_of_a_transformer_are_a_square() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Identity()
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            tokens = self.block(x.flatten(2).transpose(1, 2))
+            return tokens.transpose(1, 2).reshape(x.shape)
+
+    denoiser = Denoiser(Tokens(), Schedule.cosine(), ImageFormat(channels=1, size=8))
+    images = torch.rand(1, 1, 8, 8)
+    features = DenoiserFeatures(denoiser, grid=2)
+    level = math.sqrt(denoiser.schedule.alpha_bar[features.indices[0]])
+    quarters = images.unfold(2, 4, 4).unfold(3, 4, 4).mean(dim=(4, 5)).flatten(1)
+    torch.testing.assert_close(features(images), level * quarters)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"blocks": ["nowhere"]}, "'nowhere' is not in the network"),
+        ({"alpha_bar": []}, "give levels in"),
+        ({"alpha_bar": [1.0]}, "give levels in"),
+    ],
+)
+def test_what_it_cannot_look_at_is_refused(settings: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DenoiserFeatures(_unet(), **settings)
