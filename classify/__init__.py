@@ -4,7 +4,7 @@ from classify.arms import Arm, duplicate, oversample, rand_augment, relabel, rew
 from classify.audit_frames import aequitas_frame, fairlearn_frame, metric_frame
 from classify.augmentation import Augmentation
 from classify.checkpoint import save_checkpoint
-from classify.comparison import compare, count_scored, summarise
+from classify.comparison import compare, compare_pairs, count_scored, summarise
 from classify.config import FitConfig, MixingConfig, StageConfig
 from classify.datasets import (
     Images,
@@ -19,7 +19,7 @@ from classify.fairness import audit
 from classify.groups import GROUPS, composition
 from classify.labels import check_learnable, label_tensor, labelled_attributes
 from classify.loss import LossConfig
-from classify.metrics import attribute_scores
+from classify.metrics import RARE, attribute_scores, best_thresholds, with_rare
 from classify.model import AttributeClassifier
 from classify.predictions import Predictions, read_predictions
 from classify.study import run_study
@@ -27,6 +27,7 @@ from classify.train import FitResult, fit, predict
 
 __all__ = [
     "GROUPS",
+    "RARE",
     "Arm",
     "AttributeClassifier",
     "Augmentation",
@@ -41,8 +42,10 @@ __all__ = [
     "attribute_columns",
     "attribute_scores",
     "audit",
+    "best_thresholds",
     "check_learnable",
     "compare",
+    "compare_pairs",
     "composition",
     "count_scored",
     "decode",
@@ -66,4 +69,5 @@ __all__ = [
     "save_checkpoint",
     "substitute",
     "summarise",
+    "with_rare",
 ]

@@ -13,7 +13,7 @@ import pandas as pd
 from safetensors.torch import save
 
 from classify.files import write_bytes, write_text
-from classify.metrics import MACRO
+from classify.metrics import MEANS
 from classify.model import AttributeClassifier
 
 
@@ -76,7 +76,7 @@ def save_checkpoint(
 
 def _by_attribute(scores: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     """Attribute -> metric -> value; null where it could not be judged (JSON has no NaN)."""
-    rows = scores[scores["attribute"] != MACRO]
+    rows = scores[~scores["attribute"].isin(MEANS)]
     columns = (rows[name].tolist() for name in ("attribute", "metric", "value"))
     by_attribute: dict[str, dict[str, float | None]] = {}
     for attribute, metric, value in zip(*columns, strict=True):

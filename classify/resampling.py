@@ -1,4 +1,5 @@
-"""Bootstrap over test images: counts of hits under random weights of the images.
+"""Bootstrap over test images: counts of hits, and average precision, under random weights of the
+images.
 
 Every count behind F1, a rate or a group's share is a sum over images, so that all draws are one
 matrix product: weights (draws, images) times indicators (images, predictions). That is a hundred
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from classify.metrics import refuse_names_of_means
 
@@ -110,11 +113,60 @@ def count(
     )
 
 
+def average_precision(
+    weights: NDArray[np.float32], labels: NDArray[np.float32], scores: NDArray[np.float32]
+) -> Floats:
+    """Average precision of one prediction in every draw, as scikit-learn's
+    `average_precision_score` with the weights as `sample_weight`.
+
+    That is the mean, over the positives, of the precision among all images that score at least as
+    high as each. So images are sorted once, each into the step of the highest positive that it does
+    not surpass; a draw then only adds weights up.
+
+    Args:
+        weights: float32 (N, B), an image's weights beside one another in memory.
+        labels: (N,): 1, 0 or NaN; an image without label counts nowhere.
+        scores: float32 (N,), higher where an image is rather positive.
+
+    Returns:
+        float64 (B,); NaN without positives.
+    """
+    positive = labels == 1
+    steps = np.unique(-scores[positive])  # from the highest positive on
+    step_of = np.searchsorted(steps, -scores)
+
+    def added(images: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Their weights, step by step."""
+        at = np.flatnonzero(images & (step_of < len(steps)))
+        shape = (len(steps), len(scores))
+        ones = np.ones(len(at), np.float32)
+        sums: NDArray[np.float32] = csr_matrix((ones, (step_of[at], at)), shape=shape) @ weights
+        return sums
+
+    hits, called = added(positive), added(~np.isnan(labels))
+    precision = _cumulate(hits.copy())
+    np.divide(precision, _cumulate(called), out=precision, where=called > 0)
+    positives = hits.sum(axis=0, dtype=np.float64)
+    return ratio(np.einsum("sb,sb->b", hits, precision, dtype=np.float64), positives, positives)
+
+
+def _cumulate(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The cumulated sum down the rows, in place: `np.cumsum`, which takes six times as long."""
+    for above, row in pairwise(rows):
+        row += above
+    return rows
+
+
 def ratio(part: Floats, whole: Floats, support: Floats) -> Floats:
     """Part / whole; NaN where there is no support."""
     there = np.broadcast_to(support > 0, part.shape)
     quotient: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=there)
     return quotient
+
+
+def threshold_of(name: str, thresholds: Thresholds) -> float:
+    """The threshold of one attribute."""
+    return thresholds.get(name, 0.5) if isinstance(thresholds, Mapping) else thresholds
 
 
 def by_attribute(
@@ -125,7 +177,7 @@ def by_attribute(
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
     """Attribute by attribute its name, labels (N,) and predictions bool (S, R, N) of the R arms."""
     for column, name in enumerate(attributes):
-        limit = thresholds.get(name, 0.5) if isinstance(thresholds, Mapping) else thresholds
+        limit = threshold_of(name, thresholds)
         predicted = [values[..., column] >= limit for values in probabilities.values()]
         yield name, labels[:, column], np.stack(predicted, axis=1)
 

@@ -25,15 +25,14 @@ from classify.config import FitConfig
 from classify.datasets.images import Images, decode_tables
 from classify.files import claim, is_sealed, seal, wait_until, write_text
 from classify.labels import check_learnable, label_tensor
-from classify.metrics import attribute_scores
-from classify.predictions import PREDICTIONS, unit_folder, write_predictions
+from classify.metrics import attribute_scores, best_thresholds, fitted_scores
+from classify.predictions import PREDICTIONS, Judged, unit_folder, write_predictions
 from classify.train import fit, predict
 from classify.trainer import forget_state
 
 COLUMNS = ("arm", "seed", "split", "attribute", "metric", "value")
-_EVALUATED = ("val", "test")
 _SCORES = "scores.csv"
-_RESULTS = (_SCORES, PREDICTIONS)
+_RESULTS = (_SCORES, *PREDICTIONS.values())
 """Files of a finished unit."""
 _log = logging.getLogger(__name__)
 
@@ -58,8 +57,8 @@ def run_study(
         attributes: Names to learn, each with a label somewhere (`labelled_attributes`).
         config: Settings of a fit.
         seeds: Fits an arm; their seeds are 0 to `seeds` - 1.
-        out: Folder for `fits/<arm>-<seed>/`, where each fit leaves its scores and its test
-            predictions (`read_predictions`); needed for several processes.
+        out: Folder for `fits/<arm>-<seed>/`, where each fit leaves its scores and its val
+            and test predictions (`read_predictions`); needed for several processes.
         fabric: A launched Fabric whose processes share the fits; its device is used.
         steps: Optimiser steps of every fit; by default the config's epochs over the real train rows
             of the first arm.
@@ -68,7 +67,8 @@ def run_study(
 
     Returns:
         Tidy scores, columns `arm, seed, split, attribute, metric, value`; the same in every
-        process.
+        process. Rows are those of `attribute_scores` at 0.5; for test also `f1_fitted`, F1 at each
+        attribute's threshold of the best F1 on val.
 
     Raises:
         ValueError: Arms that cannot be compared, nothing to learn, or `out` holds other fits.
@@ -115,7 +115,7 @@ class _Unit:
     steps: int
 
     def complete(self, out: Path, table: str, images: Images, device: torch.device) -> None:
-        """Leave scores and test predictions in the unit's folder, by whatever work is left to do;
+        """Leave scores and predictions in the unit's folder, by whatever work is left to do;
         `table` is the hash of its images and labels.
         """
         folder = unit_folder(out, self.arm, self.seed)
@@ -151,9 +151,9 @@ class _Unit:
         return scores.astype({"value": "float64"})
 
     def fit(self, images: Images, device: torch.device, folder: Path | None = None) -> pd.DataFrame:
-        """Fit and evaluate; scores, and in the folder the test predictions."""
+        """Fit and evaluate; scores, and in the folder the predictions."""
         train, val, test = (
-            self.table[self.table["split"] == split] for split in ("train", *_EVALUATED)
+            self.table[self.table["split"] == split] for split in ("train", *PREDICTIONS)
         )
         result = fit(
             train,
@@ -168,14 +168,28 @@ class _Unit:
             label=f"{self.arm}, seed {self.seed}",
         )
         _log.info("%s, seed %d: macro F1 %.3f on val", self.arm, self.seed, result.val_f1)
-        parts = []
-        for split, rows in zip(_EVALUATED, (val, test), strict=True):
-            pixels = images.pixels[images.rows(rows)]
-            probabilities = predict(result.module, pixels, device=device)
-            labels = label_tensor(rows, self.attributes)
-            if folder and split == "test":
-                write_predictions(folder, rows, self.attributes, probabilities.numpy())
-            parts.append(attribute_scores(probabilities, labels, self.attributes, split=split))
+        rows: dict[Judged, pd.DataFrame] = {"val": val, "test": test}
+        probabilities = {}
+        for split in PREDICTIONS:
+            pixels = images.pixels[images.rows(rows[split])]
+            probabilities[split] = predict(result.module, pixels, device=device)
+            if folder:
+                p = probabilities[split].numpy()
+                write_predictions(folder, rows[split], self.attributes, p, split)
+        return self._score(rows, probabilities)
+
+    def _score(
+        self, rows: Mapping[Judged, pd.DataFrame], probabilities: Mapping[Judged, torch.Tensor]
+    ) -> pd.DataFrame:
+        """Tidy scores of val and test; thresholds are fitted on val."""
+        labels = {split: label_tensor(table, self.attributes) for split, table in rows.items()}
+        fitted = best_thresholds(probabilities["val"].numpy(), labels["val"].numpy())
+        parts = [
+            attribute_scores(probabilities[split], labels[split], self.attributes, split=split)
+            for split in rows
+        ]
+        test = probabilities["test"], labels["test"]
+        parts.append(fitted_scores(*test, self.attributes, fitted, split="test"))
         return pd.concat(parts).assign(arm=self.arm, seed=self.seed)[list(COLUMNS)]
 
 
@@ -230,7 +244,7 @@ def _check(
     for name, table in arms.items():
         if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):
             raise ValueError(f"arm {name!r} cannot name a folder; use letters, digits and . _ + -")
-        if missing := sorted({"train", *_EVALUATED} - set(table["split"])):
+        if missing := sorted({"train", *PREDICTIONS} - set(table["split"])):
             raise ValueError(
                 f"arm {name} has no {' and no '.join(missing)} rows; a study needs train, val and "
                 "test; change the column split"

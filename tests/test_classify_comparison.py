@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 from study_doubles import Arrays, SimulatedStudy
 from torchmetrics.functional.classification import (
     binary_f1_score,
@@ -18,9 +19,9 @@ from torchmetrics.functional.classification import (
     binary_recall,
 )
 
-from classify import attribute_scores, compare
+from classify import attribute_scores, compare, compare_pairs
 from classify.intervals import holm
-from classify.resampling import count, resample
+from classify.resampling import average_precision, count, resample
 
 STUDY = SimulatedStudy(seeds=3, of_seed=0.1, of_image=0.5, gain=0.5, images=300)
 
@@ -66,7 +67,7 @@ def test_differences_are_those_of_the_studys_scores(
         "arm", "baseline", "attribute", "metric", "difference", "low", "high", "p_value", "p_holm",
         "verdict", "n_seeds",
     ]  # fmt: skip
-    assert len(rows) == (3 + 1) * 3
+    assert len(rows) == (3 + 1) * 4
 
 
 def test_counts_of_a_draw_are_those_of_the_resampled_images() -> None:
@@ -106,10 +107,87 @@ def test_scores_of_a_draw_are_torchmetrics_of_the_resampled_images() -> None:
             np.testing.assert_allclose(ours[:, draw, seed, arm], theirs, rtol=1e-6)
 
 
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_of_a_draw_is_scikit_learns_of_weighted_images(ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, np.nan], 80, p=[0.6, 0.3, 0.1]).astype(np.float32)
+    p = rng.random(80).astype(np.float32)
+    p = (np.round(p * 6) / 6).astype(np.float32) if ties else p
+    weights = resample(80, 30, seed=7)
+    found = average_precision(np.ascontiguousarray(weights.T), labels, p)
+    there = ~np.isnan(labels)
+    expected = [
+        average_precision_score(labels[there], p[there], sample_weight=draw[there])
+        for draw in weights
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_average_precision_without_positives_in_a_draw_is_nan() -> None:
+    weights = np.array([[1, 1, 1], [0, 2, 1]], np.float32)
+    labels, p = np.array([1, 0, 0], np.float32), np.array([0.2, 0.4, 0.1], np.float32)
+    found = average_precision(np.ascontiguousarray(weights.T), labels, p)
+    np.testing.assert_allclose(found, [0.5, np.nan])
+    none = average_precision(np.ascontiguousarray(weights.T), 0 * labels, p)
+    assert np.isnan(none).all()
+
+
+def test_f1_at_fitted_thresholds_is_that_of_each_fits_own(
+    drawn: tuple[NDArray[np.float32], Arrays],
+) -> None:
+    labels, probabilities = drawn
+    rng = np.random.default_rng(0)
+    fitted = {arm: rng.uniform(0.3, 0.7, (3, 3)).astype(np.float32) for arm in probabilities}
+    rows = compare(labels, probabilities, STUDY.attributes, "real", fitted=fitted, draws=50)
+    found = rows.set_index(["attribute", "metric"])["difference"]
+    f1 = {}
+    for arm, values in probabilities.items():
+        limits = [dict(zip(STUDY.attributes, map(float, row), strict=True)) for row in fitted[arm]]
+        each = [_scores(labels, p[None], t) for p, t in zip(values, limits, strict=True)]
+        f1[arm] = (sum(each) / 3)["value"].xs("f1", level="metric")  # type: ignore[operator]
+    for name in (*STUDY.attributes, "macro"):
+        expected = f1["minority"][name] - f1["real"][name]
+        assert found[name, "f1_fitted"] == pytest.approx(expected, abs=1e-7)
+        shift = found[name, "f1"] - found[name, "f1_fitted"]
+        assert found[name, "prior_shift"] == pytest.approx(shift, abs=1e-12)
+
+
+def test_a_shifted_prior_gains_in_f1_alone(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
+    """The same ranking behind other probabilities: nothing remains, all of it is the shift."""
+    labels, probabilities = drawn
+    p = probabilities["minority"].astype(np.float64)
+    odds = p / (1 - p)
+    arms = {"real": (odds / 6 / (1 + odds / 6)), "shifted": p}
+    arms = {arm: values.astype(np.float32) for arm, values in arms.items()}
+    at_half = np.full((3, 3), 0.5, np.float32)
+    fitted = {"real": (at_half / 6) / (at_half / 6 + 0.5), "shifted": at_half}
+    rows = compare(labels, arms, STUDY.attributes, "real", fitted=fitted, draws=200)
+    macro = rows[rows["attribute"] == "macro"].set_index("metric")
+    assert macro.loc["f1", "verdict"] == "gain"
+    assert macro.loc["prior_shift", "verdict"] == "gain"
+    for metric in ("average_precision", "f1_fitted"):
+        assert macro.loc[metric, "difference"] == pytest.approx(0, abs=1e-4)
+        assert macro.loc[metric, "verdict"] == "no evidence of gain"
+
+
+def test_pairs_give_what_each_baseline_gives_by_itself(
+    drawn: tuple[NDArray[np.float32], Arrays],
+) -> None:
+    labels, probabilities = drawn
+    arms = {**probabilities, "third": probabilities["minority"][::-1].copy()}
+    pairs = [("third", "minority"), ("minority", "real")]
+    both = compare_pairs(labels, arms, STUDY.attributes, pairs, draws=50)
+    single = [
+        compare(labels, {arm: arms[arm] for arm in pair}, STUDY.attributes, pair[1], draws=50)
+        for pair in pairs
+    ]
+    pd.testing.assert_frame_equal(both, pd.concat(single, ignore_index=True))
+
+
 def test_rare_and_common_attributes_have_means_of_their_own(
     drawn: tuple[NDArray[np.float32], Arrays],
 ) -> None:
-    shares = {"a0": 0.049, "a1": 0.05, "a2": 0.5}
+    shares = {"a0": 0.119, "a1": 0.12, "a2": 0.5}
     rows = compare(*drawn, STUDY.attributes, "real", shares=shares, draws=50)
     f1 = rows[rows["metric"] == "f1"].set_index("attribute")["difference"]
     np.testing.assert_allclose(f1["macro, rare"], f1["a0"])
@@ -208,3 +286,8 @@ def test_what_cannot_be_compared_is_said(drawn: tuple[NDArray[np.float32], Array
         compare(labels, {"real": real, "minority": real[:2]}, names, "real")
     with pytest.raises(ValueError, match="shares has none for a1; give"):
         compare(labels, probabilities, names, "real", shares={"a0": 0.1})
+    with pytest.raises(ValueError, match="pairs are none; give another"):
+        compare_pairs(labels, probabilities, names, [])
+    fitted = {"real": np.full((3, 3), 0.5, np.float32)}
+    with pytest.raises(ValueError, match=r"of arm minority have shape \(\); give \(3, 3\)"):
+        compare(labels, probabilities, names, "real", fitted=fitted)

@@ -1,4 +1,4 @@
-"""Test predictions of a study: kept to the last bit, in one order, without pickles."""
+"""Predictions of a study: kept to the last bit, in one order, without pickles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from classify import read_predictions
+from classify import best_thresholds, read_predictions
 from classify.predictions import PREDICTIONS, write_predictions
 
 NAMES = ["red", "Wearing_Hat"]
@@ -47,6 +47,21 @@ def test_round_trip_to_the_last_bit(tmp_path: Path) -> None:
         assert predictions.probabilities[arm].dtype == np.float32
 
 
+def test_val_lies_in_its_own_file_and_gives_the_thresholds_of_each_fit(tmp_path: Path) -> None:
+    val, test = _table(seed=1, n=40), _table()
+    folder = tmp_path / "fits" / "real-0"
+    folder.mkdir(parents=True)
+    p = {n: np.random.default_rng(n).random((n, 2)).astype(np.float32) for n in (40, 6)}
+    write_predictions(folder, val, NAMES, p[40], "val")
+    write_predictions(folder, test, NAMES, p[6])
+    found = read_predictions(tmp_path, ["real"], 1, "val")
+    np.testing.assert_array_equal(found.probabilities["real"][0], p[40])
+    thresholds = found.best_thresholds()["real"]
+    expected = best_thresholds(p[40], val[NAMES].to_numpy(np.float32))
+    np.testing.assert_array_equal(thresholds, expected[None])
+    np.testing.assert_array_equal(read_predictions(tmp_path, ["real"], 1).labels, test[NAMES])
+
+
 def test_rows_of_every_fit_take_the_order_of_the_first(tmp_path: Path) -> None:
     table = _table()
     shuffled = table.sample(frac=1, random_state=1)
@@ -60,15 +75,15 @@ def test_rows_of_every_fit_take_the_order_of_the_first(tmp_path: Path) -> None:
 
 def test_the_file_needs_no_pickle(tmp_path: Path) -> None:
     _write(tmp_path, "real", 0, _table())
-    with np.load(tmp_path / "fits" / "real-0" / PREDICTIONS, allow_pickle=False) as arrays:
+    with np.load(tmp_path / "fits" / "real-0" / PREDICTIONS["test"], allow_pickle=False) as arrays:
         kinds = {name: arrays[name].dtype.kind for name in arrays.files}
     assert kinds == {"files": "U", "attributes": "U", "labels": "i", "probabilities": "f"}
-    assert [file.name for file in (tmp_path / "fits" / "real-0").iterdir()] == [PREDICTIONS]
+    assert [file.name for file in (tmp_path / "fits" / "real-0").iterdir()] == ["predictions.npz"]
 
 
 def test_a_pickle_in_its_place_is_refused(tmp_path: Path) -> None:
     _write(tmp_path, "real", 0, _table())
-    file = tmp_path / "fits" / "real-0" / PREDICTIONS
+    file = tmp_path / "fits" / "real-0" / PREDICTIONS["test"]
     np.savez(file, files=np.array([object()], dtype=object))
     with pytest.raises(ValueError, match=r"predictions.npz is damaged \(.*allow_pickle=False"):
         read_predictions(tmp_path, ["real"], 1)
@@ -111,7 +126,7 @@ def test_images_of_one_name_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
 def test_a_damaged_file_is_named(tmp_path: Path, kept: float) -> None:
     _write(tmp_path, "real", 0, _table(n=100))
-    file = tmp_path / "fits" / "real-0" / PREDICTIONS
+    file = tmp_path / "fits" / "real-0" / PREDICTIONS["test"]
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(ValueError, match=r"real-0/predictions.npz is damaged .* again"):

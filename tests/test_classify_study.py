@@ -23,6 +23,7 @@ from PIL import Image
 import classify.study
 import classify.train
 from classify import FitConfig, attribute_scores, load_table, read_predictions, run_study
+from classify.metrics import fitted_scores
 
 NAMES = ["red", "green"]
 CONFIG = FitConfig(architecture="shufflenet_v2_x0_5", epochs=2, batch_size=16, lr=3e-3, rounds=2)
@@ -90,10 +91,12 @@ def finished(arms: Arms, scores: pd.DataFrame, tmp_path_factory: pytest.TempPath
 
 def test_scores_are_tidy_and_complete(scores: pd.DataFrame) -> None:
     assert list(scores.columns) == ["arm", "seed", "split", "attribute", "metric", "value"]
-    assert len(scores) == 2 * 2 * 2 * 3 * 3
+    of_split = (len(NAMES) + 1) * 4 + 2 * 3  # F1 at fitted thresholds on test alone
+    assert len(scores) == 2 * 2 * (2 * of_split + len(NAMES) + 1)
     assert not scores.duplicated(list(scores.columns[:-1])).any()
-    assert set(scores["attribute"]) == {*NAMES, "macro"}
+    assert set(scores["attribute"]) == {*NAMES, "macro", "micro", "samples"}
     assert set(scores["split"]) == {"val", "test"}
+    assert set(scores.loc[scores["metric"] == "f1_fitted", "split"]) == {"test"}
 
 
 def test_files_give_the_same_and_are_read_back(
@@ -118,16 +121,14 @@ def test_files_give_the_same_and_are_read_back(
 def test_kept_predictions_give_the_scores_again(arms: Arms, tmp_path: Path) -> None:
     scores = _run(arms, out=tmp_path)
     predictions = read_predictions(tmp_path, list(arms), 2)
+    thresholds = read_predictions(tmp_path, list(arms), 2, "val").best_thresholds()
     test = arms["real"].query("split == 'test'")
     np.testing.assert_array_equal(predictions.labels, test[NAMES])
     for arm, values in predictions.probabilities.items():
         for seed in range(2):
-            again = attribute_scores(
-                torch.from_numpy(values[seed]),
-                torch.from_numpy(predictions.labels),
-                NAMES,
-                split="test",
-            )
+            given = (torch.from_numpy(values[seed]), torch.from_numpy(predictions.labels), NAMES)
+            fitted = fitted_scores(*given, thresholds[arm][seed], split="test")
+            again = pd.concat([attribute_scores(*given, split="test"), fitted])
             unit = (scores["arm"] == arm) & (scores["seed"] == seed) & (scores["split"] == "test")
             np.testing.assert_array_equal(again["value"], scores.loc[unit, "value"])
 
@@ -211,6 +212,7 @@ def _drop_two_rows(file: Path) -> None:
     ("name", "damage"),
     [
         ("predictions.npz", _halve),
+        ("val_predictions.npz", _halve),
         ("predictions.npz", lambda file: file.write_bytes(b"")),
         ("scores.csv", _cut_the_last_number),
         ("scores.csv", _drop_two_rows),

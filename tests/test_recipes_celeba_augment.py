@@ -77,7 +77,7 @@ def test_scores_are_tidy(root: Path) -> None:
     groups = {"arm": {"real", "plain", "minority"}, "seed": {0, 1}, "split": {"val", "test"}}
     for column, values in groups.items():
         assert set(scores[column]) == values
-    assert set(scores["attribute"]) == {"Male", "Smiling", "macro"}
+    assert set(scores["attribute"]) == {"Male", "Smiling", "macro", "micro", "samples"}
     assert not scores.duplicated(["arm", "seed", "split", "attribute", "metric"]).any()
 
 

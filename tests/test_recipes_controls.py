@@ -62,12 +62,15 @@ def test_every_generated_image_has_a_verdict_and_a_cap_holds(root: Path) -> None
 
 
 def test_the_printed_table_keeps_its_columns_under_long_names() -> None:
-    metrics = ("f1", "precision", "recall")
+    metrics = ("f1", "precision", "recall", "f1_rare")
     rows = [(arm, m, 0.5, 0.4, 0.6, 2) for arm in ("real", "rand_augment") for m in metrics]
     summary = pd.DataFrame(rows, columns=["arm", "metric", "mean", "low", "high", "n_seeds"])
-    _, header, *lines = format_summary(summary, 3, 4).splitlines()
-    assert [line.split()[0] for line in lines] == ["real", "rand_augment"]
-    assert {line.index("0.500") for line in lines} == {header.index("F1")}
+    _, *lines = format_summary(summary, 3, 4).splitlines()
+    for header, *arms in (lines[:3], lines[3:]):
+        assert [line.split()[0] for line in arms] == ["real", "rand_augment"]
+        assert {line.index("0.500") for line in arms} == {header.index("F1")}
+    assert lines[3].split("  ")[-1].strip() == "F1, fitted"
+    assert lines[4].split()[4:] == ["–", "–"]  # not measured
 
 
 def test_a_wish_is_generated_for_until_it_is_met_or_the_limit(

@@ -37,7 +37,7 @@ def test_whole_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert summary is not None
     assert set(summary["arm"]) == {"real", "plain", "minority"}
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
-    assert set(scores["attribute"]) == {*CLASSES, "macro"}
+    assert set(scores["attribute"]) == {*CLASSES, "macro", "micro", "samples"}
     synthetic = load_table(tmp_path / "out" / "synthetic" / "minority")
     assert len(synthetic) == 6
     assert {f"p_{name}" for name in CLASSES} <= set(synthetic.columns)

@@ -53,7 +53,8 @@ def test_the_command_says_how_good_the_labeler_is(
     card = json.loads((out / "card.json").read_text())
     assert card["attributes"] == ["Smiling"]
     assert card["licence"] == "CC0"
-    assert set(card["scores"]["Smiling"]) == {"f1", "precision", "recall"}
+    metrics = {"f1", "precision", "recall", "average_precision"}
+    assert set(card["scores"]["Smiling"]) == metrics
     weights = load_file(out / "model.safetensors").values()
     assert {w.dtype for w in weights if w.is_floating_point()} == {torch.float16}
     names = sorted(file.name for file in out.iterdir())

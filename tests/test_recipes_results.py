@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,17 @@ import torch
 from PIL import Image
 
 from augment import SamplerConfig, Selection, SelfGuidanceConfig
-from classify import attribute_scores, compare, read_predictions
+from classify import attribute_scores, best_thresholds, compare, read_predictions
+from classify.metrics import fitted_scores
 from classify.predictions import write_predictions
 from labeling import LabelerCard, LabelPolicy, Rule
-from recipes.chain.quality import label_rarity, log_probabilities, prevalence
+from recipes.chain.comparison import compared_pairs, judged_pairs
+from recipes.chain.quality import (
+    label_rarity,
+    labeler_scores,
+    log_probabilities,
+    prevalence,
+)
 from recipes.chain.results import tell
 
 ATTRIBUTES = ["Male", "Smiling"]
@@ -26,7 +33,9 @@ SETS = {"first": ("first",), "second": ("second",), "both": ("first", "second")}
 ARMS = {"real": (), "again": (), **SETS}
 """Arm -> its sets; `again` is a control."""
 SEEDS = 2
-FILES = ["scores", "summary", "comparison", "audit", "admission", "label_quality"]
+FILES = [
+    "scores", "summary", "comparison", "audit", "admission", "label_quality", "labeler_scores"
+]  # fmt: skip
 
 
 def _real() -> pd.DataFrame:
@@ -39,22 +48,37 @@ def _real() -> pd.DataFrame:
     return table
 
 
+def _predict(
+    real: pd.DataFrame, split: Literal["val", "test"], folder: Path, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities and labels of a split, of which the first are written."""
+    rows = real[real["split"] == split]
+    labels = rows[ATTRIBUTES].to_numpy(np.float32)
+    p = np.clip(labels + rng.normal(0, 0.4, labels.shape), 0, 1).astype(np.float32)
+    write_predictions(folder, rows, ATTRIBUTES, p, split)
+    return torch.from_numpy(p), torch.from_numpy(labels)
+
+
 def _study(out: Path, real: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     """Predictions of every fit as a study leaves them, and its scores."""
-    test = real[real["split"] == "test"]
-    labels = test[ATTRIBUTES].to_numpy(np.float32)
     parts = []
     for place, arm in enumerate(arms):
         for seed in range(SEEDS):
-            noise = np.random.default_rng([place, seed]).normal(0, 0.4, labels.shape)
-            p = np.clip(labels + noise, 0, 1).astype(np.float32)
             folder = out / "fits" / f"{arm}-{seed}"
             folder.mkdir(parents=True)
-            write_predictions(folder, test, ATTRIBUTES, p)
-            scores = attribute_scores(
-                torch.from_numpy(p), torch.from_numpy(labels), ATTRIBUTES, split="test"
-            )
-            parts.append(scores.assign(arm=arm, seed=seed))
+            rng = np.random.default_rng([place, seed])
+            given = {split: _predict(real, split, folder, rng) for split in ("test", "val")}
+            parts += [
+                attribute_scores(*given["test"], ATTRIBUTES, split="test").assign(
+                    arm=arm, seed=seed
+                ),
+                fitted_scores(
+                    *given["test"],
+                    ATTRIBUTES,
+                    best_thresholds(*(values.numpy() for values in given["val"])),
+                    split="test",
+                ).assign(arm=arm, seed=seed),
+            ]
     return pd.concat(parts)[["arm", "seed", "split", "attribute", "metric", "value"]]
 
 
@@ -98,6 +122,7 @@ class _Run:
         self.notes, self.cautions, self.said = ["Took a second."], list[str](), list[str]()
         self.config = SimpleNamespace(
             generator="runs/generator",
+            labelers=["mine"],
             study=SimpleNamespace(seeds=SEEDS),
             focus_arm=focus,
             record=lambda: {"generator": "runs/generator"},
@@ -126,7 +151,9 @@ def _inputs(real: pd.DataFrame, *, known: bool = True) -> SimpleNamespace:
             rules={name: Rule(present=0.5, absent=0.5) for name in (*ATTRIBUTES, "Hat")}
         ),
         log_probability=(lambda table: -1.0 - table["Smiling"].to_numpy()) if known else None,
-        label=lambda table: table.assign(Smiling=1.0),
+        label=lambda table: table.assign(
+            Smiling=1.0, p_Male=table["Male"].astype("float32"), p_Smiling=np.float32(0.9)
+        ),
     )
 
 
@@ -189,6 +216,7 @@ def test_arms_are_compared_with_those_before_and_the_focus_with_all(
         predictions.probabilities,
         predictions.attributes,
         "real",
+        fitted=read_predictions(out, list(ARMS), SEEDS, "val").best_thresholds(),
         shares={str(name): share for name, share in shares.items()},
     )
     key = ["arm", "baseline", "attribute", "metric"]
@@ -199,14 +227,69 @@ def test_arms_are_compared_with_those_before_and_the_focus_with_all(
 def test_the_lines_judge_every_arm_with_a_set_and_the_focus_against_all(
     told: tuple[Path, pd.DataFrame, _Run],
 ) -> None:
-    table, *lines, end = told[2].said
+    table, verdict, *lines, end = told[2].said
     assert table.startswith("Mean over 2 of 2 attributes, real test images, 2 seeds")
-    pairs = re.findall(r"^(\w+) - (\w+): F1 [+-]0\.\d{3} \[.*\], ", "\n".join(lines), re.M)
+    assert verdict.startswith("Verdict: In macro F1, ")
+    number = r"[+-]\d\.\d{3}"
+    pairs = re.findall(
+        rf"^(\w+) - (\w+): .* in macro F1 \({number} \[{number}, {number}\]\)",
+        "\n".join(lines),
+        re.M,
+    )
     assert pairs == [
-        ("first", "real"), ("second", "real"), ("both", "real"),
-        ("second", "again"), ("second", "first"), ("second", "both"),
+        ("first", "real"), ("second", "real"), ("second", "first"), ("second", "both"),
+        ("both", "real"),
     ]  # fmt: skip
+    assert len(lines) == len(pairs)
     assert end.startswith("Report: ")
+
+
+def test_an_arm_with_a_set_is_judged_against_the_rivals_that_were_run() -> None:
+    def arm(*sets: str) -> Any:
+        return SimpleNamespace(sets=sets)
+
+    arms = {"real": arm(), "plain": arm("plain"), "more": arm("more"), "minority": arm("minority"),
+            "reweight": arm(), "oversample": arm()}  # fmt: skip
+    pairs = judged_pairs(arms, "minority")
+    assert pairs == [
+        ("plain", "real"), ("plain", "oversample"),
+        ("more", "real"), ("more", "oversample"), ("more", "plain"),
+        ("minority", "real"), ("minority", "oversample"), ("minority", "plain"),
+        ("minority", "more"),
+    ]  # fmt: skip
+    compared = compared_pairs(arms, "minority")
+    assert set(pairs) <= set(compared)
+    assert len(compared) == len(set(compared))
+
+
+def test_the_labeler_stands_beside_the_arms_at_its_own_thresholds(
+    told: tuple[Path, pd.DataFrame, _Run],
+) -> None:
+    out, summary, run = told
+    scores = pd.read_csv(out / "labeler_scores.csv").set_index(["attribute", "metric"])["value"]
+    assert scores["Male"].eq(1).all()
+    smiling = float(_real().query("split == 'test'")["Smiling"].mean())
+    assert scores["Smiling", "precision"] == pytest.approx(smiling)  # it says so of everybody
+    assert scores["Smiling", "recall"] == 1
+    assert scores["Smiling", "average_precision"] == pytest.approx(smiling)
+    assert scores["Smiling", "f1_fitted"] == pytest.approx(2 * smiling / (1 + smiling))
+    f1 = (1 + 2 * smiling / (1 + smiling)) / 2
+    assert scores["macro", "f1"] == pytest.approx(f1)
+    assert f"\nlabeler: mine  {f1:.3f} " in run.said[0]
+    assert "labeler: mine" in (out / "report.html").read_text(encoding="utf-8")
+    assert set(summary["arm"]) == set(ARMS)  # it is none
+
+
+def test_a_cell_that_the_labeler_left_empty_counts_as_absent() -> None:
+    real = pd.DataFrame({"a": [1.0, 1.0, 0.0, 0.0]})
+    labelled = real.assign(a=[1.0, np.nan, 0.0, np.nan], p_a=np.float32([0.9, 0.5, 0.1, 0.4]))
+    splits = ("val", "test")
+    scores = labeler_scores(
+        dict.fromkeys(splits, real), dict.fromkeys(splits, labelled), ["a"]
+    ).set_index(["attribute", "metric"])["value"]
+    assert scores["a", "recall"] == 0.5
+    assert scores["a", "precision"] == 1
+    assert scores["a", "average_precision"] == scores["a", "f1_fitted"] == 1
 
 
 def test_the_page_tells_of_all_sets_and_arms(told: tuple[Path, pd.DataFrame, _Run]) -> None:
@@ -219,7 +302,7 @@ def test_the_page_tells_of_all_sets_and_arms(told: tuple[Path, pd.DataFrame, _Ru
         "Settings, weights and versions",
     ]  # fmt: skip
     for pair in ("first against real", "second against both", "both against real"):
-        assert f"<li>{pair}: " in page
+        assert f'<th scope="row">{pair}</th>' in page
     assert "rejected as blank" in page
     assert "all of them" in page  # the meaning of an arm with sets
     assert "real test, the labeler&#39;s labels" in page

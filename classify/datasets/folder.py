@@ -26,8 +26,8 @@ _MADE = (
     *("minority_score", "minority_class"),
 )
 """Own columns that say how an image was made and judged."""
-_MEAN = "macro"
-"""What means over attributes are called in tables of scores, alone or before a comma."""
+_MEANS = ("macro", "micro", "samples")
+"""What means are called in tables of scores, alone or before a comma."""
 _MOST_COLUMNS = 10_000
 _TEXT = {"file_name": "str", "split": "str", "source": "str", "sampler": "str"}
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
@@ -121,7 +121,7 @@ def _check_names(where: Path | str, attributes: Collection[str]) -> None:
             f"{own[0]} is named as an attribute of {where}; the toolkit's own columns "
             f"{', '.join((*_PLACE, *_MADE))} are none; rename the column, or leave it out"
         )
-    if means := [name for name in attributes if name.split(",")[0] == _MEAN]:
+    if means := [name for name in attributes if name.split(",")[0] in _MEANS]:
         raise ValueError(
             f"{where} has an attribute {means[0]}, as a mean over attributes is called; attributes "
             "have other names; rename the column"

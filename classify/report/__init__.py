@@ -5,19 +5,14 @@ None where there is nothing to show. A further part of the page is one more such
 entry in the list that is given to `write_page`.
 """
 
+from classify.report.arms import arms_section
 from classify.report.differences import differences_section
 from classify.report.figures import colours_of
 from classify.report.groups import audit_section
 from classify.report.labels import labels_section
 from classify.report.page import Section, write_page
 from classify.report.record import notes_section, record_section
-from classify.report.scores import (
-    arms_section,
-    attributes_section,
-    controls_section,
-    verdict_section,
-    verdicts,
-)
+from classify.report.scores import attributes_section, controls_section, verdict_section
 from classify.report.sets import admission_section, rarity_section, samples_section
 
 __all__ = [
@@ -35,6 +30,5 @@ __all__ = [
     "record_section",
     "samples_section",
     "verdict_section",
-    "verdicts",
     "write_page",
 ]

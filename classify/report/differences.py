@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from classify.comparison import RARE
 from classify.intervals import LEVEL
-from classify.metrics import MACRO
+from classify.metrics import MACRO, RARE
 from classify.report import tables as t
 from classify.report.figures import forest_plot
 from classify.report.page import Block, Details, Figure, Paragraph, Section, heading, how

@@ -19,11 +19,12 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from classify.report.page import N_COLOURS
 from classify.report.tables import percent as as_percent
 
-__all__ = ["colours_of", "dot_plot", "forest_plot"]
+__all__ = ["colours_of", "dot_plot", "forest_plot", "gaps_plot"]
 
 _MARKERS = "oDs^vPX*"
 _INK, _PAPER = "#010203", "#010204"
@@ -119,14 +120,57 @@ def forest_plot(
     with mpl.rc_context(_STYLE):
         figure, axes = _rows(list(differences.index), label, shares)
         axes.axvline(0, color=_INK, linewidth=1)
-        y = np.arange(len(differences))
-        mean, low, high = (differences[c].to_numpy(float) for c in ("difference", "low", "high"))
-        axes.hlines(y, low, high, colors=_ink(colour), linewidth=1.5)
-        certain = (low > 0) | (high < 0)
-        for rows, face in ((certain, _ink(colour)), (~certain, _PAPER)):
-            style = {**_marker(colour), "markerfacecolor": face}
-            axes.plot(mean[rows], y[rows], linestyle="none", **style)
+        _draw_intervals(axes, differences, np.arange(len(differences)), colour)
         return _to_inline_svg(figure)
+
+
+def gaps_plot(
+    panels: Mapping[str, pd.DataFrame], metrics: Mapping[str, str], colours: Mapping[str, int]
+) -> Markup:
+    """Panels beside one another with the same rows: under the name of each arm a row a metric, its
+    difference and interval as in `forest_plot`.
+
+    Args:
+        panels: heading -> rows `arm, metric, difference, low, high`.
+        metrics: metric -> what its rows are called.
+        colours: arm -> index of its colour and marker.
+    """
+    arms = list(dict.fromkeys(arm for rows in panels.values() for arm in rows["arm"]))
+    names = [name for arm in arms for name in (arm, *metrics.values())]
+    of_arm, of_metric = (1 + len(metrics)), {name: i for i, name in enumerate(metrics, start=1)}
+    with mpl.rc_context(_STYLE):
+        height = 2 * _TOP + _BOTTOM / 4 + _ROW * len(names)
+        figure = Figure(figsize=(_WIDTH / 72, height / 72))
+        shared = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+        edges = {"left": _LEFT / _WIDTH, "right": 1 - _BOTTOM / 4 / _WIDTH}
+        figure.subplots_adjust(
+            **edges, bottom=_BOTTOM / 4 / height, top=1 - 2 * _TOP / height, wspace=0.12
+        )
+        for axes, (title, rows) in zip(shared, panels.items(), strict=True):
+            _label_rows(axes, names, most_ticks=4)
+            axes.tick_params(labelbottom=False)
+            axes.set_title(title, fontsize=10.5, pad=6)
+            axes.axvline(0, color=_INK, linewidth=1)
+            for line in axes.get_ygridlines()[::of_arm]:  # through an arm's name
+                line.set_visible(False)
+            for arm, found in rows.groupby("arm", sort=False):
+                y = of_arm * arms.index(arm) + found["metric"].map(of_metric).to_numpy(int)
+                _draw_intervals(axes, found, y, colours.get(str(arm)))
+        for row, text in enumerate(shared[0].get_yticklabels()):
+            text.set_alpha(0.75 if row % of_arm else 1)
+        return _to_inline_svg(figure)
+
+
+def _draw_intervals(
+    axes: Axes, differences: pd.DataFrame, y: NDArray[np.integer[Any]], colour: int | None
+) -> None:
+    """Differences and their intervals, filled where the interval excludes 0."""
+    mean, low, high = (differences[c].to_numpy(float) for c in ("difference", "low", "high"))
+    axes.hlines(y, low, high, colors=_ink(colour), linewidth=1.5)
+    certain = (low > 0) | (high < 0)
+    for rows, face in ((certain, _ink(colour)), (~certain, _PAPER)):
+        style = {**_marker(colour), "markerfacecolor": face}
+        axes.plot(mean[rows], y[rows], linestyle="none", **style)
 
 
 def _ink(colour: int | None) -> str:
@@ -155,18 +199,23 @@ def _rows(
     figure = Figure(figsize=(_WIDTH / 72, height / 72))
     width, rows = 1 - (_LEFT + _RIGHT) / _WIDTH, _ROW * len(names) / height
     axes = figure.add_axes((_LEFT / _WIDTH, _BOTTOM / height, width, rows))
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names)
+    _label_rows(axes, names)
     axes.set_xlabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.tick_params(length=0, labeltop=True)
-    axes.grid(alpha=0.18, linewidth=0.8)
     if shares is not None:
         cells = [as_percent(share) for share in shares.reindex(list(names))]
         for y, text in enumerate(["share", *cells], start=-1):
             at = axes.get_yaxis_transform()
             axes.text(1.18, y, text, transform=at, ha="right", va="center", alpha=0.75)
     return figure, axes
+
+
+def _label_rows(axes: Axes, names: Sequence[str], *, most_ticks: int = 5) -> None:
+    """One row a name, from the top, and a grid."""
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names)
+    axes.xaxis.set_major_locator(MaxNLocator(most_ticks, steps=[1, 2, 5, 10]))
+    axes.tick_params(length=0, labeltop=True)
+    axes.grid(alpha=0.18, linewidth=0.8)
 
 
 def _to_inline_svg(figure: Figure) -> Markup:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from classify.comparison import RARE
+from classify.metrics import RARE
 from classify.report import tables as t
 from classify.report.figures import dot_plot
 from classify.report.page import Block, Cell, Details, Figure, Section, Sheet, Sheets, heading, how

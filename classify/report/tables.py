@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from classify.report.page import Cell, Table
 
 METRICS = {"f1": "F1", "precision": "Precision", "recall": "Recall"}
 """What the page calls the scores."""
+NAN = math.nan
 NOTHING = "–"
 """What stands where there is no value; never a 0."""
 
@@ -114,8 +115,3 @@ def check_columns(what: str, table: pd.DataFrame, columns: str) -> None:
             f"{what} has no column {', '.join(missing)}; the report shows "
             f"{', '.join(columns.split())}; pass the table as the study returns it"
         )
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])

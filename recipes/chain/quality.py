@@ -6,12 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
+from classify import attribute_scores, best_thresholds, label_tensor
+from classify.metrics import AVERAGE_PRECISION, fitted_scores
 from labeling import quality_by_group
 from recipes.chain.audit import dividing
 
-__all__ = ["label_quality", "label_rarity", "log_probabilities", "prevalence", "useless_labels"]
+__all__ = [
+    "label_quality",
+    "label_rarity",
+    "labeler_scores",
+    "log_probabilities",
+    "prevalence",
+    "useless_labels",
+]
 
 _TELLING = 0.1
 """Of Youden's J, true less false positive rate: 0 by chance, 1 at best."""
@@ -28,6 +38,38 @@ def label_quality(val: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
         As `labeling.quality_by_group`; the groups are of Male and Young, where the table has them.
     """
     return quality_by_group(val, labelled, dividing(val))
+
+
+def labeler_scores(
+    real: Mapping[str, pd.DataFrame], labelled: Mapping[str, pd.DataFrame], names: Sequence[str]
+) -> pd.DataFrame:
+    """The labeler judged on test as a classifier of a study is.
+
+    Its F1, precision and recall are those of its labels, made at its own thresholds; a cell that it
+    left empty counts as absent. Average precision is that of its probabilities, and `f1_fitted` is
+    at thresholds fitted on val as every arm's.
+
+    Args:
+        real: val and test -> real rows with their true labels.
+        labelled: the same rows, of `labeling.pseudo_label`.
+        names: the attributes that it knows.
+
+    Returns:
+        Tidy rows `split, attribute, metric, value`, split test.
+    """
+    p = {split: table[[f"p_{name}" for name in names]] for split, table in labelled.items()}
+    given = {split: torch.tensor(table.to_numpy(np.float32)) for split, table in p.items()}
+    truth = {split: label_tensor(real[split], names) for split in labelled}
+    decided = torch.tensor(labelled["test"][list(names)].fillna(0).to_numpy(np.float32))
+    at_its_own = attribute_scores(decided, truth["test"], names, split="test")
+    ranked = attribute_scores(given["test"], truth["test"], names, split="test")
+    fitted = best_thresholds(given["val"].numpy(), truth["val"].numpy())
+    parts = [
+        at_its_own[at_its_own["metric"] != AVERAGE_PRECISION],
+        ranked[ranked["metric"] == AVERAGE_PRECISION],
+        fitted_scores(given["test"], truth["test"], names, fitted, split="test"),
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def useless_labels(quality: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from augment.selection import parse_wish
-from classify.comparison import RARE
+from classify import RARE
 
 __all__ = [
     "Plan",
