@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     with Run(config) as this_run:
         inputs = prepare(
             this_run,
-            lambda: _read(this_run),
+            lambda: real_images(this_run),
             source="the embedded avatars" if config.data is None else str(config.data),
             judge=config.judge or ("avatars" if config.data is None else None),
             # of whole attribute vectors only
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
         return study(this_run, inputs, title, reference=celebas)
 
 
-def _read(this_run: Run) -> pd.DataFrame:
+def real_images(this_run: Run) -> pd.DataFrame:
     """The user's images, or the embedded ones, drawn at the first run."""
     config = this_run.config
     if config.data is not None:
