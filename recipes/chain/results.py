@@ -283,7 +283,8 @@ def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:
         "(95 % interval over seeds)"
     ]
     for titles in _PRINTED:
-        lines.append(f"{'':<{width}}" + "".join(f"{title:<24}" for title in titles.values()))
+        header = "".join(f"{title:<24}" for title in titles.values())
+        lines.append(f"{'':<{width}}{header}".rstrip())
         for arm, rows in summary.groupby("arm", sort=False):
             found = rows.set_index("metric")[["mean", "low", "high"]].reindex(list(titles))
             cells = "".join(f"{_cell(*row):<24}" for row in found.to_numpy())
