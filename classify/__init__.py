@@ -1,11 +1,11 @@
 """A table of labelled images -> trained attribute classifiers -> scores."""
 
-from classify.arms import Arm, duplicate, oversample, rand_augment, relabel, reweight
+from classify.arms import Arm, duplicate, oversample, rand_augment, relabel, reweight, substitute
 from classify.audit_frames import aequitas_frame, fairlearn_frame, metric_frame
 from classify.augmentation import Augmentation
 from classify.checkpoint import save_checkpoint
 from classify.comparison import compare, compare_pairs, count_scored, summarise
-from classify.config import FitConfig
+from classify.config import FitConfig, MixingConfig, StageConfig
 from classify.datasets import (
     Images,
     attribute_columns,
@@ -18,6 +18,7 @@ from classify.datasets import (
 from classify.fairness import audit
 from classify.groups import GROUPS, composition
 from classify.labels import check_learnable, label_tensor, labelled_attributes
+from classify.loss import LossConfig
 from classify.metrics import RARE, attribute_scores, best_thresholds, with_rare
 from classify.model import AttributeClassifier
 from classify.predictions import Predictions, read_predictions
@@ -33,7 +34,10 @@ __all__ = [
     "FitConfig",
     "FitResult",
     "Images",
+    "LossConfig",
+    "MixingConfig",
     "Predictions",
+    "StageConfig",
     "aequitas_frame",
     "attribute_columns",
     "attribute_scores",
@@ -63,6 +67,7 @@ __all__ = [
     "reweight",
     "run_study",
     "save_checkpoint",
+    "substitute",
     "summarise",
     "with_rare",
 ]

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from classify.config import FitConfig
+from classify.loss import LossConfig
 
-__all__ = ["Arm", "duplicate", "oversample", "rand_augment", "relabel", "reweight"]
+__all__ = ["Arm", "duplicate", "oversample", "rand_augment", "relabel", "reweight", "substitute"]
 
 _OF_ALL = frozenset({"image_size", "epochs", "batch_size", "rounds", "architecture"})
 """Settings that arms share: with others they would not be comparable."""
@@ -105,22 +107,76 @@ def oversample(
     Raises:
         ValueError: a share out of range.
     """
+    rows, _ = _repeated(table, attributes, share, seed)
+    return table.iloc[rows].reset_index(drop=True)
+
+
+def substitute(
+    table: pd.DataFrame,
+    pool: pd.DataFrame,
+    attributes: Sequence[str],
+    *,
+    replaced: float,
+    share: float = 0.05,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The rows of `oversample`, other images standing in for a part of the repeats.
+
+    The first draw of every row stays. A repeat is replaced by an image that has the attribute for
+    which the row is repeated, drawn without replacement until all have come up; it stays where the
+    pool has none. So there are as many rows as from `oversample`, and rare attributes are as
+    frequent; what else an image shows is its own.
+
+    Args:
+        table: rows of all splits; only train rows are repeated.
+        pool: rows to draw from, such as synthetic ones; the real train rows for a control.
+        attributes: those looked at.
+        replaced: share of the repeats in [0, 1]; 0 gives the rows of `oversample`.
+        share: as for `oversample`.
+        seed: of the draws; which rows are repeated is as in `oversample`, and which repeats are
+            replaced does not depend on the pool.
+
+    Raises:
+        ValueError: a share out of range.
+    """
+    if not 0 <= replaced <= 1:
+        raise ValueError(f"replaced: got {replaced}, a share in [0, 1] is needed")
+    rows, cause = _repeated(table, attributes, share, seed)
+    repeats = np.flatnonzero(rows[1:] == rows[:-1]) + 1
+    rng = np.random.default_rng((seed, 1))
+    chosen = rng.permutation(repeats)[: round(replaced * len(repeats))]
+    wanted = cause[rows[chosen]]
+    for number, name in enumerate(attributes):
+        places = chosen[wanted == number]
+        having = rng.permutation(np.flatnonzero(pool[name] >= 0.5))
+        if len(having):
+            rows[places] = len(table) + np.resize(having, len(places))
+    return pd.concat([table, pool]).iloc[rows].reset_index(drop=True)
+
+
+def _repeated(
+    table: pd.DataFrame, attributes: Sequence[str], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions in the table, a repeated row's one after another, and for each row of the table
+    which attribute sets its factor.
+    """
     if not 0 < share <= 1:
         raise ValueError(f"share: got {share}, a number in (0, 1] is needed")
     is_train = (table["split"] == "train").to_numpy()
     labels = table.loc[is_train, list(attributes)]
     frequency = labels.mean().clip(lower=1 / max(len(labels), 1))
     factors = np.sqrt(share / frequency).clip(lower=1).fillna(1)
-    row_factors = np.where(labels == 1, factors, 1.0).max(axis=1, initial=1.0)
+    cells = np.where(labels == 1, factors, 1.0)
     drawn = np.random.default_rng(seed).random(len(labels))
-    times = np.ones(len(table), dtype=np.int64)
-    times[is_train] = np.floor(row_factors + drawn).astype(np.int64)
-    return table.iloc[np.repeat(np.arange(len(table)), times)].reset_index(drop=True)
+    times, cause = np.ones(len(table), dtype=np.int64), np.zeros(len(table), dtype=np.int64)
+    times[is_train] = np.floor(cells.max(axis=1, initial=1.0) + drawn).astype(np.int64)
+    cause[is_train] = cells.argmax(axis=1)
+    return np.repeat(np.arange(len(table)), times), cause
 
 
 def reweight(table: pd.DataFrame, *, balance: float = 1.0) -> Arm:
     """The table, a positive label counting as (negatives / positives) ** balance negative ones."""
-    return Arm(table=table, changes={"balance": balance})
+    return Arm(table=table, changes={"loss": LossConfig(balance=balance)})
 
 
 def rand_augment(table: pd.DataFrame, config: FitConfig, *, operations: int = 2) -> Arm:

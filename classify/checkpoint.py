@@ -41,8 +41,13 @@ def save_checkpoint(
         half: Store float16, half the size.
 
     Raises:
-        ValueError: The folder holds a checkpoint.
+        ValueError: The folder holds a checkpoint, or the classifier was trained with a margin.
     """
+    if module.config.loss.margin:
+        raise ValueError(
+            f"loss.margin is {module.config.loss.margin}, under which logits are cosines; a "
+            "checkpoint holds torchvision's network as it is: give 0"
+        )
     if (folder / "card.json").exists():
         raise ValueError(f"{folder} holds a checkpoint; it is not overwritten; give another --out")
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,51 @@ import torchvision
 from torchvision.models import list_models
 
 from classify.augmentation import Augmentation
+from classify.loss import LossConfig
 
 Decay = Literal["cosine", "exponential"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _MOST = 10**6
 """Of anything that is counted; more is a slip of the keyboard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixingConfig:
+    """How synthetic images train beside real ones; by default alike."""
+
+    weight: float = 1.0
+    """What a synthetic image's loss counts as in the mean over a batch; a real one's counts as 1.
+    So 0 trains on the real images of each batch, whatever the share of synthetic ones in it."""
+    own_norm: bool = False
+    """Synthetic images of a batch are normalised by their own statistics (an auxiliary batch norm,
+    Xie et al., 2020); the statistics used for predictions are those of the real images."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"mixing.weight is {self.weight}; give a number from 0 up")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """The last steps of a fit, where they differ from the first; by default they do not."""
+
+    share: float = 0.0
+    """Share of the steps that make the second stage; 0 is none."""
+    rows: Literal["all", "real", "balanced"] = "real"
+    """real: the real rows alone; balanced: an attribute's value is drawn, then a row that has it,
+    each with equal chances; all: as in the first stage."""
+    head: bool = False
+    """Only the last layer trains; the rest of the network and its statistics stay as they are. With
+    balanced rows, this is the classifier re-training of Kang et al. (2020), but that the layer goes
+    on from where it is."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"second_stage.share is {self.share}; give a share in [0, 1]")
+
+    def start(self, steps: int) -> int:
+        """The first step of the second stage, of `steps` from 0 on; `steps` if there is none."""
+        return steps - round(self.share * steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +73,8 @@ class FitConfig:
     """Passes over the real training images; every arm of a study takes the optimiser steps that
     these make.
     """
+    min_steps: int = 1
+    """Optimiser steps at least, for few images make few an epoch."""
     batch_size: int = 64
     """Images a step."""
     lr: float = 4e-3
@@ -49,11 +91,14 @@ class FitConfig:
     """How it falls afterwards; cosine gets further in few steps."""
     final_lr: float = 0.01
     """Share of `lr` that is left at the last step."""
-    balance: float = 0.0
-    """A positive label counts as (negatives / positives) ** balance negative ones, of its
-    attribute in train; 0 counts them alike, 1 gives both values the same weight."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes of the training images."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """What rare labels change in the loss."""
+    mixing: MixingConfig = field(default_factory=MixingConfig)
+    """How synthetic images train beside real ones."""
+    second_stage: StageConfig = field(default_factory=StageConfig)
+    """Steps at the end on other rows, or for the last layer alone."""
     rounds: int = 3
     """Validations in a fit, evenly spaced; the weights of the best one (macro F1) are kept."""
     channels_last: bool = True
@@ -66,6 +111,7 @@ class FitConfig:
         allowed = {
             "image_size": (1 <= self.image_size <= _MOST, counted),
             "epochs": (1 <= self.epochs <= _MOST, counted),
+            "min_steps": (1 <= self.min_steps <= _MOST, counted),
             "rounds": (1 <= self.rounds <= _MOST, counted),
             "batch_size": (
                 2 <= self.batch_size <= _MOST,
@@ -74,7 +120,6 @@ class FitConfig:
             "lr": (0 < self.lr < math.inf, "a number above 0"),
             "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "a number from 0 up"),
-            "balance": (0 <= self.balance <= 1, "a number in [0, 1]"),
             "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
             "final_lr": (0 < self.final_lr <= 1, "a share in (0, 1]"),
         }
@@ -116,7 +161,7 @@ class FitConfig:
 
     def steps(self, n_real: int) -> int:
         """Optimiser steps of a fit on `n_real` real training images."""
-        return self.epochs * math.ceil(n_real / self.batch_size)
+        return max(self.epochs * math.ceil(n_real / self.batch_size), self.min_steps)
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import lightning as L
@@ -28,7 +28,9 @@ class Batch(NamedTuple):
     images: Tensor
     """uint8, or after augmentation float32 in [0, 255], (B, 3, S, S)."""
     labels: Tensor
-    """float32 (B, A): 1, 0 or NaN."""
+    """float32 (B, A): 1, 0, a probability, or NaN."""
+    synthetic: Tensor
+    """bool (B,), which images were generated."""
     maps: Tensor | None = None
     """Affine maps float32 (B, 2, 3) yet to be applied."""
 
@@ -44,6 +46,22 @@ def stream(n_rows: int, start: int, stop: int, seed: int) -> Tensor:
     return torch.from_numpy(np.concatenate(epochs)[start - first * n_rows : stop - first * n_rows])
 
 
+def rows_by_value(labels: Tensor) -> list[Tensor]:
+    """Positions of the rows that have each value of each attribute, without those that no row has.
+
+    Args:
+        labels: float32 (n, A): 1, 0, a probability, which counts as the nearer one, or NaN.
+    """
+    values = torch.cat([labels >= 0.5, labels < 0.5], dim=1)
+    return [column.nonzero().flatten() for column in values.T if column.any()]
+
+
+def balanced(rows: Sequence[Tensor], count: int, rng: np.random.Generator) -> Tensor:
+    """Draws, int64 (count,): first one of the values, then one of its rows, with equal chances."""
+    values = [rows[value] for value in rng.integers(len(rows), size=count)]
+    return torch.stack([having[rng.integers(len(having))] for having in values])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Images of one split, in the order of its table."""
@@ -53,11 +71,13 @@ class Split:
     rows: Tensor
     """Rows of `pixels`, int64 (n,)."""
     labels: Tensor
-    """float32 (n, A): 1, 0 or NaN."""
+    """float32 (n, A): 1, 0, a probability, or NaN."""
+    synthetic: Tensor
+    """bool (n,), which images were generated."""
 
     def batch(self, chosen: Tensor) -> Batch:
         """Images and labels of the chosen positions, int64 (B,)."""
-        return Batch(self.pixels[self.rows[chosen]], self.labels[chosen])
+        return Batch(self.pixels[self.rows[chosen]], self.labels[chosen], self.synthetic[chosen])
 
 
 @dataclass(frozen=True)
@@ -88,8 +108,22 @@ class FitData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.train, self.val, self.config, self.seed = train, val, config, seed
+        self.second_start = config.second_stage.start(steps)
+        if (
+            self.second_start < steps
+            and config.second_stage.rows == "real"
+            and train.synthetic.all()
+        ):
+            raise ValueError(
+                "second_stage.rows is real, but all images to train on are synthetic; add real "
+                "ones, or give rows all or balanced"
+            )
         rounds = min(config.rounds, steps)
         self.bounds = np.linspace(0, steps, rounds + 1).round().astype(int).tolist()
+
+    @cached_property
+    def _by_value(self) -> list[Tensor]:
+        return rows_by_value(self.train.labels)
 
     def train_dataloader(self) -> Batches:
         assert self.trainer is not None
@@ -98,9 +132,31 @@ class FitData(L.LightningDataModule):
     def round(self, number: int) -> Batches:
         """The training batches of a round, which depend on nothing but seed and step."""
         start, stop = self.bounds[number : number + 2]
+        second = min(max(start, self.second_start), stop)
+        everything = torch.arange(len(self.train.rows))
+        chosen = [
+            *self._in_turn(everything, start, second),
+            *self._second_stage(second, stop),
+        ]
+        return Batches(chosen, partial(self._training_batch, start))
+
+    def _in_turn(self, positions: Tensor, start: int, stop: int) -> Sequence[Tensor]:
+        """Positions of steps `start` to `stop` of a stream that step 0 begins."""
+        if start == stop:
+            return []
         size = self.config.batch_size
-        order = stream(len(self.train.rows), start * size, stop * size, self.seed)
-        return Batches(torch.split(order, size), partial(self._training_batch, start))
+        order = stream(len(positions), start * size, stop * size, self.seed)
+        return torch.split(positions[order], size)
+
+    def _second_stage(self, start: int, stop: int) -> Sequence[Tensor]:
+        rows, first = self.config.second_stage.rows, self.second_start
+        if rows == "balanced":
+            rngs = [np.random.default_rng((self.seed, step, 1)) for step in range(start, stop)]
+            return [balanced(self._by_value, self.config.batch_size, rng) for rng in rngs]
+        if rows == "all":
+            return self._in_turn(torch.arange(len(self.train.rows)), start, stop)
+        real = (~self.train.synthetic).nonzero().flatten()
+        return self._in_turn(real, start - first, stop - first)
 
     def _training_batch(self, start: int, number: int, chosen: Tensor) -> Batch:
         seed = int(np.random.SeedSequence((self.seed, start + number)).generate_state(1)[0])
@@ -119,4 +175,4 @@ class FitData(L.LightningDataModule):
         """
         if batch.maps is None:
             return batch
-        return Batch(transform(batch.images, batch.maps), batch.labels)
+        return batch._replace(images=transform(batch.images, batch.maps), maps=None)

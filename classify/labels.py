@@ -16,21 +16,6 @@ def label_tensor(table: pd.DataFrame, attributes: Sequence[str]) -> Tensor:
     return torch.from_numpy(table[list(attributes)].to_numpy(dtype="float32", copy=True))
 
 
-def positive_weights(labels: Tensor, balance: float) -> Tensor:
-    """What a positive label counts as beside a negative one, by attribute.
-
-    Args:
-        labels: float32 (N, A): 1, 0 or NaN = unlabelled.
-        balance: 0 for 1 throughout, 1 for negatives / positives.
-
-    Returns:
-        float32 (A,) above 0; 1 for an attribute that lacks either value.
-    """
-    positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
-    ratio = negatives / positives.clamp(min=1)
-    return torch.where((positives > 0) & (negatives > 0), ratio, 1.0) ** balance
-
-
 def labelled_attributes(table: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
     """Those of the attributes that have a label anywhere in the table, in order."""
     return [name for name in attributes if table[name].notna().any()]

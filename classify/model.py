@@ -17,33 +17,12 @@ from torch.nn import functional as F
 from classify.config import Decay, FitConfig
 from classify.convolution import crop_kernels
 from classify.data import Batch
+from classify.layers import CosineLinear, SplitNorm, head, rows_by_source
+from classify.loss import AttributeLoss, masked_bce
 from classify.metrics import attribute_scores, macro_f1
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def masked_bce(logits: Tensor, labels: Tensor, pos_weight: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy, averaged over the labels that are there.
-
-    Args:
-        logits: (N, A).
-        labels: (N, A): 1, 0, a probability in between, or NaN = unlabelled, where the gradient is
-            exactly zero.
-        pos_weight: (A,), what a positive label counts as; left out, 1.
-
-    Returns:
-        Scalar; 0 if there is no label at all.
-    """
-    there = ~labels.isnan()
-    total = F.binary_cross_entropy_with_logits(
-        logits,
-        labels.nan_to_num(0.0),
-        weight=there.to(logits.dtype),
-        reduction="sum",
-        pos_weight=pos_weight,
-    )
-    return total / there.sum().clamp(min=1)
 
 
 def warmup_then_decay(
@@ -64,11 +43,10 @@ def warmup_then_decay(
 
 
 class AttributeClassifier(L.LightningModule):
-    """Network, loss, validation scores and optimiser of an attribute classifier."""
+    """Network, loss, stages, validation scores and optimiser of an attribute classifier."""
 
     mean: Tensor
     std: Tensor
-    pos_weight: Tensor | None
 
     def __init__(
         self,
@@ -76,7 +54,7 @@ class AttributeClassifier(L.LightningModule):
         config: FitConfig | None = None,
         *,
         steps: int = 1,
-        pos_weight: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> None:
         """Build the network with random weights, from torch's global generator.
 
@@ -84,7 +62,7 @@ class AttributeClassifier(L.LightningModule):
             attributes: Names of the A outputs.
             config: Network, optimiser and schedule.
             steps: Optimiser steps of the whole fit.
-            pos_weight: float32 (A,), what a positive label counts as in training; left out, 1.
+            labels: Those trained on, for the loss; see `AttributeLoss`.
         """
         super().__init__()
         config = config or FitConfig()
@@ -96,10 +74,13 @@ class AttributeClassifier(L.LightningModule):
             config.architecture, num_classes=len(self.attributes)
         )
         crop_kernels(network)
+        if config.loss.margin:
+            CosineLinear.replace_head(network)
+        self._norms = SplitNorm.replace_all(network) if config.mixing.own_norm else []
         self.network = cast("torch.nn.Module", network.to(memory_format=self.memory_format))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
-        self.register_buffer("pos_weight", pos_weight, persistent=False)
+        self.loss = AttributeLoss(config.loss, labels)
         self._validated: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -114,8 +95,21 @@ class AttributeClassifier(L.LightningModule):
         logits: Tensor = self.network(x.contiguous(memory_format=self.memory_format))
         return logits.float()
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        for norm in self._norms:
+            norm.rows = rows_by_source(batch.synthetic)
+        stage = self.config.second_stage
+        if stage.head and self.global_step >= stage.start(self.steps):
+            self.network.eval().requires_grad_(False)
+            head(self.network).requires_grad_(True)
+
+    def on_train_end(self) -> None:
+        self.network.requires_grad_(True)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = masked_bce(self(batch.images), batch.labels, self.pos_weight)
+        weight = torch.where(batch.synthetic, self.config.mixing.weight, 1.0)
+        progress = self.global_step / self.steps
+        loss: Tensor = self.loss(self(batch.images), batch.labels, weight, progress=progress)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
         return loss
 

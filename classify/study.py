@@ -216,10 +216,10 @@ def _decoded(
 
 
 def _fingerprint(table: pd.DataFrame, attributes: Sequence[str], images: Images) -> str:
-    """Hash of splits, labels and pixels: a moved folder is the same table, a changed image is
-    not.
+    """Hash of splits, sources, labels and pixels: a moved folder is the same table, a changed
+    image is not.
     """
-    digest = hashlib.sha256("".join(table["split"]).encode())
+    digest = hashlib.sha256("".join([*table["split"], *table["source"]]).encode())
     digest.update(label_tensor(table, attributes).numpy().tobytes())
     for rows in torch.split(images.rows(table), 4096):
         digest.update(images.pixels[rows].numpy().tobytes())

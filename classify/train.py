@@ -16,7 +16,7 @@ from torch import Tensor
 from classify.config import FitConfig
 from classify.data import FitData, Split
 from classify.datasets.images import Images, decode_tables
-from classify.labels import check_learnable, label_tensor, positive_weights
+from classify.labels import check_learnable, label_tensor
 from classify.model import AttributeClassifier
 from classify.trainer import KeepBest, StepBar, alone, check_whole, make_trainer, quiet, saved_state
 
@@ -124,14 +124,18 @@ def fit(
     train, val = images.usable(train), images.usable(val)
     steps = steps or config.steps(int((train["source"] == "real").sum()) or len(train))
     splits = [
-        Split(pixels=images.pixels, rows=images.rows(table), labels=label_tensor(table, attributes))
+        Split(
+            pixels=images.pixels,
+            rows=images.rows(table),
+            labels=label_tensor(table, attributes),
+            synthetic=torch.tensor((table["source"] == "synthetic").to_numpy()),
+        )
         for table in (train, val)
     ]
     data = FitData(*splits, config=config, steps=steps, seed=seed)
-    weights = positive_weights(data.train.labels, config.balance) if config.balance else None
     with quiet(), alone(), isolate_rng():
         torch.manual_seed(seed)
-        module = AttributeClassifier(attributes, config, steps=steps, pos_weight=weights)
+        module = AttributeClassifier(attributes, config, steps=steps, labels=data.train.labels)
         best, bar = KeepBest(_SCORE), StepBar(label, steps, _SCORE)
         trainer = make_trainer(config, data, folder, [best, bar], device)
         trainer.fit(module, data, ckpt_path=saved_state(folder), weights_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
 import classify.study
 from classify import (
     Arm,
     Augmentation,
     FitConfig,
+    LossConfig,
     duplicate,
     load_table,
     oversample,
@@ -26,10 +25,9 @@ from classify import (
     relabel,
     reweight,
     run_study,
+    substitute,
 )
 from classify.data import rand_augmented
-from classify.labels import positive_weights
-from classify.model import masked_bce
 
 NAN = float("nan")
 TABLE = pd.DataFrame(
@@ -98,25 +96,52 @@ def test_oversampling_leaves_val_test_and_unlabelled_cells_alone() -> None:
     )
 
 
-def test_positive_weights_are_negatives_to_positives_to_a_power() -> None:
-    labels = torch.tensor([[1.0, 0, 1, NAN], [0, 0, 1, NAN], [0, NAN, 1, NAN], [0, 1, 1, NAN]])
-    assert positive_weights(labels, 1.0).tolist() == [3, 2, 1, 1]
-    assert positive_weights(labels, 0.5).tolist() == pytest.approx([3**0.5, 2**0.5, 1, 1])
-    assert positive_weights(labels, 0.0).tolist() == [1, 1, 1, 1]
+def _rare_and_pool() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """400 train rows, one in 40 `rare`, one in 20 `less`; a pool of 30 rows, half of them `rare`
+    and none `less`.
+    """
+    number = np.arange(400)
+    table = pd.DataFrame({"rare": number % 40 == 0, "less": number % 20 == 1}).astype(float)
+    table = table.assign(split="train", source="real", path=[f"r{i}" for i in number])
+    made = np.arange(30)
+    pool = pd.DataFrame({"rare": (made % 2).astype(float), "less": 0.0, "p_rare": 0.9})
+    return table, pool.assign(split="train", source="synthetic", path=[f"s{i}" for i in made])
 
 
-def test_weighted_loss_is_torch_s_and_an_empty_label_has_no_gradient() -> None:
-    logits = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    labels = torch.tensor([[1.0, 0], [0, NAN], [1, 1], [0, 0], [NAN, 1], [1, 0]])
-    weight, there = torch.tensor([3.0, 0.5]), ~labels.isnan()
-    loss = masked_bce(logits, labels, weight)
-    cells = F.binary_cross_entropy_with_logits(
-        logits, labels.nan_to_num(), pos_weight=weight, reduction="none"
-    )
-    torch.testing.assert_close(loss, cells[there].mean())
-    loss.backward()
-    assert logits.grad is not None
-    assert (logits.grad[~there] == 0).all()
+@pytest.mark.parametrize("replaced", [0.0, 0.25, 1.0])
+def test_repeats_are_replaced_and_the_first_of_each_row_stays(replaced: float) -> None:
+    table, pool = _rare_and_pool()
+    how = {"share": 0.4, "seed": 3}
+    repeated = oversample(table, ["rare", "less"], **how)
+    mixed = substitute(table, pool, ["rare", "less"], replaced=replaced, **how)
+    assert set(table["path"]) <= set(mixed["path"])
+    assert mixed["rare"].tolist() == repeated["rare"].tolist()
+    is_made = mixed["source"] == "synthetic"
+    assert (mixed.loc[is_made, "rare"] == 1).all()
+    assert (mixed["path"] != repeated["path"]).tolist() == is_made.tolist()
+    of_rare = (repeated["rare"] == 1).sum() - (table["rare"] == 1).sum()
+    of_less = (repeated["less"] == 1).sum() - (table["less"] == 1).sum()
+    if replaced == 0:
+        assert mixed["path"].tolist() == repeated["path"].tolist()
+    elif replaced == 1:  # the pool has nothing for `less`, whose repeats stay
+        assert is_made.sum() == of_rare
+        assert (mixed["less"] == 1).sum() == (repeated["less"] == 1).sum()
+    else:
+        assert 0 < is_made.sum() <= round(replaced * (of_rare + of_less))
+    assert (mixed.loc[is_made, "path"].value_counts() <= -(-is_made.sum() // 15)).all()
+
+
+def test_which_repeats_are_replaced_does_not_depend_on_the_pool() -> None:
+    table, pool = _rare_and_pool()
+    real = table.assign(path="again " + table["path"])
+    kept = [
+        ~substitute(table, some, ["rare"], replaced=0.5, share=0.4)["path"].isin(some["path"])
+        for some in (pool, real, pool[::-1])
+    ]
+    assert kept[0].equals(kept[1])
+    assert kept[0].equals(kept[2])
+    with pytest.raises(ValueError, match=r"replaced: got 1\.5"):
+        substitute(table, pool, ["rare"], replaced=1.5)
 
 
 def test_rand_augment_depends_on_the_seed_alone_and_none_is_none() -> None:
@@ -136,15 +161,12 @@ def test_rand_augment_depends_on_the_seed_alone_and_none_is_none() -> None:
 def test_an_arm_s_settings_are_the_study_s_but_for_its_changes() -> None:
     base = FitConfig(lr=0.1, augmentation=Augmentation(shift=0.2))
     assert Arm.of(TABLE).config(base) == base
-    assert reweight(TABLE, balance=0.5).config(base) == replace(base, balance=0.5)
+    assert reweight(TABLE, balance=0.5).config(base) == replace(base, loss=LossConfig(balance=0.5))
     augmentation = Augmentation(shift=0.2, operations=2)
     assert rand_augment(TABLE, base).config(base) == replace(base, augmentation=augmentation)
     for name in ("epochs", "nonsense"):
-        with pytest.raises(ValueError, match=rf"^an arm changes {name}; allowed are .*balance"):
+        with pytest.raises(ValueError, match=rf"^an arm changes {name}; allowed are .*loss"):
             Arm(table=TABLE, changes={name: 1})
-    for change in ({"balance": 2.0}, {"balance": math.nan}):
-        with pytest.raises(ValueError, match=r"balance is .*; give a number"):
-            Arm(table=TABLE, changes=change).config(base)
 
 
 def _save_toy(root: Path) -> pd.DataFrame:
@@ -189,6 +211,6 @@ def test_every_control_runs_beside_a_plain_table_with_equal_steps(
     scores = run_study(arms, ["red"], config, seeds=1, fabric=fabric)
     assert scores["arm"].unique().tolist() == list(arms)
     assert {steps for steps, _ in seen.values()} == {3}
-    assert seen["reweight"][1].balance == 1
+    assert seen["reweight"][1].loss.balance == 1
     assert seen["randaugment"][1].augmentation.operations == 2
     assert all(seen[arm][1] == config for arm in ("real", "duplicate", "relabel", "oversample"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from classify import Augmentation, FitConfig, decode, decode_tables
+from classify import Augmentation, FitConfig, StageConfig, decode, decode_tables
 from classify.augmentation import transform
-from classify.data import FitData, Split, stream
+from classify.data import FitData, Split, balanced, rows_by_value, stream
 
 
 def _images(folder: Path, count: int = 5, size: tuple[int, int] = (12, 9)) -> list[str]:
@@ -94,10 +95,23 @@ def test_stream_is_permutations_end_to_end_however_it_is_cut() -> None:
     assert not torch.equal(stream(7, 0, 21, seed=4), whole)
 
 
-def _data(rounds: int) -> FitData:
+def _data(rounds: int, *, n_real: int = 10, stage: StageConfig | None = None) -> FitData:
+    """Ten images, the last of them synthetic, whose label is their number."""
     pixels = torch.arange(10 * 3 * 4 * 4).remainder(256).to(torch.uint8).view(10, 3, 4, 4)
-    split = Split(pixels=pixels, rows=torch.arange(10), labels=torch.arange(10.0)[:, None])
-    return FitData(split, split, config=FitConfig(rounds=rounds, batch_size=4), steps=11, seed=5)
+    split = Split(
+        pixels=pixels,
+        rows=torch.arange(10),
+        labels=torch.arange(10.0)[:, None],
+        synthetic=torch.arange(10) >= n_real,
+    )
+    config = FitConfig(rounds=rounds, batch_size=4, second_stage=stage or StageConfig())
+    return FitData(split, split, config=config, steps=11, seed=5)
+
+
+def _numbers(data: FitData) -> list[list[float]]:
+    """The images of each step, by number."""
+    rounds = range(len(data.bounds) - 1)
+    return [batch.labels.flatten().tolist() for number in rounds for batch in data.round(number)]
 
 
 def test_batches_do_not_depend_on_the_rounds() -> None:
@@ -110,6 +124,53 @@ def test_batches_do_not_depend_on_the_rounds() -> None:
         for x, y in zip(a, b, strict=True):
             torch.testing.assert_close(x, y, rtol=0, atol=0)
         assert len(a.labels) == 4
+
+
+@pytest.mark.parametrize("rows", ["all", "real", "balanced"])
+def test_a_second_stage_takes_its_rows_from_its_step_on(
+    rows: Literal["all", "real", "balanced"],
+) -> None:
+    """It begins at step 7 of 11, in the middle of a round or at its start."""
+    whole = _numbers(_data(1, n_real=6))
+    staged = [
+        _numbers(_data(rounds, n_real=6, stage=StageConfig(share=0.4, rows=rows)))
+        for rounds in (1, 2, 3)
+    ]
+    assert staged[0] == staged[1] == staged[2]
+    assert [len(step) for step in staged[0]] == [4] * 11
+    assert staged[0][:7] == whole[:7]
+    if rows == "all":
+        assert staged[0] == whole
+    elif rows == "real":
+        last = [image for step in staged[0][7:] for image in step]
+        assert sorted(last[:6]) == [0, 1, 2, 3, 4, 5]
+        assert max(last) < 6
+    else:
+        assert staged[0][7:] != whole[7:]
+
+
+def test_balanced_draws_give_each_value_of_each_attribute_the_same_chance() -> None:
+    """Of three attributes one row has the first, another the second, and all have the third.
+
+    So there are five values; row 0 is drawn for the first, or as one of the rows with the third or
+    without the second.
+    """
+    labels = torch.zeros(100, 3)
+    labels[0, 0] = labels[1, 1] = labels[:, 2] = 1
+    labels[2, :2] = torch.nan
+    values = rows_by_value(labels)
+    assert [len(rows) for rows in values] == [1, 1, 100, 98, 98]
+    drawn = balanced(values, 20_000, np.random.default_rng(0))
+    chance = 1 / 5 * (1 + 1 / 100 + 1 / 98)
+    for row in (0, 1):
+        assert (drawn == row).float().mean().item() == pytest.approx(chance, rel=0.1)
+    assert (drawn == 2).float().mean().item() == pytest.approx(1 / 500, rel=0.5)
+
+
+def test_a_second_stage_of_real_rows_needs_some() -> None:
+    with pytest.raises(ValueError, match="all images to train on are synthetic; add real ones"):
+        _data(1, n_real=0, stage=StageConfig(share=0.5))
+    _data(1, n_real=0, stage=StageConfig(share=0.0))
 
 
 def test_no_augmentation_changes_nothing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import classify.train
-from classify import FitConfig, FitResult, fit, load_table, predict, save_checkpoint
-from classify.trainer import STATE, SaveState, forget_state, make_trainer
+from classify import (
+    FitConfig,
+    FitResult,
+    LossConfig,
+    MixingConfig,
+    StageConfig,
+    fit,
+    load_table,
+    predict,
+    save_checkpoint,
+)
+from classify.trainer import STATE, KeepBest, SaveState, forget_state, make_trainer
 
 NAMES = ["red", "green"]
 CONFIG = FitConfig(architecture="shufflenet_v2_x0_5", epochs=6, batch_size=16, lr=3e-3, rounds=3)
@@ -129,11 +139,29 @@ class _KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("rounds_done", [1, 2])
+MIXED = replace(
+    CONFIG,
+    loss=LossConfig(margin=0.2, beta=0.9, defer=0.6, gamma_negative=1.0),
+    mixing=MixingConfig(weight=0.5, own_norm=True),
+    second_stage=StageConfig(share=0.5, rows="balanced", head=True),
+)
+"""Everything that depends on the step or on an image's source; it changes within the second of
+three rounds."""
+
+
+@pytest.mark.parametrize(
+    ("config", "rounds_done"), [(CONFIG, 1), (CONFIG, 2), (MIXED, 1), (MIXED, 2)]
+)
 def test_killed_fit_resumes_to_the_same_weights(
-    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds_done: int
+    table: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: FitConfig,
+    rounds_done: int,
 ) -> None:
-    whole = _fit(table)
+    monkeypatch.setattr("classify.model.macro_f1", lambda _: 0.5)  # so that the last are kept
+    table = table.assign(source=np.where(table.index % 3 == 2, "synthetic", "real"))
+    whole = _fit(table, config)
     save = SaveState.on_train_epoch_end
 
     def save_then_die(self: SaveState, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -144,13 +172,65 @@ def test_killed_fit_resumes_to_the_same_weights(
     with monkeypatch.context() as patched:
         patched.setattr(SaveState, "on_train_epoch_end", save_then_die)
         with pytest.raises(_KilledError):
-            _fit(table, folder=tmp_path)
-    resumed = _fit(table, folder=tmp_path)
+            _fit(table, config, folder=tmp_path)
+    resumed = _fit(table, config, folder=tmp_path)
     assert resumed.best_step == whole.best_step
     assert resumed.val_f1 == whole.val_f1
     assert _same(resumed, whole)
     logs = [pd.read_csv(file) for file in sorted(tmp_path.glob("log/*/metrics.csv"))]
     assert [len(log["val/f1"].dropna()) for log in logs] == [rounds_done, 3 - rounds_done]
+
+
+def test_a_retrained_head_leaves_the_trunk_as_the_first_stage_left_it(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("classify.model.macro_f1", lambda _: 0.5)
+    config = replace(CONFIG, rounds=2, second_stage=StageConfig(share=0.5, rows="all", head=True))
+    first = _states(table, replace(config, second_stage=StageConfig()), monkeypatch)
+    both = _states(table, config, monkeypatch)
+    assert all(torch.equal(first[0][name], both[0][name]) for name in first[0])
+    changed = {name for name in both[0] if not torch.equal(both[0][name], both[1][name])}
+    assert changed == {"network.fc.weight", "network.fc.bias"}
+    assert all(parameter.requires_grad for parameter in _fit(table, config).module.parameters())
+
+
+def _states(
+    table: pd.DataFrame, config: FitConfig, monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, torch.Tensor]]:
+    """The weights at each validation."""
+    states: list[dict[str, torch.Tensor]] = []
+    keep = KeepBest.on_validation_end
+
+    def kept(self: KeepBest, trainer: L.Trainer, module: L.LightningModule) -> None:
+        keep(self, trainer, module)
+        states.append(self.weights)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeepBest, "on_validation_end", kept)
+        _fit(table, config)
+    return states
+
+
+def test_synthetic_rows_that_weigh_nothing_leave_no_gradient_but_in_shared_statistics(
+    table: pd.DataFrame,
+) -> None:
+    """With statistics of their own too, what they show cannot change the weights."""
+    table = table.assign(source=np.where(table.index % 2, "synthetic", "real"))
+    made = table["source"] == "synthetic"
+    flipped = table.assign(red=table["red"].where(~made | (table["split"] != "train"), 1.0))
+    config = replace(CONFIG, architecture="resnet18", batch_size=32)
+    for own_norm in (False, True):
+        none = replace(config, mixing=MixingConfig(weight=0.0, own_norm=own_norm))
+        assert _same(*(_fit(t, none, steps=3) for t in (table, flipped)))
+    some = replace(config, mixing=MixingConfig(weight=0.5, own_norm=True))
+    assert not _same(*(_fit(t, some, steps=3) for t in (table, flipped)))
+
+
+def test_a_head_of_cosines_is_no_labelers_checkpoint(table: pd.DataFrame, tmp_path: Path) -> None:
+    module = _fit(table, replace(CONFIG, loss=LossConfig(margin=0.5)), steps=2).module
+    with pytest.raises(ValueError, match=r"loss\.margin .*give 0"):
+        save_checkpoint(tmp_path / "new", module, source="", licence="", command="")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_fit_that_ends_too_early_is_not_taken_for_a_finished_one(
@@ -231,6 +311,18 @@ def test_config_says_what_is_allowed(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*; give") as error:
         FitConfig(**bad)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda: MixingConfig(weight=-1.0), "mixing.weight is -1.0; give a number from 0"),
+        (lambda: StageConfig(share=1.5), "second_stage.share is 1.5; give a share"),
+    ],
+)
+def test_mixing_and_stages_say_what_is_allowed(bad: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bad()
 
 
 def test_a_network_that_cannot_be_tried_is_taken() -> None:

@@ -44,7 +44,7 @@ def test_all_arms_take_the_same_steps_on_their_own_settings(root: Path) -> None:
         for arm in ARMS
     }
     assert {int(unit["steps"]) for unit in units.values()} == {3}
-    assert units["reweight"]["config"]["balance"] == 1
+    assert units["reweight"]["config"]["loss"]["balance"] == 1
     assert units["rand_augment"]["config"]["augmentation"]["operations"] == 2
     assert (
         len({unit["table"] for unit in units.values()}) == 5

@@ -13,6 +13,7 @@ from PIL import Image
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 from classify import FitConfig, load_table
+from labeling import LabelPolicy
 from recipes.celeba_augment import PRESETS, main
 from recipes.chain.arms import ArmSettings, Material, make_arm
 from recipes.chain.command_line import parse
@@ -54,7 +55,11 @@ def test_sets_may_stand_in_a_file_of_their_own_and_are_kept_with_the_run(tmp_pat
 
 
 def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
-    mixed = {"sets": ["plain", "minority"], "rows": "oversampled", "train": {"balance": 0.5}}
+    mixed = {
+        "sets": ["plain", "minority"],
+        "rows": "oversampled",
+        "train": {"loss": {"balance": 0.5}},
+    }
     config = RunConfig(define_arms={"mixed": mixed})
     assert list(config.chosen_arms) == ["real", "plain", "minority", "mixed"]
     assert list(RunConfig(controls=["reweight"]).chosen_arms)[-1] == "reweight"
@@ -170,6 +175,7 @@ def test_synthetic_images_alone_and_mixed_arms_are_made_of_their_rows() -> None:
         sets=sets,
         attributes=["Male"],
         label=lambda table: table,
+        policy=LabelPolicy(),
         fit=FitConfig(),
         count=1,
     )

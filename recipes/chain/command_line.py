@@ -150,7 +150,8 @@ def _is_list(kind: str) -> bool:
 
 def _help(parser: jsonargparse.ArgumentParser, kind: type, topic: str) -> str:
     """The whole help, that of a group, or the flags that most people set and the groups' names."""
-    flags = [a for a in parser._actions if a.option_strings and SUPPRESS not in str(a.help)]
+    hidden = (SUPPRESS, "Path to a configuration file")  # the latter stands for a whole group
+    flags = [a for a in parser._actions if a.option_strings and not str(a.help).startswith(hidden)]
     groups = dict.fromkeys(a.dest.split(".")[0] for a in flags if "." in a.dest)
     if topic == "all":
         return str(parser.format_help())
@@ -171,7 +172,7 @@ def _line(action: Action) -> str:
     name = action.option_strings[0] if action.option_strings else action.dest.upper()
     default = "" if action.default in (None, "", [], {}) else f" ({action.default})"
     text = " ".join(str(action.help or "").split()).split(" (type:")[0]
-    return _cut(f"  {name:<24}{text.split('. ')[0].rstrip('.')}{default}")
+    return _cut(f"  {name:<23} {text.split('. ')[0].rstrip('.')}{default}")
 
 
 def _cut(line: str) -> str:

@@ -132,8 +132,9 @@ class RunConfig:
     arms: list[str] | None = None
     """Arms to train, `real` among them; left out, real, one for each set, and the controls."""
     controls: list[str] = field(default_factory=list)
-    """Further arms of real images alone, which tell why an arm gains: all, or some of duplicate,
-    relabel, reweight, oversample, rand_augment."""
+    """Further arms of real images alone: all (each adds its fits), or some of duplicate, relabel,
+    reweight, oversample, rand_augment, which tell why an arm gains, and of repeat_factor,
+    logit_adjust, class_balanced, asymmetric, ldam_drw, distribution_balanced, retrain_head."""
     image_size: int | None = None
     """Side of the classifier's input in pixels; left out, the generator's."""
     preview: bool = False
@@ -294,8 +295,12 @@ class RunConfig:
 def fit_settings(config: FitConfig) -> dict[str, Any]:
     """A fit's settings as a preset's dotted ones."""
     values = {name: value for name, value in asdict(config).items() if name not in OF_THE_RUN}
-    nested = values.pop("augmentation")
-    return {
-        **{f"train.{name}": value for name, value in values.items()},
-        **{f"train.augmentation.{name}": value for name, value in nested.items()},
-    }
+    return _dotted("train", values)
+
+
+def _dotted(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{prefix}.{name}"
+        flat |= _dotted(path, value) if isinstance(value, Mapping) else {path: value}
+    return flat

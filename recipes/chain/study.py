@@ -78,6 +78,7 @@ def _material(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Mate
         sets=rows,
         attributes=list(inputs.attributes),
         label=label,
+        policy=inputs.policy.completed(inputs.labeler),
         fit=inputs.fit,
         count=sum(len(rows[name]) for name in compared),
     )

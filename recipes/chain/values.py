@@ -48,6 +48,8 @@ def _refuse_unknown(kind: Any, values: Values, what: str) -> None:
             raise ValueError(
                 f"{what} has no setting {key}; it has {', '.join(names)}; correct the name"
             )
+        if is_dataclass(hints[key]) and not isinstance(value, Mapping):
+            raise ValueError(f"{what}.{key} is {value!r}; give a mapping of settings, such as {{}}")
         inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
         if inner and isinstance(value, Mapping):
             _refuse_unknown(inner[0], value, f"{what}.{key}")
