@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
         inputs = prepare(
             this_run,
             lambda: _read(this_run),
-            source="the embedded avatars" if config.data is None else str(config.data),
+            source="the embedded avatars" if config.data is None else name,
             # of whole attribute vectors only
             log_probability=None if config.data or config.attributes else _avatar_log_probability,
         )
