@@ -125,11 +125,9 @@ def block_names(network: nn.Module) -> list[str]:
     last one (the head) is no block. A network without lists has its children for blocks.
     """
     children = dict(network.named_children())
-    lists = [name for name, child in children.items() if isinstance(child, nn.ModuleList)]
+    lists = {name: child for name, child in children.items() if isinstance(child, nn.ModuleList)}
     if not lists:
         return list(children)
-    order = list(children)
-    # diffusers registers the middle block last, whatever its place in the computation
-    between = [name for name in order if "mid" in name and name not in lists]
-    members = [f"{name}.{i}" for name in lists for i in range(len(children[name]))]  # type: ignore[arg-type]
-    return [*members, *between]
+    members = [f"{name}.{i}" for name, child in lists.items() for i in range(len(child))]
+    # By its name: diffusers registers the middle block last, whatever its place is.
+    return [*members, *(name for name in children if "mid" in name and name not in lists)]

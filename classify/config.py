@@ -73,6 +73,8 @@ class FitConfig:
     """Passes over the real training images; every arm of a study takes the optimiser steps that
     these make.
     """
+    min_steps: int = 1
+    """Optimiser steps at least, for few images make few an epoch."""
     batch_size: int = 64
     """Images a step."""
     lr: float = 4e-3
@@ -109,6 +111,7 @@ class FitConfig:
         allowed = {
             "image_size": (1 <= self.image_size <= _MOST, counted),
             "epochs": (1 <= self.epochs <= _MOST, counted),
+            "min_steps": (1 <= self.min_steps <= _MOST, counted),
             "rounds": (1 <= self.rounds <= _MOST, counted),
             "batch_size": (
                 2 <= self.batch_size <= _MOST,
@@ -158,7 +161,7 @@ class FitConfig:
 
     def steps(self, n_real: int) -> int:
         """Optimiser steps of a fit on `n_real` real training images."""
-        return self.epochs * math.ceil(n_real / self.batch_size)
+        return max(self.epochs * math.ceil(n_real / self.batch_size), self.min_steps)
 
 
 @cache

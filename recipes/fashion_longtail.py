@@ -4,7 +4,7 @@
     python recipes/fashion_longtail.py                        # torchvision downloads the four files
 
 12,408 training images, 5,000 of the most common class down to 50 of the rarest; a generator trained
-on these alone (shipped), a labeler trained on these alone. Validation and test are real and
+on these alone (shipped), a labeler fitted on these alone. Validation and test are real and
 balanced.
 """
 
@@ -29,13 +29,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "num_synthetic": 1000,
         "sampler.steps": 50,
-        "guidance.distance": "features",
+        "controls": ["oversample"],
         "train.epochs": 2,
     },
     "paper": {
         "num_synthetic": 10_000,
         "sampler.steps": 250,
         "guidance.distance": "lpips",
+        "arms": ["real", "plain", "minority"],
+        "labeler": "train",
         "study.seeds": 5,
         "train.epochs": 10,
     },
@@ -53,8 +55,6 @@ class FashionConfig(RunConfig):
     """Holds Fashion-MNIST's four original files; left out, torchvision downloads them."""
     generator: str = "fashion-longtail-28"
     """Embedded name, diffusers folder (UNet2DModel and scheduler) or hub id of the model."""
-    labeler: list[str] | str = "train"
-    """`train` trains one on the real train split first; or the folder of a labeler."""
 
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:

@@ -59,7 +59,13 @@ def tiny_flags(data: Path, generator: Path, out: Path) -> list[str]:
     return [
         *(f"--data={data}", f"--generator={generator}", f"--out={out}", "--num_synthetic=6"),
         *("--sampler.steps=3", "--sampler.batch_size=2", "--guidance.every=1"),
-        *("--train.epochs=1", "--train.batch_size=4", "--train.rounds=1", "--study.seeds=2"),
+        *(
+            "--train.epochs=1",
+            "--train.min_steps=1",
+            "--train.batch_size=4",
+            "--train.rounds=1",
+            "--study.seeds=2",
+        ),
         "--train.architecture=shufflenet_v2_x0_5",
         "--devices=1",
     ]

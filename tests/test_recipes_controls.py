@@ -69,7 +69,7 @@ def test_the_printed_table_keeps_its_columns_under_long_names() -> None:
     for header, *arms in (lines[:3], lines[3:]):
         assert [line.split()[0] for line in arms] == ["real", "rand_augment"]
         assert {line.index("0.500") for line in arms} == {header.index("F1")}
-    assert lines[3].split("  ")[-1].strip() == "F1, fitted"
+    assert lines[3].endswith("F1, fitted")
     assert lines[4].split()[4:] == ["–", "–"]  # not measured
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classify.comparison import RARE
+from classify import RARE
 from recipes.chain.targets import (
     agreement,
     inherited,

@@ -30,9 +30,9 @@ Wish = Mapping[str, int]
 class AttributeGuidanceConfig(Strength):
     """How strongly and how often images are steered to the attributes that they are asked for."""
 
-    scale: float = 1.0
+    scale: float = 3.0
     """w, the strength in `unit`s; 0 steers nowhere."""
-    every: int = 2
+    every: int = 5
     """Steer the steps whose index is a multiple of this; the last step is always among them."""
     relax: bool = True
     """Push less the surer the labeler is, by 1 - p(wish), so that no image is pushed too far."""

@@ -13,7 +13,12 @@ from classify.report.labels import labels_section
 from classify.report.page import Section, write_page
 from classify.report.record import notes_section, record_section
 from classify.report.scores import attributes_section, controls_section, verdict_section
-from classify.report.sets import admission_section, rarity_section, samples_section
+from classify.report.sets import (
+    admission_section,
+    rarity_section,
+    samples_section,
+    targets_section,
+)
 
 __all__ = [
     "Section",
@@ -29,6 +34,7 @@ __all__ = [
     "rarity_section",
     "record_section",
     "samples_section",
+    "targets_section",
     "verdict_section",
     "write_page",
 ]

@@ -16,7 +16,13 @@ from classify.report.figures import dot_plot
 from classify.report.page import Block, Cell, Details, Figure, Section, Sheet, Sheets, heading, how
 from classify.report.tables import Colours
 
-__all__ = ["admission_section", "contact_sheet", "rarity_section", "samples_section"]
+__all__ = [
+    "admission_section",
+    "contact_sheet",
+    "rarity_section",
+    "samples_section",
+    "targets_section",
+]
 
 _COLUMNS, _GAP, _LARGEST = 8, 2, 96  # of a sheet: images, pixels between them, side of an image
 
@@ -89,6 +95,56 @@ def rarity_section(
         table = t.tabulate(rarity.rename_axis("set").reset_index(), columns)
         blocks += [heading("Mean log-probability"), how(text), table]
     return Section("How rare the sets are", blocks) if blocks else None
+
+
+def targets_section(hits: pd.DataFrame, colours: Colours) -> Section | None:
+    """Whether steered images have what they were asked for.
+
+    Args:
+        hits: columns `arm` (the set), `labeler, attribute, value, asked` (images), `hit` and
+            `unasked` (share with the value of the images asked for it, and of the others).
+        colours: of the sets.
+    """
+    t.check_columns("hits", hits, "arm labeler attribute value asked hit unasked")
+    if hits.empty:
+        return None
+    text = (
+        "Each image of these sets was asked for attributes and steered to them by the labeler. How "
+        "many have them, by the word of the labeler that steered and, where the run has a judge, of "
+        "a second one that had no part in it: the first marks its own homework. Beside it the share "
+        "among the images that were not asked."
+    )
+    weighed = hits.assign(hits=hits["hit"] * hits["asked"], others=hits["unasked"] * hits["asked"])
+    sums = weighed.groupby(["arm", "labeler"], sort=False)[["asked", "hits", "others"]].sum()
+    overall = pd.DataFrame(
+        {"hit": sums["hits"] / sums["asked"], "unasked": sums["others"] / sums["asked"]}
+    ).reset_index()
+    shares: t.Columns = {
+        "Set": t.key("arm", colours),
+        "By": ("labeler", str),
+        "Has what was asked": ("hit", t.percent),
+        "Not asked": ("unasked", t.percent),
+    }
+    single: t.Columns = {
+        "Set": t.key("arm", colours),
+        "Asked for": ("wish", str),
+        "Images": ("asked", t.whole),
+        **{name: (name, t.percent) for name in dict.fromkeys(f"By {n}" for n in hits["labeler"])},
+    }
+    wide = (
+        hits.assign(
+            wish=[f"{a} = {v}" for a, v in zip(hits["attribute"], hits["value"], strict=True)],
+            by="By " + hits["labeler"],
+        )
+        .pivot(index=["arm", "wish", "asked"], columns="by", values="hit")
+        .reset_index()
+    )
+    blocks: list[Block] = [
+        how(text),
+        t.tabulate(overall, shares),
+        Details("By attribute", [t.tabulate(wide, single)]),
+    ]
+    return Section("What steered images were asked for", blocks)
 
 
 def admission_section(

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader
 from augment import admitted, keep_rates
 from augment.selection import ADMISSION, BLANK, KEPT, LEAKS, MEMORISED, OFF_MANIFOLD, UNREADABLE
 from classify.files import write_text
+from recipes.chain.targets import agreement
 
 if TYPE_CHECKING:
     from recipes.chain.inputs import Inputs
@@ -94,6 +95,7 @@ def dataset_card(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
         generator=generator,
         generator_name=_generator_name(config, inputs),
         guidance=_guidance(made),
+        asked=_asked(inputs, made),
         labeler={**asdict(card), "sha256": inputs.labeler.sha256},
         fitted=any(rule.n is not None for rule in inputs.policy.rules.values()),
         labels=_labels(inputs, admitted(made.table)),
@@ -126,6 +128,8 @@ def _title(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
     if made.settings.folder is not None:
         return f"Synthetic images of the folder {made.settings.folder.name}"
     kind = "Ordinary" if made.settings.guidance is None else "Minority"
+    if made.settings.steering is not None:
+        kind = "Targeted"
     return f"{kind} samples of {_generator_name(config, inputs)}"
 
 
@@ -150,10 +154,19 @@ def _guidance(made: Synthesised) -> dict[str, Any]:
     return {name: value for name, value in used.items() if value is not None}
 
 
+def _asked(inputs: Inputs, made: Synthesised) -> list[tuple[str, int, int, str]]:
+    """Attribute, value, images that were asked to have it, and the share that the labeler finds."""
+    found = agreement(made.table, made.table, inputs.attributes)
+    return [
+        (str(row.attribute), int(row.value), int(row.asked), _number(row.hit))
+        for row in found.itertuples()
+    ]
+
+
 def _front_matter(config: RunConfig, inputs: Inputs, made: Synthesised, licence: str) -> str:
     own = {
         "diffusion": made.settings.folder is None,
-        "minority": made.settings.guidance is not None,
+        "minority": bool(made.settings.guidance or made.settings.steering),
     }
     tags = ["synthetic", "diffusion", "pseudo-labels", "minority"]
     paths = [PurePosixPath(name) for name in made.table["file_name"]]

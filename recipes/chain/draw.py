@@ -56,4 +56,5 @@ def _rare_first(labels: pd.DataFrame) -> NDArray[np.int64]:
         more = [int(row) for row in np.flatnonzero(has[:, column]) if row not in first]
         first += more[: max(_LEAST - already, 0)]
     rest = np.setdiff1d(np.arange(len(labels)), first)  # ascending: in the shuffled order
-    return shuffled[np.concatenate([np.array(first, dtype=np.int64), rest])]
+    order: NDArray[np.int64] = shuffled[np.concatenate([np.array(first, dtype=np.int64), rest])]
+    return order

@@ -69,13 +69,20 @@ class Inputs:
             fabric=self.run.fabric,
         )
 
+    def judged(self, table: pd.DataFrame) -> pd.DataFrame | None:
+        """The second labeler's labels of the same rows; None if there is none."""
+        if self.judge is None:
+            return None
+        return pseudo_label(
+            table, self.judge, self.attributes, read=read_image, fabric=self.run.fabric
+        )
+
 
 def prepare(
     run: Run,
     read: Callable[[], pd.DataFrame],
     *,
     source: str,
-    judge: str | None = None,
     log_probability: LogProbability | None = None,
 ) -> Inputs:
     """Check everything that could stop the run before any work is done, and load the models.
@@ -84,7 +91,6 @@ def prepare(
         run: the run; its folder is claimed here.
         read: makes the table of the real images; called when the models are known to be there.
         source: what the images are, for the card of a labeler trained on them.
-        judge: name of the second labeler.
         log_probability: of their attributes, where known.
 
     Raises:
@@ -99,7 +105,7 @@ def prepare(
         LabelPolicy.read(config.labels.policy)
     if config.admission.manifold and config.labelers[0] not in FITTED:
         manifold_encoder(run, denoiser)
-    judge = None if judge is None else load_labeler(judge)
+    judge = None if config.judge is None else load_labeler(config.judge)
     known = [name for labeler in ready.values() for name in labeler.attributes]
     with run.doing("reading the data"):
         table = read()

@@ -31,6 +31,7 @@ from recipes.chain.quality import (
     prevalence,
     useless_labels,
 )
+from recipes.chain.targets import agreement
 
 if TYPE_CHECKING:
     from recipes.chain.inputs import Inputs
@@ -138,6 +139,7 @@ def _tables(
         "admission": keep_rates({name: made.table for name, made in synthesised.items()}),
         "label_quality": label_quality(real["val"], labelled["val"][known]),
         "labeler_scores": labeler_scores(real, labelled, known),
+        "targets": _hits(run, inputs, synthesised),
     }
     groups = audit_groups(inputs.table, predictions.files)
     if groups is not None and focus is not None:
@@ -149,6 +151,20 @@ def _tables(
             "better than chance): what is trained on its labels of these says nothing."
         )
     return tables
+
+
+def _hits(run: Run, inputs: Inputs, synthesised: Mapping[str, Synthesised]) -> pd.DataFrame:
+    """Whether steered images have what they were asked for, by the labeler and by the judge."""
+    labeler = ", ".join(run.config.labelers)
+    found = [
+        agreement(made.table, labels, inputs.attributes).assign(arm=name, labeler=by)
+        for name, made in synthesised.items()
+        if made.settings.steering is not None
+        for by, labels in ((labeler, made.table), (f"judge {run.config.judge}", made.judged))
+        if labels is not None
+    ]
+    columns = ["arm", "labeler", "attribute", "value", "asked", "hit", "unasked"]
+    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def _sections(
@@ -199,6 +215,7 @@ def _sections(
             colours,
         ),
         page.rarity_section(common, _rarity(inputs, sets, labelled), colours),
+        page.targets_section(tables["targets"], colours),
         page.admission_section(
             tables["admission"], _rejected(synthesised), _quotas(synthesised), colours
         ),
@@ -283,7 +300,8 @@ def format_summary(summary: pd.DataFrame, scored: int, attributes: int) -> str:
         "(95 % interval over seeds)"
     ]
     for titles in _PRINTED:
-        lines.append(f"{'':<{width}}" + "".join(f"{title:<24}" for title in titles.values()))
+        header = "".join(f"{title:<24}" for title in titles.values())
+        lines.append(f"{'':<{width}}{header}".rstrip())
         for arm, rows in summary.groupby("arm", sort=False):
             found = rows.set_index("metric")[["mean", "low", "high"]].reindex(list(titles))
             cells = "".join(f"{_cell(*row):<24}" for row in found.to_numpy())

@@ -64,6 +64,8 @@ class Synthesised:
     """Every image, with labels and the verdict of admission."""
     selection: Selection
     """The rows that the quota takes, and wish by wish what was got."""
+    judged: pd.DataFrame | None = None
+    """Of a steered set, the table as the run's judge labels it, if there is one."""
 
     def train_rows(self, inputs: Inputs) -> pd.DataFrame:
         """The rows as classifiers train on them, with soft labels where those were asked for."""
@@ -121,7 +123,10 @@ def _synthesise(
             f"The quota of {name} is not met by {len(table):,} images: {', '.join(short)}. "
             "A larger --limit, with another --out, makes more."
         )
-    return Synthesised(name=name, settings=settings, table=table, selection=selection)
+    judged = inputs.judged(table) if settings.steering is not None else None
+    return Synthesised(
+        name=name, settings=settings, table=table, selection=selection, judged=judged
+    )
 
 
 def fill(
