@@ -14,9 +14,8 @@ which arm of real images alone is the curve. The test images choose nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -73,9 +72,6 @@ class WorthConfig(RunConfig):
     num_val: int | None = None
     """Labelled val images at every size; left out, in proportion to the train images, at least
     50."""
-    least_steps: int = 240
-    """Optimiser steps of a fit on few images, whose epochs would be too short; fits on more take
-    those of train.epochs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,8 +79,11 @@ class WorthConfig(RunConfig):
             raise ValueError(
                 f"sizes are {self.sizes}; give at least two ascending numbers, such as 100 300 1000"
             )
-        if self.least_steps < 1:
-            raise ValueError(f"least_steps is {self.least_steps}; give at least 1")
+        if self.focus_arm is None:
+            raise ValueError(
+                f"arms are {', '.join(self.chosen_arms)}; add one with a synthetic set, such as "
+                "targeted, whose worth is asked for"
+            )
         if self.knowledge is not None and not set(self.knowledge) <= self.labeler_of.keys():
             raise ValueError(
                 "knowledge names elsewhere, and no labeler is from there; give --labeler, or "
@@ -117,14 +116,11 @@ class WorthConfig(RunConfig):
 
     def cell(self, size: int, knowledge: Knowledge, num_val: int) -> RunConfig:
         """The run of one size and knowledge; images that are the same for all it only finds."""
-        batches = math.ceil(size / self.train.batch_size)
-        epochs = max(self.train.epochs, math.ceil(self.least_steps / batches))
         return self.variant(
             out=self.out / str(size) / knowledge,
             labeler=self.labeler_of[knowledge],
             num_real=size,
             num_val=num_val,
-            train=replace(self.train, epochs=epochs),
             sets={**self.sets, **{name: {"folder": self.images(name)} for name in self.shared}},
         )
 

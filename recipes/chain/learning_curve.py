@@ -143,15 +143,15 @@ def chart(worth: pd.DataFrame, exchange: pd.DataFrame, focus: str | None) -> Fig
     figure = Figure(figsize=(3.8 * max(len(panels), 2), 4.2), layout="constrained")
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     sizes = sorted(f1["size"].unique())
+    lowest, highest = np.nanmin(f1[["mean", "low"]]), np.nanmax(f1[["mean", "high"]])
+    bottom = lowest - 0.25 * (highest - lowest)  # room for a line of text
     for axes, knowledge in zip(grid, panels, strict=True):
         shown = f1[f1["knowledge"].isin([ANY, knowledge])]
         for arm in (*alone, *others):
             _line(axes, shown[shown["arm"] == arm], colours[arm], dashed=arm in alone[1:])
         of_panel = exchange[(exchange["knowledge"] == knowledge) & (exchange["metric"] == "f1")]
-        rows = of_panel[(of_panel["arm"] == focus) & (of_panel["size"] == middle(sizes))]
-        for _, row in rows.iterrows():
-            _arrow(axes, row, sizes, colours[row["arm"]])
-        axes.set_title(_LABELS[knowledge], fontsize=10, loc="left", pad=8)
+        axes.set_title(f"labels by {_LABELS[knowledge]}", fontsize=10, loc="left", pad=8)
+        axes.set_ylim(bottom=bottom)
         axes.set_xscale("log")
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -160,6 +160,9 @@ def chart(worth: pd.DataFrame, exchange: pd.DataFrame, focus: str | None) -> Fig
         axes.tick_params(length=0, labelsize=9)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color("0.6")
+        rows = of_panel[(of_panel["arm"] == focus) & (of_panel["size"] == middle(sizes))]
+        for _, row in rows.iterrows():
+            _arrow(axes, row, sizes, colours[row["arm"]])
     grid[0].set_ylabel("macro F1 on real test images", fontsize=9.5)
     grid[len(panels) // 2].set_xlabel("labelled real training images", fontsize=9.5, labelpad=6)
     figure.legend(
@@ -178,7 +181,9 @@ def _line(axes: Axes, rows: pd.DataFrame, colour: str, *, dashed: bool) -> None:
     arm = str(rows["arm"].iloc[0])
     axes.fill_between(rows["size"], rows["low"], rows["high"], color=colour, alpha=0.13, lw=0)
     style = {"ls": (0, (4, 2))} if dashed else {"ls": "-"}
-    axes.plot(rows["size"], rows["mean"], color=colour, marker="o", ms=4.5, lw=1.8, label=arm, **style)
+    axes.plot(
+        rows["size"], rows["mean"], color=colour, marker="o", ms=4.5, lw=1.8, label=arm, **style
+    )
 
 
 def _arrow(axes: Axes, row: pd.Series, sizes: Sequence[int], colour: str) -> None:
@@ -192,7 +197,7 @@ def _arrow(axes: Axes, row: pd.Series, sizes: Sequence[int], colour: str) -> Non
         arrowprops={"arrowstyle": "-|>", "shrinkA": 3, "shrinkB": 0, **ink},
     )
     if sizes[0] < row["images"] < sizes[-1]:
-        axes.vlines(end, 0, row["mean"], ls=":", **ink)
+        axes.vlines(end, axes.get_ylim()[0], row["mean"], ls=":", **ink)
     axes.text(
         0.98,
         0.05,
@@ -202,4 +207,5 @@ def _arrow(axes: Axes, row: pd.Series, sizes: Sequence[int], colour: str) -> Non
         va="bottom",
         fontsize=9,
         color=colour,
+        bbox={"color": "white", "pad": 1},
     )
