@@ -143,6 +143,8 @@ class RunConfig:
     """Arms of your own, name -> sets, rows, real, train, meaning."""
     focus: str = "targeted"
     """The arm whose differences the report shows in full; if it is not run, the last with a set."""
+    tuned: str | None = None
+    """How settings were chosen, as recipes/tune.py says it; the report repeats it."""
     limit: int | None = None
     """Images generated at most in each set to meet the quota; left out, num_synthetic."""
     skip_bad: bool = False

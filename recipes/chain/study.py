@@ -38,6 +38,8 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
     if run.config.preview:
         preview(run, inputs)
         return None
+    if run.config.tuned:
+        run.note(run.config.tuned)
     with run.stage("Generating, labelling and judging"):
         sets = synthesise(run, inputs, judge_of(run, inputs))
     arms = {
