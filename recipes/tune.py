@@ -93,12 +93,13 @@ class TuneConfig(RunConfig):
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The space, where the search starts among the choices."""
+        """The space, the values that the search starts from among the choices."""
+        space, start = cast("Mapping[str, Any]", self.space), self.start
         return {
             path: allowed
-            if isinstance(allowed, Mapping) or self.start[path] in allowed
-            else [self.start[path], *allowed]
-            for path, allowed in cast("Mapping[str, Any]", self.space).items()
+            if isinstance(allowed, Mapping) or start[path] in allowed
+            else [start[path], *allowed]
+            for path, allowed in space.items()
         }
 
     @property
@@ -222,8 +223,9 @@ def _tell(whole: Run, config: TuneConfig, search: Search) -> pd.DataFrame:
         "settings that it started from."
     )
     write_csv(config.out / "trials.csv", trials)
-    final = config.tuned_by(search.best(), arms=None, controls=config.controls, tuned=note)
     plain_run = parse(RunConfig, [f"--preset={config.preset}"], presets=PRESETS, skip=NO_FLAGS)
+    arms = None if plain_run.arms is None else [*plain_run.arms, TUNED]
+    final = config.tuned_by(search.best(), arms=arms, controls=plain_run.controls, tuned=note)
     given = _difference(plain_run.record(), final.record())
     kept = {name: value for name, value in given.items() if name not in _OWN}
     comment = f"# {note}\n# python recipes/celeba_augment.py --config {config.out}/tuned.yaml\n"
