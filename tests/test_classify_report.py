@@ -27,6 +27,7 @@ from classify.report import (
     rarity_section,
     record_section,
     samples_section,
+    targets_section,
     verdict_section,
     write_page,
 )
@@ -565,10 +566,10 @@ def test_steered_sets_show_what_was_asked_by_every_labeler() -> None:
         ],
         columns=["arm", "labeler", "attribute", "value", "asked", "hit", "unasked"],
     )
-    section = report.targets_section(hits, report.colours_of(["targeted"]))
+    section = targets_section(hits, colours_of(["targeted"]))
     assert section is not None
     text = str(section.blocks)
     for share in ("80.0 %", "60.0 %", "15.0 %"):  # (30 x .9 + 10 x .5) / 40, and so on
         assert share in text
     assert "Bald = 1" in text
-    assert report.targets_section(hits[:0], {}) is None
+    assert targets_section(hits[:0], {}) is None
