@@ -22,8 +22,8 @@ __all__ = ["DenoiserFeatures"]
 
 _CLEAN = 0.98
 """alpha_bar at which the network looks, at an image nearly without noise: timestep 82 of 1,000 in a
-cosine schedule. Levels from .998 to .96 do as well, .85 a little worse (average precision of heads
-on 300 labelled avatars .876, .875 at .989, .873 and .864)."""
+cosine schedule. Heads on 300 labelled avatars have on 800 others an average precision of .894
+there, .891 at .998, .893 at .96 and .887 at .85."""
 
 
 class DenoiserFeatures(nn.Module):

@@ -1,218 +1,124 @@
 """A labeler from few labels: a linear head on features that were learned without any.
 
-The features are any differentiable network's, such as the activations of a pretrained generator.
-One logistic regression an attribute (scikit-learn) is fitted on them; all share one strength of
-regularisation, chosen by cross-validation on the labelled train rows, since a rare attribute alone
-has too few positives to choose by. Temperature and threshold come from other rows, the val rows.
+The features are any differentiable network's, such as the activations of a pretrained generator
+(`augment.DenoiserFeatures`). It is kept as a folder with `card.json` and `head.safetensors`; the
+features' own weights are not part of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import GroupKFold
+from safetensors.torch import load_file, save
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
 from labeling.card import LabelerCard, read_card
 from labeling.files import refuse_existing, scratch_path, write_text
-from labeling.labeler import Labeler
-from labeling.thresholds import Floats, fit_temperature
+from labeling.head import LinearHead, ProbeConfig, fit_head
+from labeling.labeler import Labeler, check_images, preprocess
+from labeling.thresholds import fit_thresholds
 
-__all__ = ["LinearHead", "ProbeConfig", "fit_head", "load_probe", "save_probe"]
+__all__ = ["fit_probe", "load_probe", "save_probe"]
 
 CARD, HEAD = "card.json", "head.safetensors"
+_BATCH = 128
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """How a linear head is fitted."""
-
-    strengths: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-    """Inverse regularisation C, of which cross-validation takes the best for standardised
-    features."""
-    folds: int = 5
-    """Of the cross-validation."""
-    components: int = 512
-    """Principal components of the features that are kept; with fewer train rows, all there are."""
-
-    def __post_init__(self) -> None:
-        if not self.strengths or min(self.strengths) <= 0:
-            raise ValueError(f"strengths is {self.strengths}; give numbers above 0")
-        if self.folds < 2:
-            raise ValueError(f"folds is {self.folds}; give at least 2")
-        if self.components < 1:
-            raise ValueError(f"components is {self.components}; give at least 1")
-
-
-class LinearHead(nn.Linear):
-    """Features float32 (N, D) to log-odds (N, A)."""
-
-    strength: float | None = None
-    """The inverse regularisation that cross-validation chose."""
-
-
-def fit_head(
-    features: Tensor,
-    labels: npt.ArrayLike,
+def fit_probe(
+    features: nn.Module,
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    attributes: Sequence[str],
     *,
-    images: Sequence[int] | None = None,
-    val_features: Tensor | None = None,
-    val_labels: npt.ArrayLike | None = None,
+    mirror: bool = True,
+    source: str = "not stated",
+    licence: str = "as the data's and the features'",
+    command: str = "labeling.fit_probe",
     config: ProbeConfig | None = None,
-) -> LinearHead:
-    """Fit one logistic regression an attribute.
+) -> Labeler:
+    """Fit a head, and its temperatures and thresholds.
 
     Args:
-        features: float32 (N, D) of train rows.
-        labels: (N, A) of 1, 0 or NaN = unlabelled.
-        images: which image each row shows, int (N,), where several rows show one (mirrored, say),
-            so that no fold is judged on an image it was fitted on; left out, each its own.
-        val_features: float32 (V, D) of other rows, on which a temperature is fitted for each
-            attribute, and which is part of the head then; left out, none is.
-        val_labels: (V, A), theirs.
-        config: strengths and folds.
+        features: float32 (N, 3, S, S) in [-1, 1] to (N, D), differentiable; used where it is.
+        train: images uint8 (N, 3, S, S) and labels (N, A) of 1, 0 or NaN = unlabelled; the head is
+            fitted on them.
+        val: others, on which temperatures and thresholds are fitted.
+        attributes: the A names.
+        mirror: whether a mirrored image has the same attributes, so that it is fitted on too.
+        source: what the images are, for the card.
+        licence: terms, for the card.
+        command: what makes it again, for the card.
+        config: of the fit.
 
     Returns:
-        The head for the features as they are given: standardisation, projection and temperature are
-        part of its weights.
+        The labeler; of an attribute without both values in `train` it knows nothing.
 
     Raises:
-        ValueError: an attribute without both values among the train rows.
+        ValueError: no attribute has both values, or images of another shape or type.
     """
     config = config or ProbeConfig()
-    y = np.asarray(labels, dtype=np.float64)
-    for column in range(y.shape[1]):
-        if len(set(y[:, column][~np.isnan(y[:, column])])) < 2:
-            raise ValueError(
-                f"attribute number {column} has not both values among the {len(y)} train rows; "
-                "label more of them, or leave it out"
-            )
-    space = _Space.of(features, config.components)
-    z = space.project(features)
-    groups = np.arange(len(y)) if images is None else np.asarray(images)
-    strength = _strength(z, y, groups, config)
-    fits = [_fit(z, y[:, column], strength) for column in range(y.shape[1])]
-    weight = np.stack([fit.coef_[0] for fit in fits])
-    bias = np.array([fit.intercept_[0] for fit in fits])
-    if val_features is not None and val_labels is not None:
-        log_odds = space.project(val_features) @ weight.T + bias
-        scale = 1 / _temperatures(log_odds, np.asarray(val_labels, dtype=np.float64))
-        weight, bias = weight * scale[:, None], bias * scale
-    return space.head(weight, bias, strength)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Space:
-    """Standardised features in their principal components.
-
-    The penalty on the weights does not see a rotation: as long as no component is dropped, the fit
-    is that of all features, at a cost that grows with the rows instead of the features.
-    """
-
-    mean: Floats
-    scale: Floats
-    components: Floats
-    """(K, D)."""
-
-    @classmethod
-    def of(cls, features: Tensor, most: int) -> _Space:
-        x = features.cpu().double().numpy()
-        mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-        count = min(most, *x.shape)
-        pca = PCA(
-            count, svd_solver="full" if count == min(x.shape) else "randomized", random_state=0
+    images, labels = _drawn(*train, config.rows)
+    val_images, val_labels = val
+    known = [column for column in range(len(attributes)) if _has_both(labels[:, column])]
+    if not known:
+        raise ValueError(
+            f"none of {len(attributes)} attributes has both values among the {len(labels)} train "
+            "rows; label more of them"
         )
-        return cls(mean=mean, scale=scale, components=pca.fit((x - mean) / scale).components_)
-
-    def project(self, features: Tensor) -> Floats:
-        """(N, D) to (N, K)."""
-        projected: Floats = (
-            (features.cpu().double().numpy() - self.mean) / self.scale
-        ) @ self.components.T
-        return projected
-
-    def head(self, weight: Floats, bias: Floats, strength: float) -> LinearHead:
-        """Weights (A, K) and biases (A,) in this space, as weights of the features themselves."""
-        own = weight @ self.components / self.scale
-        head = LinearHead(own.shape[1], len(own))
-        with torch.no_grad():
-            head.weight.copy_(torch.from_numpy(own))
-            head.bias.copy_(torch.from_numpy(bias - own @ self.mean))
-        head.strength = strength
-        return head
-
-
-def _fit(z: Floats, y: Floats, strength: float) -> LogisticRegression:
-    known = ~np.isnan(y)
-    return LogisticRegression(C=strength, max_iter=1000).fit(z[known], y[known])
-
-
-def _strength(z: Floats, y: Floats, groups: npt.NDArray[np.int64], config: ProbeConfig) -> float:
-    """The strength of the least log-loss on the rows left out, the mean over attributes."""
-    if len(config.strengths) == 1:
-        return config.strengths[0]
-    folds = min(config.folds, len(set(groups)))
-    splits = list(GroupKFold(folds, shuffle=True, random_state=0).split(z, groups=groups))
-    losses = {
-        strength: float(np.mean(list(_losses(z, y, splits, strength))))
-        for strength in config.strengths
-    }
-    return min(losses, key=lambda strength: losses[strength])
+    names = [attributes[column] for column in known]
+    card = LabelerCard(
+        architecture=f"a linear head on {type(features).__name__}",
+        attributes=names,
+        image_size=images.shape[-1],
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        thresholds={},
+        source=source,
+        licence=licence,
+        command=command,
+    )
+    views = [images, images.flip(-1)] if mirror else [images]
+    val_features = _features(features, val_images, card)
+    truth = val_labels[:, known].numpy()
+    head = fit_head(
+        torch.cat([_features(features, view, card) for view in views]),
+        labels[:, known].repeat(len(views), 1).numpy(),
+        images=np.tile(np.arange(len(images)), len(views)),
+        val_features=val_features,
+        val_labels=truth,
+        config=config,
+    )
+    with torch.no_grad():
+        p = head(val_features).sigmoid().numpy()
+    thresholds = fit_thresholds(p, truth, names)
+    told = {**asdict(card), "thresholds": thresholds, "scores": _scores(p, truth, thresholds)}
+    return _labeler(LabelerCard(**told), features, head)
 
 
-def _losses(
-    z: Floats,
-    y: Floats,
-    splits: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
-    strength: float,
-) -> Iterator[float]:
-    """Log-loss of each attribute and fold; none where the fold's other rows hold one value."""
-    for column in y.T:
-        for fitted, judged in splits:
-            rows = judged[~np.isnan(column[judged])]
-            if len(set(column[fitted][~np.isnan(column[fitted])])) == 2 and len(rows):
-                p = _fit(z[fitted], column[fitted], strength).predict_proba(z[rows])[:, 1]
-                yield log_loss(column[rows], p, labels=[0, 1])
-
-
-def _temperatures(log_odds: Floats, y: Floats) -> Floats:
-    """By which each attribute's log-odds are divided; 1 where the rows hold one value."""
-    temperatures = np.ones(y.shape[1])
-    for column in range(y.shape[1]):
-        known = ~np.isnan(y[:, column])
-        if len(set(y[known, column])) == 2:
-            p = 1 / (1 + np.exp(-log_odds[known, column]))
-            temperatures[column] = fit_temperature(p, y[known, column])
-    return temperatures
-
-
-def save_probe(folder: Path, head: LinearHead, card: LabelerCard) -> None:
-    """Write `head.safetensors` and, last, `card.json`.
+def save_probe(folder: Path, labeler: Labeler) -> None:
+    """Write the head and, last, the card of what `fit_probe` returned.
 
     Raises:
         ValueError: they stand there already.
     """
     refuse_existing(folder / CARD)
     folder.mkdir(parents=True, exist_ok=True)
+    head = _head(labeler)
     scratch = scratch_path(folder / HEAD)
     try:
-        save_file({name: value.contiguous() for name, value in head.state_dict().items()}, scratch)
+        scratch.write_bytes(_bytes(head))
         scratch.replace(folder / HEAD)
     finally:
         scratch.unlink(missing_ok=True)
-    write_text(folder / CARD, json.dumps({**asdict(card), "strength": head.strength}, indent=1))
+    write_text(folder / CARD, json.dumps(asdict(labeler.card), indent=1))
 
 
 def load_probe(folder: Path, features: nn.Module) -> Labeler:
@@ -220,12 +126,11 @@ def load_probe(folder: Path, features: nn.Module) -> Labeler:
 
     Args:
         folder: of `save_probe`.
-        features: the module that the head was fitted on, with the same weights: float32
-            (N, 3, S, S), preprocessed by the card, to (N, D).
+        features: the module that the head was fitted on, with the same weights.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: one is damaged, or of another size.
+        ValueError: one is damaged, or they do not fit together.
     """
     for name in (CARD, HEAD):
         if not (folder / name).is_file():
@@ -240,5 +145,62 @@ def load_probe(folder: Path, features: nn.Module) -> Labeler:
             f"{folder / HEAD} is not the head of its card ({' '.join(str(error).split())}); "
             "fit it again"
         ) from error
-    sha256 = hashlib.sha256((folder / HEAD).read_bytes()).hexdigest()
-    return Labeler(card, nn.Sequential(features, head), sha256=sha256)
+    return _labeler(card, features, head)
+
+
+def _drawn(images: Tensor, labels: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """At most so many rows, in their order."""
+    if len(images) <= most:
+        return images, labels
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:most]
+    chosen = chosen.sort().values
+    return images[chosen], labels[chosen]
+
+
+def _labeler(card: LabelerCard, features: nn.Module, head: LinearHead) -> Labeler:
+    sha256 = hashlib.sha256(_bytes(head)).hexdigest()
+    return Labeler(card, nn.Sequential(features, head.to(_device(features))), sha256=sha256)
+
+
+def _bytes(head: LinearHead) -> bytes:
+    return save({name: value.cpu().contiguous() for name, value in head.state_dict().items()})
+
+
+def _head(labeler: Labeler) -> LinearHead:
+    assert isinstance(labeler.network, nn.Sequential)
+    head = labeler.network[1]
+    assert isinstance(head, LinearHead)
+    return head
+
+
+def _has_both(labels: Tensor) -> bool:
+    return bool((labels == 1).any() and (labels == 0).any())
+
+
+@torch.no_grad()
+def _features(features: nn.Module, images: Tensor, card: LabelerCard) -> Tensor:
+    """Of uint8 images (N, 3, S, S); float32 (N, D) on the CPU."""
+    check_images(images)
+    device = _device(features)
+    parts = (preprocess(part.to(device).float() / 255, card) for part in images.split(_BATCH))
+    return torch.cat([features(part).cpu() for part in parts])
+
+
+def _device(features: nn.Module) -> torch.device:
+    return next((p.device for p in features.parameters()), torch.device("cpu"))
+
+
+def _scores(
+    p: np.ndarray, truth: np.ndarray, thresholds: dict[str, float]
+) -> dict[str, dict[str, float | None]]:
+    """Of the positive class at the thresholds, by attribute; None where it cannot be judged."""
+    scores: dict[str, dict[str, float | None]] = {}
+    for column, (name, threshold) in enumerate(thresholds.items()):
+        known = ~np.isnan(truth[:, column])
+        y, decided = truth[known, column], p[known, column] >= threshold
+        values: tuple[float | None, ...] = (None, None, None)
+        if len(set(y)) == 2:
+            found = precision_recall_fscore_support(y, decided, average="binary", zero_division=0)
+            values = tuple(map(float, found[:3]))
+        scores[name] = dict(zip(("precision", "recall", "f1"), values, strict=True))
+    return scores

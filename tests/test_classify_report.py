@@ -27,6 +27,7 @@ from classify.report import (
     rarity_section,
     record_section,
     samples_section,
+    targets_section,
     verdict_section,
     write_page,
 )
@@ -553,3 +554,22 @@ def test_a_legend_of_two_rows_reads_in_the_order_of_the_names() -> None:
     read = sorted(texts, key=lambda text: (float(text[1]), float(text[0])))
     assert [name for *_, name in read] == names
     assert len({y for _, y, _ in read}) > 1
+
+
+def test_steered_sets_show_what_was_asked_by_every_labeler() -> None:
+    hits = pd.DataFrame(
+        [
+            ("targeted", "generator", "Bald", 1, 30, 0.9, 0.1),
+            ("targeted", "generator", "Young", 0, 10, 0.5, 0.3),
+            ("targeted", "judge avatars", "Bald", 1, 30, 0.7, 0.1),
+            ("targeted", "judge avatars", "Young", 0, 10, 0.3, 0.3),
+        ],
+        columns=["arm", "labeler", "attribute", "value", "asked", "hit", "unasked"],
+    )
+    section = targets_section(hits, colours_of(["targeted"]))
+    assert section is not None
+    text = str(section.blocks)
+    for share in ("80.0 %", "60.0 %", "15.0 %"):  # (30 x .9 + 10 x .5) / 40, and so on
+        assert share in text
+    assert "Bald = 1" in text
+    assert targets_section(hits[:0], {}) is None

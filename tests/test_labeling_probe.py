@@ -1,4 +1,4 @@
-"""A linear head: against scikit-learn on all features, and as a labeler that is saved and read."""
+"""A probe: a labeler fitted on few images, judged on others, saved and read back to the bit."""
 
 from __future__ import annotations
 
@@ -7,141 +7,105 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from torch import nn
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
 
-from labeling import LabelerCard, ProbeConfig, fit_head
-from labeling.probe import load_probe, save_probe
+from labeling import Labeler, ProbeConfig, fit_probe, load_probe, save_probe
 
-RNG = np.random.default_rng(0)
-FEATURES = torch.from_numpy(RNG.normal(size=(80, 12)) * RNG.uniform(0.1, 9, 12) + 3).float()
-TRUTH = (FEATURES[:, :2] - 3 + torch.from_numpy(RNG.normal(size=(80, 2))) > 0).double().numpy()
-ONE = ProbeConfig(strengths=(0.1,))
+ONE = ProbeConfig(strengths=(1.0,))
 
 
-def _sklearn(columns: slice = slice(None), rows: slice = slice(None)) -> LogisticRegression:
-    """On standardised features, without a projection."""
-    x = StandardScaler().fit(FEATURES.numpy()).transform(FEATURES.numpy())
-    return LogisticRegression(C=0.1, max_iter=1000, tol=1e-8).fit(x[rows], TRUTH[rows, columns])
+class Halves(nn.Module):
+    """Features of images: the means of the left and of the right half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(images.detach())
+        return images.mean(dim=(1, 2)).unflatten(1, (2, -1)).mean(dim=2)
 
 
-@pytest.mark.parametrize("attribute", [0, 1])
-def test_it_is_the_logistic_regression_of_the_standardised_features(attribute: int) -> None:
-    head = fit_head(FEATURES, TRUTH, config=ONE)
-    x = StandardScaler().fit(FEATURES.numpy()).transform(FEATURES.numpy())
-    expected = _sklearn(columns=attribute).decision_function(x)  # type: ignore[arg-type]
-    log_odds = head(FEATURES)[:, attribute].detach().numpy()
-    np.testing.assert_allclose(log_odds, expected, atol=2e-3)
+def _rows(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Images whose left half is bright where the first attribute is there; the second is noise, the
+    third always absent.
+    """
+    rng = np.random.default_rng(seed)
+    bright = rng.integers(2, size=count)
+    pixels = rng.integers(0, 120, (count, 3, 8, 8))
+    pixels[:, :, :, :4] += 100 * bright[:, None, None, None]
+    labels = np.stack([bright, rng.integers(2, size=count), np.zeros(count)], axis=1)
+    return torch.from_numpy(pixels).byte(), torch.from_numpy(labels).float()
 
 
-def test_fewer_rows_than_features_lose_nothing_by_the_projection() -> None:
-    few = FEATURES[:10]
-    head = fit_head(few, TRUTH[:10], config=ONE)
-    x = StandardScaler().fit(few.numpy()).transform(few.numpy())
-    expected = LogisticRegression(C=0.1, max_iter=1000, tol=1e-8).fit(x, TRUTH[:10, 0])
-    np.testing.assert_allclose(
-        head(few)[:, 0].detach().numpy(), expected.decision_function(x), atol=2e-3
+def _probe(mirror: bool = False, features: Halves | None = None) -> Labeler:
+    return fit_probe(
+        features or Halves(), _rows(60, 0), _rows(40, 1), list("ABC"), mirror=mirror, config=ONE
     )
 
 
-def test_unlabelled_cells_take_no_part() -> None:
-    empty = TRUTH.copy()
-    empty[40:, 0] = np.nan
-    changed = empty.copy()
-    changed[40:, 1] = empty[40:, 1]
-    one, other = fit_head(FEATURES, empty, config=ONE), fit_head(FEATURES, changed, config=ONE)
-    torch.testing.assert_close(one.weight, other.weight)
-    x = StandardScaler().fit(FEATURES.numpy()).transform(FEATURES.numpy())
-    expected = LogisticRegression(C=0.1, max_iter=1000, tol=1e-8).fit(x[:40], TRUTH[:40, 0])
-    np.testing.assert_allclose(
-        one(FEATURES)[:, 0].detach().numpy(), expected.decision_function(x), atol=2e-3
-    )
+def test_it_learns_what_the_features_show_and_leaves_out_what_has_one_value() -> None:
+    labeler = _probe()
+    assert labeler.attributes == ("A", "B")
+    images, labels = _rows(200, 2)
+    found = labeler(images)[:, 0] >= labeler.thresholds["A"]
+    assert (found == labels[:, 0].bool()).float().mean() > 0.97
 
 
-def test_the_strength_is_the_one_of_the_least_loss_on_rows_left_out() -> None:
-    noise = torch.from_numpy(RNG.normal(size=(60, 200))).float()
-    labels = RNG.integers(2, size=(60, 1)).astype(float)
-    nothing_to_learn = fit_head(noise, labels, config=ProbeConfig(strengths=(1e-4, 1.0)))
-    assert nothing_to_learn.strength == 1e-4
-    clear = torch.from_numpy(labels * 2 - 1 + 0.1 * RNG.normal(size=(60, 1))).float()
-    assert fit_head(clear, labels, config=ProbeConfig(strengths=(1e-4, 1.0))).strength == 1.0
+def test_the_card_has_thresholds_and_scores_of_the_val_rows() -> None:
+    labeler = _probe()
+    images, labels = _rows(40, 1)
+    decided = labeler(images)[:, 1].numpy() >= labeler.thresholds["B"]
+    assert labeler.card.scores is not None
+    assert labeler.card.scores["B"]["f1"] == pytest.approx(f1_score(labels[:, 1], decided))
 
 
-def test_no_fold_is_judged_on_an_image_it_was_fitted_on() -> None:
-    """Each row twice: were folds to split the pairs, memorising noise would look best."""
-    noise = torch.from_numpy(RNG.normal(size=(40, 100))).float()
-    labels = RNG.integers(2, size=(40, 1)).astype(float)
-    config = ProbeConfig(strengths=(1e-4, 1.0))
-    twice = {"features": noise.repeat(2, 1), "labels": np.tile(labels, (2, 1)), "config": config}
-    assert fit_head(**twice, images=np.tile(np.arange(40), 2)).strength == 1e-4
-    assert fit_head(**twice).strength == 1.0
+def test_mirrored_images_are_fitted_on_only_if_they_mean_the_same() -> None:
+    plain, mirrored = Halves(), Halves()
+    _probe(mirror=False, features=plain)
+    _probe(mirror=True, features=mirrored)
+    assert sum(map(len, plain.seen)) == 60 + 40
+    assert sum(map(len, mirrored.seen)) == 2 * 60 + 40
+    torch.testing.assert_close(mirrored.seen[2], mirrored.seen[1].flip(-1))
 
 
-def test_a_head_that_is_too_sure_is_tempered_on_the_val_rows() -> None:
-    val = torch.from_numpy(RNG.normal(size=(200, 12)) * 3 + 3).float()
-    labels = RNG.integers(2, size=(200, 2)).astype(float)
-    raw = fit_head(FEATURES, TRUTH, config=ONE)
-    tempered = fit_head(FEATURES, TRUTH, val_features=val, val_labels=labels, config=ONE)
-    ratio = tempered(val) / raw(val)
-    assert (ratio < 0.5).all()  # these labels say that it knows nothing
-    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-3, atol=0)
+def test_what_it_sees_lies_in_minus_1_to_1() -> None:
+    features = Halves()
+    _probe(features=features)
+    images, _ = _rows(60, 0)
+    torch.testing.assert_close(features.seen[1], images.float() / 127.5 - 1)
 
 
-def test_an_attribute_with_one_value_is_refused() -> None:
-    with pytest.raises(ValueError, match="attribute number 1 has not both values"):
-        fit_head(FEATURES, np.column_stack([TRUTH[:, 0], np.zeros(80)]))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"strengths": ()}, "strengths"), ({"folds": 1}, "folds"), ({"components": 0}, "components")],
-)
-def test_settings_that_fit_nothing_are_refused(settings: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ProbeConfig(**settings)  # type: ignore[arg-type]
-
-
-class Means(nn.Module):
-    """Features of images: the mean of each channel, twelve times over."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.mean(dim=(2, 3)).repeat(1, 4)
-
-
-def _card() -> LabelerCard:
-    return LabelerCard(
-        architecture="a head",
-        attributes=["A", "B"],
-        image_size=8,
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
-        thresholds={"A": 0.4},
-        source="rows",
-        licence="MIT",
-        command="none",
-    )
-
-
-def test_it_is_a_labeler_that_is_read_back_to_the_bit(tmp_path: Path) -> None:
-    head = fit_head(FEATURES, TRUTH, config=ONE)
-    save_probe(tmp_path / "probe", head, _card())
-    labeler = load_probe(tmp_path / "probe", Means())
-    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
-    expected = head(Means()((images.float() / 255 - 0.5) / 0.5)).sigmoid()
-    torch.testing.assert_close(labeler(images), expected.detach(), rtol=0, atol=0)
-    assert labeler.thresholds == {"A": 0.4, "B": 0.5}
-    assert len(labeler.sha256) == 64
+def test_it_is_read_back_to_the_bit(tmp_path: Path) -> None:
+    labeler = _probe()
+    save_probe(tmp_path / "probe", labeler)
+    again = load_probe(tmp_path / "probe", Halves())
+    images, _ = _rows(5, 3)
+    torch.testing.assert_close(again(images), labeler(images), rtol=0, atol=0)
+    assert (again.card, again.sha256) == (labeler.card, labeler.sha256)
 
 
 def test_damaged_or_missing_files_are_named(tmp_path: Path) -> None:
-    save_probe(tmp_path, fit_head(FEATURES, TRUTH, config=ONE), _card())
+    save_probe(tmp_path, _probe())
     with pytest.raises(ValueError, match="exists and is not overwritten"):
-        save_probe(tmp_path, fit_head(FEATURES, TRUTH, config=ONE), _card())
+        save_probe(tmp_path, _probe())
     weights = tmp_path / "head.safetensors"
     weights.write_bytes(weights.read_bytes()[:40])
     with pytest.raises(ValueError, match="is not the head of its card"):
-        load_probe(tmp_path, Means())
+        load_probe(tmp_path, Halves())
     weights.unlink()
     with pytest.raises(FileNotFoundError, match=r"has no head\.safetensors"):
-        load_probe(tmp_path, Means())
+        load_probe(tmp_path, Halves())
+
+
+def test_rows_with_one_value_of_everything_are_refused() -> None:
+    images, labels = _rows(10, 0)
+    with pytest.raises(ValueError, match="none of 3 attributes has both values"):
+        fit_probe(Halves(), (images, labels * 0), _rows(10, 1), list("ABC"))
+
+
+def test_of_many_rows_some_are_drawn() -> None:
+    features, config = Halves(), ProbeConfig(strengths=(1.0,), rows=30)
+    fit_probe(features, _rows(60, 0), _rows(40, 1), list("ABC"), mirror=False, config=config)
+    assert sum(map(len, features.seen)) == 30 + 40

@@ -109,42 +109,40 @@ def targets_section(hits: pd.DataFrame, colours: Colours) -> Section | None:
     if hits.empty:
         return None
     text = (
-        "Each image of these sets was asked for attributes and steered to them by the labeler. How "
-        "many have them, by the word of the labeler that steered and, where the run has a judge, of "
-        "a second one that had no part in it: the first marks its own homework. Beside it the share "
-        "among the images that were not asked."
+        "Each image of these sets was asked for attributes, and steered to them by the labeler. "
+        "How many have what was asked, by the word of the labeler that steered, which marks its "
+        "own homework, and, where the run has a judge, of a labeler that had no part in it; beside "
+        "it, how many have it that were not asked. Means over what was asked, weighed by images."
     )
-    weighed = hits.assign(hits=hits["hit"] * hits["asked"], others=hits["unasked"] * hits["asked"])
-    sums = weighed.groupby(["arm", "labeler"], sort=False)[["asked", "hits", "others"]].sum()
-    overall = pd.DataFrame(
-        {"hit": sums["hits"] / sums["asked"], "unasked": sums["others"] / sums["asked"]}
-    ).reset_index()
-    shares: t.Columns = {
-        "Set": t.key("arm", colours),
-        "By": ("labeler", str),
-        "Has what was asked": ("hit", t.percent),
-        "Not asked": ("unasked", t.percent),
-    }
-    single: t.Columns = {
-        "Set": t.key("arm", colours),
-        "Asked for": ("wish", str),
-        "Images": ("asked", t.whole),
-        **{name: (name, t.percent) for name in dict.fromkeys(f"By {n}" for n in hits["labeler"])},
-    }
-    wide = (
-        hits.assign(
-            wish=[f"{a} = {v}" for a, v in zip(hits["attribute"], hits["value"], strict=True)],
-            by="By " + hits["labeler"],
-        )
-        .pivot(index=["arm", "wish", "asked"], columns="by", values="hit")
-        .reset_index()
-    )
+    of_set: t.Columns = {"Set": t.key("arm", colours)}
+    overall: t.Columns = {
+        "By": ("labeler", str), "Asked": ("hit", t.percent), "Not asked": ("unasked", t.percent)
+    }  # fmt: skip
+    one: t.Columns = {
+        "Asked for": ("wish", str), "Images": ("asked", t.whole),
+        **{by: (by, t.percent) for by in hits["labeler"].unique()},
+    }  # fmt: skip
     blocks: list[Block] = [
         how(text),
-        t.tabulate(overall, shares),
-        Details("By attribute", [t.tabulate(wide, single)]),
+        t.tabulate(_weighed(hits), {**of_set, **overall}),
+        Details("By attribute", [t.tabulate(_by_wish(hits), {**of_set, **one})]),
     ]
     return Section("What steered images were asked for", blocks)
+
+
+def _weighed(hits: pd.DataFrame) -> pd.DataFrame:
+    """`hit` and `unasked` by set and labeler, means over what was asked, weighed by images."""
+    weighed = hits[["hit", "unasked"]].mul(hits["asked"], axis=0)
+    groups = [hits["arm"], hits["labeler"]]
+    sums = weighed.groupby(groups, sort=False).sum()
+    return sums.div(hits["asked"].groupby(groups, sort=False).sum(), axis=0).reset_index()
+
+
+def _by_wish(hits: pd.DataFrame) -> pd.DataFrame:
+    """A row a set and wish, a column a labeler."""
+    wish = hits["attribute"].str.cat(hits["value"].astype(str), sep=" = ")
+    index = ["arm", "wish", "asked"]
+    return hits.assign(wish=wish).pivot(index=index, columns="labeler", values="hit").reset_index()
 
 
 def admission_section(

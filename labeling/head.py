@@ -1,0 +1,191 @@
+"""A linear head on features that were learned without labels: one logistic regression an attribute.
+
+One logistic regression an attribute (scikit-learn) is fitted on them; all share one strength of
+regularisation, chosen by cross-validation on the labelled train rows, since a rare attribute alone
+has too few positives to choose by. Temperature and threshold come from other rows, the val rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold
+from torch import Tensor, nn
+
+from labeling.thresholds import Floats, fit_temperature
+
+__all__ = ["LinearHead", "ProbeConfig", "fit_head"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """How a linear head is fitted."""
+
+    strengths: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    """Inverse regularisation C, of which cross-validation takes the best for standardised
+    features."""
+    folds: int = 5
+    """Of the cross-validation."""
+    components: int = 512
+    """Principal components of the features that are kept; with fewer train rows, all there are."""
+    rows: int = 4000
+    """Train images at most, drawn at random: the features of more need more memory than they
+    teach, and for that many labels a network is the better labeler."""
+
+    def __post_init__(self) -> None:
+        if not self.strengths or min(self.strengths) <= 0:
+            raise ValueError(f"strengths is {self.strengths}; give numbers above 0")
+        if self.folds < 2:
+            raise ValueError(f"folds is {self.folds}; give at least 2")
+        for name in ("components", "rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+
+
+class LinearHead(nn.Linear):
+    """Features float32 (N, D) to log-odds (N, A)."""
+
+    strength: float | None = None
+    """The inverse regularisation that cross-validation chose."""
+
+
+def fit_head(
+    features: Tensor,
+    labels: npt.ArrayLike,
+    *,
+    images: Sequence[int] | None = None,
+    val_features: Tensor | None = None,
+    val_labels: npt.ArrayLike | None = None,
+    config: ProbeConfig | None = None,
+) -> LinearHead:
+    """Fit one logistic regression an attribute.
+
+    Args:
+        features: float32 (N, D) of train rows.
+        labels: (N, A) of 1, 0 or NaN = unlabelled.
+        images: which image each row shows, int (N,), where several rows show one (mirrored, say),
+            so that no fold is judged on an image it was fitted on; left out, each its own.
+        val_features: float32 (V, D) of other rows, on which a temperature is fitted for each
+            attribute, and which is part of the head then; left out, none is.
+        val_labels: (V, A), theirs.
+        config: strengths and folds.
+
+    Returns:
+        The head for the features as they are given: standardisation, projection and temperature are
+        part of its weights.
+
+    Raises:
+        ValueError: an attribute without both values among the train rows.
+    """
+    config = config or ProbeConfig()
+    y = np.asarray(labels, dtype=np.float64)
+    for column in range(y.shape[1]):
+        if len(set(y[:, column][~np.isnan(y[:, column])])) < 2:
+            raise ValueError(
+                f"attribute number {column} has not both values among the {len(y)} train rows; "
+                "label more of them, or leave it out"
+            )
+    space = _Space.of(features, config.components)
+    z = space.project(features)
+    groups = np.arange(len(y)) if images is None else np.asarray(images)
+    strength = _strength(z, y, groups, config)
+    fits = [_fit(z, y[:, column], strength) for column in range(y.shape[1])]
+    weight = np.stack([fit.coef_[0] for fit in fits])
+    bias = np.array([fit.intercept_[0] for fit in fits])
+    if val_features is not None and val_labels is not None:
+        log_odds = space.project(val_features) @ weight.T + bias
+        scale = 1 / _temperatures(log_odds, np.asarray(val_labels, dtype=np.float64))
+        weight, bias = weight * scale[:, None], bias * scale
+    return space.head(weight, bias, strength)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Space:
+    """Standardised features in their principal components.
+
+    The penalty on the weights does not see a rotation: as long as no component is dropped, the fit
+    is that of all features, at a cost that grows with the rows instead of the features.
+    """
+
+    mean: Floats
+    scale: Floats
+    components: Floats
+    """(K, D)."""
+
+    @classmethod
+    def of(cls, features: Tensor, most: int) -> _Space:
+        x = features.cpu().double().numpy()
+        mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
+        count = min(most, *x.shape)
+        pca = PCA(
+            count, svd_solver="full" if count == min(x.shape) else "randomized", random_state=0
+        )
+        return cls(mean=mean, scale=scale, components=pca.fit((x - mean) / scale).components_)
+
+    def project(self, features: Tensor) -> Floats:
+        """(N, D) to (N, K)."""
+        projected: Floats = (
+            (features.cpu().double().numpy() - self.mean) / self.scale
+        ) @ self.components.T
+        return projected
+
+    def head(self, weight: Floats, bias: Floats, strength: float) -> LinearHead:
+        """Weights (A, K) and biases (A,) in this space, as weights of the features themselves."""
+        own = weight @ self.components / self.scale
+        head = LinearHead(own.shape[1], len(own))
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(own))
+            head.bias.copy_(torch.from_numpy(bias - own @ self.mean))
+        head.strength = strength
+        return head
+
+
+def _fit(z: Floats, y: Floats, strength: float) -> LogisticRegression:
+    known = ~np.isnan(y)
+    return LogisticRegression(C=strength, max_iter=1000).fit(z[known], y[known])
+
+
+def _strength(z: Floats, y: Floats, groups: npt.NDArray[np.int64], config: ProbeConfig) -> float:
+    """The strength of the least log-loss on the rows left out, the mean over attributes."""
+    if len(config.strengths) == 1:
+        return config.strengths[0]
+    folds = min(config.folds, len(set(groups)))
+    splits = list(GroupKFold(folds, shuffle=True, random_state=0).split(z, groups=groups))
+    losses = {
+        strength: float(np.mean(list(_losses(z, y, splits, strength))))
+        for strength in config.strengths
+    }
+    return min(losses, key=lambda strength: losses[strength])
+
+
+def _losses(
+    z: Floats,
+    y: Floats,
+    splits: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
+    strength: float,
+) -> Iterator[float]:
+    """Log-loss of each attribute and fold; none where the fold's other rows hold one value."""
+    for column in y.T:
+        for fitted, judged in splits:
+            rows = judged[~np.isnan(column[judged])]
+            if len(set(column[fitted][~np.isnan(column[fitted])])) == 2 and len(rows):
+                p = _fit(z[fitted], column[fitted], strength).predict_proba(z[rows])[:, 1]
+                yield log_loss(column[rows], p, labels=[0, 1])
+
+
+def _temperatures(log_odds: Floats, y: Floats) -> Floats:
+    """By which each attribute's log-odds are divided; 1 where the rows hold one value."""
+    temperatures = np.ones(y.shape[1])
+    for column in range(y.shape[1]):
+        known = ~np.isnan(y[:, column])
+        if len(set(y[known, column])) == 2:
+            p = 1 / (1 + np.exp(-log_odds[known, column]))
+            temperatures[column] = fit_temperature(p, y[known, column])
+    return temperatures
