@@ -41,7 +41,7 @@ from recipes.chain.search import Search, check_space
 from recipes.chain.settings import NO_FLAGS, RunConfig
 from recipes.chain.study import judge_of, material_of
 from recipes.chain.synthesis import synthesise
-from recipes.chain.values import Values, merged, plain, read_mapping
+from recipes.chain.values import Values, difference, merged, nested, plain, read_mapping
 
 TUNED = "tuned"
 """Name of the set and the arm."""
@@ -125,7 +125,7 @@ class TuneConfig(RunConfig):
 
     def tuned_by(self, chosen: Mapping[str, Any], **changes: Any) -> RunConfig:
         """A run of real images alone and of the arm with the chosen settings."""
-        own = _nested(chosen)
+        own = nested(chosen)
         arm = merged({"sets": [TUNED], **self.base_arm}, own.get("arm", {}))
         made = merged(self.base_set, own.get("set", {}))
         return self.variant(
@@ -226,7 +226,7 @@ def _tell(whole: Run, config: TuneConfig, search: Search) -> pd.DataFrame:
     plain_run = parse(RunConfig, [f"--preset={config.preset}"], presets=PRESETS, skip=NO_FLAGS)
     arms = None if plain_run.arms is None else [*plain_run.arms, TUNED]
     final = config.tuned_by(search.best(), arms=arms, controls=plain_run.controls, tuned=note)
-    given = _difference(plain_run.record(), final.record())
+    given = difference(plain_run.record(), final.record())
     kept = {name: value for name, value in given.items() if name not in _OWN}
     comment = f"# {note}\n# python recipes/celeba_augment.py --config {config.out}/tuned.yaml\n"
     text = yaml.safe_dump(kept | {"preset": config.preset}, sort_keys=False)
@@ -237,30 +237,6 @@ def _tell(whole: Run, config: TuneConfig, search: Search) -> pd.DataFrame:
 
 _OWN = ("out", "devices", "num_nodes", "study")
 """Settings that are the search's, and not the main job's."""
-
-
-def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings in mappings from dotted names."""
-    nested: dict[str, Any] = {}
-    for path, value in dotted.items():
-        for name in reversed(path.split(".")):
-            value = {name: value}
-        nested = merged(nested, value)
-    return nested
-
-
-def _difference(base: Values, values: Values) -> dict[str, Any]:
-    """The values that differ from the base's, mapping by mapping."""
-    found = {}
-    for name, value in values.items():
-        below = base.get(name)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = _difference(below, value)
-            if value:
-                found[name] = value
-        elif value != below:
-            found[name] = value
-    return found
 
 
 def _name(settings: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from PIL import Image
 from recipe_doubles import (
     digests,
     pythons_own_signals,
+    save_celeba,
     save_folder,
     save_generator,
     tiny_flags,
@@ -284,29 +285,10 @@ def test_embedded_data_know_the_log_probability_of_whole_vectors(
     assert (true_mean in page) == (not chosen)
 
 
-def _save_celeba(root: Path) -> Path:
-    """CelebA's own layout with 20 photographs' worth of noise, 178 x 218, three absent ones."""
-    rng = np.random.default_rng(0)
-    names = [f"{number:06d}.jpg" for number in range(1, 24)]
-    (root / "img_align_celeba").mkdir(parents=True)
-    for name in names[:20]:
-        pixels = rng.integers(0, 256, (218, 178, 3), np.uint8)
-        Image.fromarray(pixels).save(root / "img_align_celeba" / name)
-    values = np.where(np.add.outer(np.arange(23), np.arange(40)) % 2, 1, -1)
-    lines = [
-        f"{n} {' '.join(f'{v:2d}' for v in row)}" for n, row in zip(names, values, strict=True)
-    ]
-    listed = "\n".join(["23", " ".join(ATTRIBUTES), *lines])
-    (root / "list_attr_celeba.txt").write_text(f"{listed}\n")
-    splits = "\n".join(f"{name} {row % 3}" for row, name in enumerate(names))
-    (root / "list_eval_partition.txt").write_text(f"{splits}\n")
-    return root
-
-
 def test_celeba_layout_through_the_whole_recipe_with_its_own_labeler(
     root: Path, tmp_path: Path
 ) -> None:
-    data = _save_celeba(tmp_path / "celeba")
+    data = save_celeba(tmp_path / "celeba")
     before = digests(data)
     flags = tiny_flags(data, root / "generator", tmp_path / "out")
     few = ["--study.seeds=1", "--arms", "real", "plain"]

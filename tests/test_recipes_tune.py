@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from lightning.fabric import Fabric
-from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+from recipe_doubles import digests, save_celeba, save_folder, save_generator, tiny_flags
 
 import recipes.tune
 from classify import load_table
@@ -139,6 +139,15 @@ def test_the_report_of_the_main_job_says_how_many_trials_chose(
     recipes.celeba_augment.main(flags)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "chosen by 3 trials of recipes/tune.py" in page
+
+
+def test_it_works_on_celebas_own_layout(root: Path, tmp_path: Path) -> None:
+    data = save_celeba(tmp_path / "celeba")
+    flags = [*tiny_flags(data, root / "generator", tmp_path / "out"), "--study.seeds=1"]
+    found = main([*flags, "--trials=1", '--space={"set.count": [4, 6]}', "--num_real=5"])
+    assert found is not None
+    assert found["state"].to_list() == ["complete"]
+    assert found["set.count"].to_list() == [6]
 
 
 def _search(file: Path, trials: int, *, killed_in: int | None = None) -> pd.DataFrame:

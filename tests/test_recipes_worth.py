@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from recipe_doubles import digests, save_folder, save_generator, tiny_flags
+from recipe_doubles import digests, save_celeba, save_folder, save_generator, tiny_flags
 
 import classify.study
 from classify import load_table
@@ -183,6 +183,19 @@ def test_the_sentence_and_the_picture_are_of_the_middle_size() -> None:
     figure = chart(curves(scores), found, "more")
     assert len(figure.axes) == 1
     assert any("1,000 with more are worth" in text.get_text() for text in figure.axes[0].texts)
+
+
+def test_it_works_on_celebas_own_layout_with_a_labeler_from_elsewhere(
+    root: Path, first: tuple[pd.DataFrame, Work], tmp_path: Path
+) -> None:
+    data = save_celeba(tmp_path / "celeba")
+    labeler = root / "out" / "8" / "few" / "labeler"
+    flags = [*tiny_flags(data, root / "generator", tmp_path / "out"), "--study.seeds=1"]
+    flags += [f"--labeler={labeler}", "--knowledge", "elsewhere", "--sizes", "4", "7"]
+    found = main([*flags, "--arms", "real", "minority"])
+    assert set(zip(found["size"], found["arm"], strict=True)) == {(4, "minority"), (7, "minority")}
+    assert set(found["knowledge"]) == {"elsewhere"}
+    assert found["low"].isna().all()  # one seed
 
 
 def test_sizes_go_from_100_to_all() -> None:
