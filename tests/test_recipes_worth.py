@@ -178,8 +178,11 @@ def test_the_sentence_and_the_picture_are_of_the_middle_size() -> None:
     scores = _made_up(3.0)
     found = exchanged(scores, ["real", "oversample"])
     said = sentence(found, "more")
-    assert said.startswith("With 1,000 labelled images, more is worth ")
+    assert said.startswith(
+        "With more images, 1,000 labelled real ones give the macro F1 that takes"
+    )
     assert "about 3,0" in said
+    assert said.endswith("where labels come from a network trained on the same images.")
     figure = chart(curves(scores), found, "more")
     assert len(figure.axes) == 1
     assert any("1,000 with more are worth" in text.get_text() for text in figure.axes[0].texts)

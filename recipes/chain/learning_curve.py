@@ -121,12 +121,12 @@ def sentence(exchange: pd.DataFrame, focus: str | None) -> str:
     rows = exchange[(exchange["metric"] == "f1") & (exchange["arm"] == focus)]
     size = middle(list(rows["size"].unique()))
     told = [
-        f"{row['says']} with labels by {_LABELS[row['knowledge']]} (macro F1 {row['mean']:.3f})"
+        f"{row['says']}, where labels come from {_LABELS[row['knowledge']]}"
         for _, row in rows[rows["size"] == size].iterrows()
     ]
     return (
-        f"With {size:,} labelled images, {focus} is worth as many labelled real images, without "
-        f"synthetic ones, as: {'; '.join(told)}."
+        f"With {focus} images, {size:,} labelled real ones give the macro F1 that takes, without "
+        f"them, {'; '.join(told)}."
     )
 
 
