@@ -1,5 +1,6 @@
 """Choose how an arm uses synthetic images, on train and val rows alone.
 
+    pip install ".[tune]"                                      # Optuna
     python recipes/tune.py --trials 30                         # the embedded avatars
     python recipes/celeba_augment.py --config runs/tune/tuned.yaml
 
