@@ -79,7 +79,7 @@ def _of_rows(train: pd.DataFrame, attributes: Sequence[str]) -> Plan:
 def _repeat_factors(train: pd.DataFrame, attributes: Sequence[str]) -> dict[str, float]:
     """Rare attribute -> sqrt(RARE / share); where none is rare, the least frequent one -> 1."""
     labels = train[list(attributes)]
-    shares = {name: float(share) for name, share in labels.mean().items() if share > 0}
+    shares = {str(name): float(share) for name, share in labels.mean().items() if share > 0}
     rare = {name: share for name, share in shares.items() if share < RARE}
     if not rare:
         return {min(shares, key=lambda name: shares[name]): 1.0}
