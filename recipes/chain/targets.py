@@ -48,6 +48,7 @@ def plan_targets(
 
 
 def _of_wishes(wishes: Mapping[str, int], attributes: Sequence[str]) -> Plan:
+    wishes = dict(sorted(wishes.items()))  # the order they are written in says nothing
     parsed = [parse_wish(wish) for wish in wishes]
     for wish in parsed:
         if unknown := [name for name in wish if name not in attributes]:
