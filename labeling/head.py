@@ -35,14 +35,18 @@ class ProbeConfig:
     """Of the cross-validation."""
     components: int = 512
     """Principal components of the features that are kept; with fewer train rows, all there are."""
+    rows: int = 4000
+    """Train images at most, drawn at random: the features of more need more memory than they
+    teach, and for that many labels a network is the better labeler."""
 
     def __post_init__(self) -> None:
         if not self.strengths or min(self.strengths) <= 0:
             raise ValueError(f"strengths is {self.strengths}; give numbers above 0")
         if self.folds < 2:
             raise ValueError(f"folds is {self.folds}; give at least 2")
-        if self.components < 1:
-            raise ValueError(f"components is {self.components}; give at least 1")
+        for name in ("components", "rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
 
 
 class LinearHead(nn.Linear):

@@ -64,7 +64,9 @@ def fit_probe(
     Raises:
         ValueError: no attribute has both values, or images of another shape or type.
     """
-    (images, labels), (val_images, val_labels) = train, val
+    config = config or ProbeConfig()
+    images, labels = _drawn(*train, config.rows)
+    val_images, val_labels = val
     known = [column for column in range(len(attributes)) if _has_both(labels[:, column])]
     if not known:
         raise ValueError(
@@ -144,6 +146,15 @@ def load_probe(folder: Path, features: nn.Module) -> Labeler:
             "fit it again"
         ) from error
     return _labeler(card, features, head)
+
+
+def _drawn(images: Tensor, labels: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """At most so many rows, in their order."""
+    if len(images) <= most:
+        return images, labels
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:most]
+    chosen = chosen.sort().values
+    return images[chosen], labels[chosen]
 
 
 def _labeler(card: LabelerCard, features: nn.Module, head: LinearHead) -> Labeler:

@@ -91,7 +91,12 @@ def test_an_attribute_with_one_value_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"strengths": ()}, "strengths"), ({"folds": 1}, "folds"), ({"components": 0}, "components")],
+    [
+        ({"strengths": ()}, "strengths"),
+        ({"folds": 1}, "folds"),
+        ({"components": 0}, "components"),
+        ({"rows": 0}, "rows"),
+    ],
 )
 def test_settings_that_fit_nothing_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -103,3 +103,9 @@ def test_rows_with_one_value_of_everything_are_refused() -> None:
     images, labels = _rows(10, 0)
     with pytest.raises(ValueError, match="none of 3 attributes has both values"):
         fit_probe(Halves(), (images, labels * 0), _rows(10, 1), list("ABC"))
+
+
+def test_of_many_rows_some_are_drawn() -> None:
+    features, config = Halves(), ProbeConfig(strengths=(1.0,), rows=30)
+    fit_probe(features, _rows(60, 0), _rows(40, 1), list("ABC"), mirror=False, config=config)
+    assert sum(map(len, features.seen)) == 30 + 40
