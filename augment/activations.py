@@ -114,7 +114,8 @@ class DenoiserFeatures(nn.Module):
         """(B, C, h, w), or a transformer's (B, N, C) of N = h w places, to (B, C grid^2)."""
         if activation.ndim == 3:
             side = math.isqrt(activation.shape[1])
-            activation = activation[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+            activation = activation[:, -side * side :].transpose(1, 2)
+            activation = activation.reshape(*activation.shape[:2], side, side)
         return F.adaptive_avg_pool2d(activation.float(), self.grid).flatten(1)
 
 

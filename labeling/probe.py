@@ -91,7 +91,7 @@ def fit_probe(
     head = fit_head(
         torch.cat([_features(features, view, card) for view in views]),
         labels[:, known].repeat(len(views), 1).numpy(),
-        images=np.tile(np.arange(len(images)), len(views)),
+        images=np.tile(np.arange(len(images)), len(views)).tolist(),
         val_features=val_features,
         val_labels=truth,
         config=config,
@@ -182,7 +182,8 @@ def _features(features: nn.Module, images: Tensor, card: LabelerCard) -> Tensor:
     """Of uint8 images (N, 3, S, S); float32 (N, D) on the CPU."""
     check_images(images)
     device = _device(features)
-    parts = (preprocess(part.to(device).float() / 255, card) for part in images.split(_BATCH))
+    batches = torch.split(images, _BATCH)
+    parts = (preprocess(part.to(device).float() / 255, card) for part in batches)
     return torch.cat([features(part).cpu() for part in parts])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -39,6 +40,8 @@ from recipes.chain.settings import NO_FLAGS, RunConfig
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / "recipes" / "celeba_augment.py"
 METRICS = ["f1", "precision", "recall"]
+SETS = ["plain", "minority", "targeted"]
+ARMS = ["real", *SETS, "oversample"]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def _start(flags: list[str]) -> subprocess.Popen[str]:
 def test_scores_are_tidy(root: Path) -> None:
     scores = pd.read_csv(root / "out" / "scores.csv")
     assert list(scores.columns) == ["arm", "seed", "split", "attribute", "metric", "value"]
-    groups = {"arm": {"real", "plain", "minority"}, "seed": {0, 1}, "split": {"val", "test"}}
+    groups = {"arm": set(ARMS), "seed": {0, 1}, "split": {"val", "test"}}
     for column, values in groups.items():
         assert set(scores[column]) == values
     assert set(scores["attribute"]) == {"Male", "Smiling", "macro", "micro", "samples"}
@@ -90,12 +93,15 @@ def test_summary_is_the_mean_of_the_macro_scores_on_test(root: Path) -> None:
     judged = scores[(scores["split"] == "test") & (scores["attribute"] == "macro")]
     means = judged.groupby(["arm", "metric"])["value"].mean()
     by_arm = summary.set_index(["arm", "metric"])["mean"]
-    for arm in ("real", "plain", "minority"):
+    for arm in ARMS:
         for metric in METRICS:
             assert by_arm[arm, metric] == pytest.approx(means[arm, metric], abs=1e-12)
 
 
-@pytest.mark.parametrize(("arm", "sampler"), [("plain", "ancestral"), ("minority", "self-guided")])
+@pytest.mark.parametrize(
+    ("arm", "sampler"),
+    [("plain", "ancestral"), ("minority", "self-guided"), ("targeted", "self-guided")],
+)
 def test_each_arm_is_a_folder_that_opens_as_a_table(root: Path, arm: str, sampler: str) -> None:
     folder = root / "out" / "synthetic" / arm
     table = load_table(folder)
@@ -111,18 +117,19 @@ def test_each_arm_is_a_folder_that_opens_as_a_table(root: Path, arm: str, sample
 
 
 def test_arms_share_their_seeds_but_not_their_images(root: Path) -> None:
-    plain, minority = (digests(root / "out/synthetic" / a, "*.png") for a in ("plain", "minority"))
-    assert plain.keys() == minority.keys()
-    assert all(plain[name] != minority[name] for name in plain)
+    images = [digests(root / "out" / "synthetic" / arm, "*.png") for arm in SETS]
+    assert images[0].keys() == images[1].keys() == images[2].keys()
+    for name in images[0]:
+        assert len({one[name] for one in images}) == 3
 
 
-@pytest.mark.parametrize("arm", ["plain", "minority"])
+@pytest.mark.parametrize("arm", SETS)
 def test_each_arm_has_a_dataset_card_that_fits_its_files(root: Path, arm: str) -> None:
     folder = root / "out" / "synthetic" / arm
     _, front, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     fields = yaml.safe_load(front)
     assert fields["license"] == "unknown"  # the generator's card states none
-    assert ("minority" in fields["tags"]) == (arm == "minority")
+    assert ("minority" in fields["tags"]) == (arm != "plain")
     [config] = fields["configs"]
     [data] = config["data_files"]
     matched = {path.name for pattern in data["path"] for path in folder.glob(pattern)}
@@ -130,13 +137,15 @@ def test_each_arm_has_a_dataset_card_that_fits_its_files(root: Path, arm: str) -
     assert table.columns[0] == "file_name"
     assert matched == {*table["file_name"], "metadata.csv"}
     explained = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
-    assert explained == {c for c in table if not re.fullmatch("(p_)?(Male|Smiling)", c)}
+    own = {c for c in table if re.fullmatch("((p|target)_)?(Male|Smiling)", c)}
+    assert explained == set(table) - own
+    assert ("`target_<attribute>`" in text) == (arm == "targeted")
 
 
 def test_other_tools_get_the_predictions_by_group(root: Path) -> None:
     folder = root / "out" / "audit"
     assert sorted(digests(folder)) == [
-        f"{tool}-{arm}.csv.gz" for tool in ("aequitas", "fairlearn") for arm in ("minority", "real")
+        f"{tool}-{arm}.csv.gz" for tool in ("aequitas", "fairlearn") for arm in ("real", "targeted")
     ]
     frame = pd.read_csv(folder / "fairlearn-real.csv.gz")
     assert list(frame) == ["attribute", "seed", "y_true", "y_pred", "score", "Male"]
@@ -148,7 +157,7 @@ def test_report_needs_nothing_from_outside(root: Path) -> None:
     for link in re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page):
         assert link.startswith(("data:", "#"))
     assert not re.search(r"@import|url\((?!['\"]?(?:data:|#))", page)
-    assert all(word in page for word in ("plain", "minority", "Smiling", "random weights"))
+    assert all(word in page for word in (*SETS, "Smiling", "random weights"))
 
 
 def test_same_line_again_repairs_what_is_lost(
@@ -159,13 +168,13 @@ def test_same_line_again_repairs_what_is_lost(
     main(flags)
     before = digests(out / "synthetic")
     assert before == digests(root / "out" / "synthetic")
-    for lost in ("plain/3.png", "minority/0.png", "minority/metadata.csv"):
+    for lost in ("plain/3.png", "minority/0.png", "targeted/2.png", "targeted/metadata.csv"):
         (out / "synthetic" / lost).unlink()
     for lost in ("scores.csv", "report.html"):
         (out / lost).unlink()
     cut = out / "synthetic" / "plain" / "5.png"
     cut.write_bytes(cut.read_bytes()[:40])
-    shutil.rmtree(out / "fits" / "minority-1")
+    shutil.rmtree(out / "fits" / "targeted-1")
     capfd.readouterr()
     main(flags)
     assert digests(out / "synthetic") == before
@@ -183,7 +192,7 @@ def test_killed_while_generating_it_continues_to_the_same_bytes(root: Path, tmp_
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert 0 < len(digests(out / "synthetic", "*.png")) < 12
+    assert 0 < len(digests(out / "synthetic", "*.png")) < 18
     assert not (out / "scores.csv").exists()
     main(flags)
     images = digests(root / "out" / "synthetic", "*.png")
@@ -253,7 +262,7 @@ def test_its_own_config_file_is_the_same_run(root: Path, tmp_path: Path) -> None
     assert _parsed("--config", str(root / "out" / "config.yaml")).record() == config
 
 
-@pytest.mark.parametrize("labeler", ["avatars", "train"])
+@pytest.mark.parametrize("labeler", ["generator", "avatars", "train"])
 def test_preview_is_a_picture_and_no_run(
     root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], labeler: str
 ) -> None:
@@ -261,9 +270,9 @@ def test_preview_is_a_picture_and_no_run(
     assert main([*flags, "--preview"]) is None
     assert list(digests(tmp_path / "out")) == ["preview.png"]
     with Image.open(tmp_path / "out" / "preview.png") as picture:
-        assert picture.width > 2 * 4 * 16
+        assert picture.width > 3 * 4 * 16
     printed = capfd.readouterr().out
-    assert all(word in printed for word in ("memory", "disk", "training 6 classifiers"))
+    assert all(word in printed for word in ("memory", "disk", "training 10 classifiers"))
 
 
 @pytest.mark.parametrize("chosen", [[], ["--attributes", "Male", "Smiling", "Young"]])
@@ -274,6 +283,7 @@ def test_embedded_data_know_the_log_probability_of_whole_vectors(
     monkeypatch.setattr(recipes.celeba_augment, "avatar_table", small)
     flags = [flag for flag in _flags(root, tmp_path / "out") if not flag.startswith("--data")]
     few = ["--study.seeds=1", "--train.batch_size=64", "--arms", "real", "plain"]
+    few += ["--num_real=100", "--num_val=20"]
     summary = main([*flags, *chosen, *few])
     assert summary is not None
     assert (summary["n_seeds"] == 1).all()
@@ -288,17 +298,30 @@ def test_embedded_data_know_the_log_probability_of_whole_vectors(
 def test_celeba_layout_through_the_whole_recipe_with_its_own_labeler(
     root: Path, tmp_path: Path
 ) -> None:
-    data = save_celeba(tmp_path / "celeba")
+    data = save_celeba(tmp_path / "celeba", images=20)
     before = digests(data)
     flags = tiny_flags(data, root / "generator", tmp_path / "out")
     few = ["--study.seeds=1", "--arms", "real", "plain"]
     main([*flags, *few, "--labeler=train", "--image_size=24"])
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
-    assert set(scores["attribute"]) == {*ATTRIBUTES, "macro"}
+    assert set(scores["attribute"]) == {*ATTRIBUTES, "macro", "micro", "samples"}
     card = yaml.safe_load((tmp_path / "out" / "labeler" / "card.json").read_text())
     assert card["attributes"] == list(ATTRIBUTES)
     assert card["image_size"] == 24
     assert digests(data) == before
+
+
+def test_celeba_layout_through_the_whole_default_recipe(root: Path, tmp_path: Path) -> None:
+    data, out = save_celeba(tmp_path / "celeba", images=60), tmp_path / "out"
+    main([*tiny_flags(data, root / "generator", out), "--study.seeds=1"])
+    assert list(pd.read_csv(out / "scores.csv")["arm"].unique()) == ARMS
+    card = json.loads((out / "labeler" / "card.json").read_text())
+    assert card["architecture"] == "a linear head on DenoiserFeatures"
+    assert card["attributes"] == list(ATTRIBUTES)
+    targeted = pd.read_csv(out / "synthetic" / "targeted" / "metadata.csv")
+    targets = targeted.filter(like="target_")
+    assert targets.notna().any(axis=1).all()
+    assert set(targets.columns) <= {f"target_{name}" for name in ATTRIBUTES}
 
 
 def test_bad_images_are_left_out_when_asked_to(root: Path, tmp_path: Path) -> None:

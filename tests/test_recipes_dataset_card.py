@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,18 +12,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from augment import SamplerConfig, Selection, SelfGuidanceConfig
+from augment import SamplerConfig, Selection
 from labeling import LabelerCard, LabelPolicy, Rule
 from recipes.chain.dataset_card import MARK, dataset_card, hub_licence, size_category, write_card
+from recipes.chain.sets import EditSettings, GuidanceConfig, SteeringConfig, SyntheticSet
 
-
-@dataclass(frozen=True, kw_only=True)
-class Guidance(SelfGuidanceConfig):
-    """As the run's, with the name of a distance."""
-
-    distance: str = "l2"
-
-
+GUIDANCE = GuidanceConfig()
 LABELER = LabelerCard(
     architecture="resnet34",
     attributes=["Bald"],
@@ -53,13 +47,13 @@ TABLE = pd.DataFrame(
 
 
 def _card(
-    guidance: Guidance | None = Guidance(),
+    guidance: GuidanceConfig | None = GUIDANCE,
     *,
     policy: LabelPolicy | None = None,
     labeler: LabelerCard = LABELER,
     table: pd.DataFrame = TABLE,
     name: str = "faces",
-    **settings: object,
+    **settings: Any,
 ) -> str:
     inputs = SimpleNamespace(
         denoiser=SimpleNamespace(card={"name": name, "source": "drawn", "licence": "CC0-1.0"}),
@@ -67,10 +61,9 @@ def _card(
         attributes=["Bald", "Smiling"],
         policy=policy or LabelPolicy(rules={"Bald": Rule(present=0.3, absent=0.3)}),
     )
-    one = {"folder": None, "start": None, "sampler": SamplerConfig(steps=9), "guidance": guidance}
     made = SimpleNamespace(
         name="strange",
-        settings=SimpleNamespace(**{**one, **settings}),
+        settings=SyntheticSet(sampler=SamplerConfig(steps=9), guidance=guidance, **settings),
         table=table,
         selection=Selection(table[:1], pd.DataFrame()),
     )
@@ -114,11 +107,11 @@ def test_front_matter_has_the_terms_of_both_models() -> None:
 
 
 def test_settings_are_those_that_were_used() -> None:
-    assert "scale 0.4, every 5" in _card(Guidance(scale=0.4))
-    assert "density: every 5, unit variance, budget 0.7," in _card(Guidance(budget=0.7))
+    assert "scale 0.4, every 5" in _card(GuidanceConfig(scale=0.4))
+    assert "density: every 5, unit variance, budget 0.7," in _card(GuidanceConfig(budget=0.7))
     assert "Sampler: 9 steps, ancestral." in _card()
-    assert "has had a part" in _card(Guidance(distance="features"))
-    assert "has had a part" not in _card(Guidance(distance="l2"))
+    assert "has had a part" in _card(GuidanceConfig(distance="features"))
+    assert "has had a part" not in _card(GuidanceConfig(distance="l2"))
     plain = _card(None)
     assert "Guidance: none" in plain
     assert "scale" not in plain
@@ -127,10 +120,26 @@ def test_settings_are_those_that_were_used() -> None:
 
 
 def test_it_says_which_images_a_set_starts_from() -> None:
-    start = SimpleNamespace(images=Path("/somewhere/of/mine/rare"), strength=0.4)
+    start = EditSettings(images=Path("/somewhere/of/mine/rare"), strength=0.4)
     text = _card(start=start)
     assert "Start: images of rare, made anew with strength 0.4" in text
     assert "/somewhere/of/mine" not in text
+    assert "where the labeler agrees" not in text
+    text = _card(start=EditSettings(rows="rare", strength=0.4))
+    assert "Start: real train images that have a rare attribute, made anew with strength" in text
+    assert "Labels are those of the real image that each was made from, where the labeler" in text
+
+
+def test_it_says_what_the_images_were_asked_for_and_how_often_it_is_found() -> None:
+    table = TABLE.assign(target_Bald=[1.0, 1.0, np.nan, 0.0])
+    text = _card(table=table, steering=SteeringConfig(scale=3.0, every=2))
+    assert yaml.safe_load(text.split("---\n")[1])["pretty_name"] == "Targeted samples of faces"
+    assert "Steering: towards the attributes asked for" in text
+    assert "scale 3.0, every 2" in text
+    assert "| Bald | 0 | 1 | 0.000 |" in text
+    assert "| Bald | 1 | 2 | 0.500 |" in text
+    assert "| `target_<attribute>` |" in text
+    assert not any(word in _card() for word in ("target_", "Steering", "asked for"))
 
 
 def test_images_made_elsewhere_have_no_generator_and_no_known_terms() -> None:

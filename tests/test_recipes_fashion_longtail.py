@@ -35,10 +35,10 @@ def test_whole_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         [*tiny_flags(DATA, generator, tmp_path / "out"), "--study.seeds=1", "--train.batch_size=16"]
     )
     assert summary is not None
-    assert set(summary["arm"]) == {"real", "plain", "minority"}
+    assert set(summary["arm"]) == {"real", "plain", "minority", "targeted", "oversample"}
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert set(scores["attribute"]) == {*CLASSES, "macro", "micro", "samples"}
-    synthetic = load_table(tmp_path / "out" / "synthetic" / "minority")
+    synthetic = load_table(tmp_path / "out" / "synthetic" / "targeted")
     assert len(synthetic) == 6
     assert {f"p_{name}" for name in CLASSES} <= set(synthetic.columns)
     with Image.open(synthetic["path"].iloc[0]) as image:

@@ -156,6 +156,7 @@ def test_images_guided_by_other_weights_do_not_mix(root: Path, tmp_path: Path) -
     labeler, out = shutil.copytree(root / "labeler", tmp_path / "labeler"), tmp_path / "out"
     few = ["--study.seeds=1", "--arms", "real", "minority"]
     flags = [*tiny_flags(root / "data", root / "generator", out), *few, f"--labeler={labeler}"]
+    flags += ["--guidance.distance=features"]
     main(flags)
     record = json.loads((out / "synthetic" / "minority" / "settings.json").read_text())
     assert record["guidance"]["network"] == load_labeler(labeler).sha256
@@ -184,7 +185,7 @@ def test_attributes_the_labeler_does_not_know_are_named(
 ) -> None:
     data = save_folder(tmp_path / "data", attributes=("Male", "Square"))
     flags = tiny_flags(data, save_generator(tmp_path / "generator"), tmp_path / "out")
-    main([*flags, "--study.seeds=1", "--arms", "real", "plain"])
+    main([*flags, "--labeler=avatars", "--study.seeds=1", "--arms", "real", "plain"])
     printed = capfd.readouterr().out
     assert "does not know Square" in printed
     assert "one seed, so no interval" in printed

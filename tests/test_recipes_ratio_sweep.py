@@ -80,7 +80,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sweep")
     save_generator(root / "generator")
     save_folder(root / "data")
-    recipes.celeba_augment.main(tiny_flags(root / "data", root / "generator", root / "run"))
+    flags = tiny_flags(root / "data", root / "generator", root / "run")
+    recipes.celeba_augment.main([*flags, "--arms", "real", "plain", "minority"])
     return root
 
 

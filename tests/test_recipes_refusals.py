@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import yaml
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.chain.inputs
+import recipes.chain.labels
 from recipes.celeba_augment import main
 from recipes.chain.command_line import run
 
@@ -122,7 +124,6 @@ def test_undecodable_image_is_named(
         ("file", "generator", "is not a folder"),
         ("empty", "generator", "is empty"),
         ("generator", "generator", "holds neither metadata.csv"),
-        ("unknown", "generator", "knows none"),
         ("data", "nowhere", "nowhere"),
         ("data", "empty", "config.json is missing"),
         ("data", "data", "config.json is missing"),
@@ -164,6 +165,11 @@ def test_bad_source(
         ("--num_nodes=0", "num_nodes"),
         ("--precision=8", "precision"),
         ("--labeler=nobody", "'nobody'"),
+        ("--judge=nobody", "'nobody'"),
+        ("--num_real=13", "num_real is 13, and the data have 12 train rows"),
+        ("--num_real=1", "num_real is 1; give at least 2"),
+        ("--num_val=7", "num_val is 7, and the data have 6 val rows"),
+        ("--num_val=0", "num_val is 0; give at least 1"),
         ("--attributes=Nose", "lacks Nose"),
         ('--quota.wanted={"Male=1": 1, "Male=1,Nose=1": 2}', "no label of Nose"),
         ("--quota.ratio=0.08", "give at least 1/12"),
@@ -187,6 +193,12 @@ def test_bad_config_file(
     _refusal([f"--config={root / name}", *_flags(root)], capfd, root, message)
 
 
+def test_a_labeler_that_knows_none_of_the_attributes(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _refusal([*_flags(root, "unknown"), "--labeler=avatars"], capfd, root, "knows none")
+
+
 def test_a_missing_policy_is_found_before_the_labeler_is_trained(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,8 +209,37 @@ def test_a_missing_policy_is_found_before_the_labeler_is_trained(
 def test_a_distance_without_features_is_found_before_the_labeler_is_trained(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [*_flags(root), "--guidance.distance=features", "--labeler=[avatars, train]"]
-    _refusal(flags, capfd, root, "distance features needs one labeler")
+    few = ["--guidance.distance=features", "--arms", "real", "minority"]
+    for labeler in ("[avatars, train]", "generator"):
+        flags = [*_flags(root), *few, f"--labeler={labeler}"]
+        _refusal(flags, capfd, root, "distance features needs one labeler")
+
+
+def test_a_steered_set_is_refused_before_work_where_labelers_have_no_gradients(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "the set targeted is steered by the labeler avatars train, which has no gradients"
+    _refusal([*_flags(root), "--labeler=[avatars, train]"], capfd, root, message)
+    # As one of an .onnx file, which has no torch network.
+    onnx = SimpleNamespace(attributes=["Male", "Smiling"])
+    monkeypatch.setattr(recipes.chain.labels, "load_labeler", lambda source: onnx)
+    message = "the set targeted is steered by the labeler a.onnx, which has no gradients"
+    _refusal([*_flags(root), "--labeler=a.onnx"], capfd, root, message)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (['--targets={"Nose=1": 4}'], "targets ask for Nose, which the labeler cannot steer to"),
+        (['--targets={"Male": 4}'], "'Male' is not understood"),
+        (['--targets={"Male=1": 0}'], "targets ask for 0 images of Male=1; give a whole number"),
+        (["--targets=absent.yaml"], "absent.yaml"),
+    ],
+)
+def test_bad_targets(
+    root: Path, capfd: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    _refusal([*_flags(root), *flags], capfd, root, message)
 
 
 def test_a_manifold_without_features_is_found_before_the_labeler_is_trained(
@@ -208,7 +249,7 @@ def test_a_manifold_without_features_is_found_before_the_labeler_is_trained(
         raise FileNotFoundError(f"{src} has no card")
 
     monkeypatch.setattr(recipes.chain.inputs, "load_encoder", load_encoder)
-    flags = [*_flags(root), "--guidance.distance=l2", "--labeler=[avatars, train]"]
+    flags = [*_flags(root), "--arms", "real", "minority", "--labeler=[avatars, train]"]
     message = "labeler avatars does not give (avatars has no card); name another"
     _refusal([*flags, "--admission.manifold=3"], capfd, root, message)
 
@@ -236,8 +277,9 @@ def test_out_that_is_a_file(root: Path, capfd: pytest.CaptureFixture[str], out: 
 def _claimed(root: Path, out: Path) -> list[str]:
     """The flags of a run of which `out` holds the settings, as after a kill; made by a real one."""
     flags = tiny_flags(root / "data", root / "generator", out)
-    main([*flags, "--study.seeds=1", "--num_synthetic=2"])
-    return [*flags, "--study.seeds=1", "--num_synthetic=2"]
+    flags += ["--study.seeds=1", "--num_synthetic=2", "--arms", "real", "plain"]
+    main(flags)
+    return flags
 
 
 @pytest.fixture(scope="module")

@@ -104,6 +104,7 @@ def _set(out: Path, name: str) -> SimpleNamespace:
         "start": None,
         "sampler": SamplerConfig(),
         "guidance": None,
+        "steering": None,
     }
     if name == "second":
         one["guidance"] = SelfGuidanceConfig()

@@ -28,13 +28,16 @@ def test_a_set_says_only_where_it_differs_from_the_run() -> None:
     sets = {"strong": {"guidance": {"scale": 3.0}}, "fewer": {"sampler": {"steps": 9}, "count": 5}}
     config = RunConfig(sets=sets, num_synthetic=7)
     found = config.synthetic_sets
-    assert list(found) == ["plain", "minority", "strong", "fewer"]
+    assert list(found) == ["plain", "minority", "targeted", "strong", "fewer"]
     assert found["plain"].guidance is None
     assert found["minority"].guidance == config.guidance
+    assert found["targeted"].guidance == config.guidance
+    assert found["targeted"].steering == config.steering
     assert found["strong"].guidance is not None
+    assert found["strong"].steering is None
     assert (found["strong"].guidance.scale, found["strong"].guidance.every) == (3.0, 5)
-    assert [found[name].count for name in found] == [7, 7, 7, 5]
-    assert [found[name].sampler.steps for name in found] == [250, 250, 250, 9]
+    assert [found[name].count for name in found] == [7, 7, 7, 7, 5]
+    assert [found[name].sampler.steps for name in found] == [250, 250, 250, 250, 9]
 
 
 def test_the_guidance_of_the_command_line_is_the_minority_sets() -> None:
@@ -42,6 +45,26 @@ def test_the_guidance_of_the_command_line_is_the_minority_sets() -> None:
     minority = config.synthetic_sets["minority"]
     assert minority.guidance is not None
     assert (minority.guidance.scale, minority.sampler.steps) == (0.7, 8)
+
+
+def test_a_set_may_have_targets_of_its_own_in_place_of_the_runs(tmp_path: Path) -> None:
+    file = tmp_path / "wishes.yaml"
+    file.write_text("Bald=1,Male=1: 3\n")
+    sets = {
+        "as_run": {"steering": {"scale": 2.0}},
+        "own": {"steering": {}, "targets": {"Bald=1": 5}},
+        "from_file": {"steering": {}, "targets": str(file)},
+        "rare": {"steering": {}, "targets": "auto"},
+    }
+    found = RunConfig(sets=sets, targets={"Young=0": 2}).synthetic_sets
+    wishes = {name: made.wishes for name, made in found.items() if made.steering is not None}
+    assert wishes == {
+        **{"targeted": {"Young=0": 2}, "as_run": {"Young=0": 2}, "own": {"Bald=1": 5}},
+        **{"from_file": {"Bald=1,Male=1": 3}, "rare": None},
+    }
+    strength = found["as_run"].steering
+    assert strength is not None
+    assert (strength.scale, strength.every) == (2.0, RunConfig().steering.every)
 
 
 def test_sets_may_stand_in_a_file_of_their_own_and_are_kept_with_the_run(tmp_path: Path) -> None:
@@ -61,7 +84,7 @@ def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
         "train": {"loss": {"balance": 0.5}},
     }
     config = RunConfig(define_arms={"mixed": mixed})
-    assert list(config.chosen_arms) == ["real", "plain", "minority", "mixed"]
+    assert list(config.chosen_arms) == ["real", "plain", "minority", "targeted", "mixed"]
     assert list(RunConfig(controls=["reweight"]).chosen_arms)[-1] == "reweight"
     few = RunConfig(define_arms={"mixed": mixed}, arms=["mixed", "real", "duplicate"])
     assert list(few.chosen_arms) == ["real", "mixed", "duplicate"]
@@ -77,7 +100,14 @@ def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
         ({"sets": {"a": {"number": 1}}}, r"sets\.a has no setting number; it has folder, count"),
         ({"sets": {"a": {"guidance": {"scale": -1}}}}, r"sets\.a: .*guidance\.scale is -1"),
         ({"sets": {"a": {"count": 0}}}, r"sets\.a: .*count is 0"),
-        ({"sets": {"a": {"folder": "x", "guidance": {}}}}, "beside guidance or start"),
+        ({"sets": {"a": {"folder": "x", "guidance": {}}}}, "beside guidance, steering or start"),
+        ({"sets": {"a": {"folder": "x", "steering": {}}}}, "beside guidance, steering or start"),
+        ({"sets": {"a": {"start": {}}}}, "start has images None and rows None; give one"),
+        (
+            {"sets": {"a": {"start": {"images": "x", "rows": "rare"}}}},
+            "start has images x and rows rare; give one",
+        ),
+        ({"sets": {"a": {"steering": {"scal": 1}}}}, r"sets\.a\.steering has no setting scal; it"),
         ({"sets": {"a": 3}}, r"sets\.a is 3; give a mapping"),
         ({"sets": {"real": {}}}, "'real' names a set or an arm"),
         ({"sets": {"../a": {}}}, "'../a' names a set or an arm"),
@@ -127,14 +157,16 @@ def _flags(root: Path, out: Path) -> list[str]:
     return [*tiny_flags(root / "data", root / "generator", out), "--study.seeds=1"]
 
 
-def test_a_third_set_and_one_made_elsewhere_make_a_report_of_five_arms(root: Path) -> None:
-    arms = ["real", "plain", "minority", "strong", "elsewhere"]
+def test_a_further_set_and_one_made_elsewhere_make_a_report_of_all_arms(root: Path) -> None:
+    arms = ["real", "plain", "minority", "targeted", "strong", "elsewhere", "oversample"]
     assert list(pd.read_csv(root / "out" / "summary.csv")["arm"].unique()) == arms
     rates = pd.read_csv(root / "out" / "admission.csv").groupby("arm")["images"].sum()
-    assert rates.to_dict() == {"plain": 6, "minority": 6, "strong": 4, "elsewhere": 5}
+    assert rates.to_dict() == {
+        **{"plain": 6, "minority": 6, "targeted": 6, "strong": 4, "elsewhere": 5}
+    }
     page = (root / "out" / "report.html").read_text(encoding="utf-8")
     assert all(name in page for name in arms)
-    for name in arms[1:]:
+    for name in arms[1:-1]:
         assert (root / "out" / "synthetic" / name / "README.md").is_file()
 
 

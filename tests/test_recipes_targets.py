@@ -63,6 +63,13 @@ def test_given_wishes_come_in_their_proportion() -> None:
     assert plan(41) == plan(1)
 
 
+def test_the_order_of_given_wishes_says_nothing() -> None:
+    wishes = {"Rare=1": 3, "Common=0": 2, "Rarer=1": 4}
+    one = plan_targets(_train(), NAMES, wishes)
+    other = plan_targets(_train(), NAMES, dict(reversed(wishes.items())))
+    assert [one(seed) for seed in range(9)] == [other(seed) for seed in range(9)]
+
+
 def test_a_wish_that_the_labeler_does_not_know_is_refused() -> None:
     with pytest.raises(ValueError, match="targets ask for Never, which the labeler cannot steer"):
         plan_targets(_train(), NAMES[:3], {"Never=1": 5})

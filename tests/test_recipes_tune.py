@@ -142,7 +142,7 @@ def test_the_report_of_the_main_job_says_how_many_trials_chose(
 
 
 def test_it_works_on_celebas_own_layout(root: Path, tmp_path: Path) -> None:
-    data = save_celeba(tmp_path / "celeba")
+    data = save_celeba(tmp_path / "celeba", images=20)
     flags = [*tiny_flags(data, root / "generator", tmp_path / "out"), "--study.seeds=1"]
     found = main([*flags, "--trials=1", '--space={"set.count": [4, 6]}', "--num_real=5"])
     assert found is not None

@@ -191,7 +191,7 @@ def test_the_sentence_and_the_picture_are_of_the_middle_size() -> None:
 def test_it_works_on_celebas_own_layout_with_a_labeler_from_elsewhere(
     root: Path, first: tuple[pd.DataFrame, Work], tmp_path: Path
 ) -> None:
-    data = save_celeba(tmp_path / "celeba")
+    data = save_celeba(tmp_path / "celeba", images=20)
     labeler = root / "out" / "8" / "few" / "labeler"
     flags = [*tiny_flags(data, root / "generator", tmp_path / "out"), "--study.seeds=1"]
     flags += [f"--labeler={labeler}", "--knowledge", "elsewhere", "--sizes", "4", "7"]

@@ -158,8 +158,8 @@ def _asked(inputs: Inputs, made: Synthesised) -> list[tuple[str, int, int, str]]
     """Attribute, value, images that were asked to have it, and the share that the labeler finds."""
     found = agreement(made.table, made.table, inputs.attributes)
     return [
-        (str(row.attribute), int(row.value), int(row.asked), _number(row.hit))
-        for row in found.itertuples()
+        (name, int(value), int(asked), _number(float(hit)))
+        for name, value, asked, hit in found[["attribute", "value", "asked", "hit"]].to_numpy()
     ]
 
 

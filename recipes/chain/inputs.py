@@ -28,6 +28,7 @@ from recipes.chain.labels import (
 )
 from recipes.chain.run import Run
 from recipes.chain.sets import NO_FEATURES
+from recipes.chain.targets import plan_targets
 
 __all__ = ["Inputs", "LogProbability", "manifold_encoder", "prepare"]
 
@@ -118,6 +119,9 @@ def prepare(
     if len(ready) == len(config.labelers):
         labelled = [name for name in attributes if name in known]
     check_quota(config.quota, int((table["split"] == "train").sum()), labelled)
+    for made in config.synthetic_sets.values():
+        if made.steering is not None and made.wishes:
+            plan_targets(table, labelled, made.wishes)  # says what cannot be asked for
     with run.doing("decoding the images"), run.fabric.rank_zero_first():
         images = decode_tables(
             [table],

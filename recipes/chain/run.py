@@ -12,7 +12,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from classify.files import write_text
-from recipes.chain.devices import launch
+from recipes.chain.devices import launch, processes
 from recipes.chain.settings import RunConfig
 from recipes.chain.stopping import Stopped
 
@@ -45,7 +45,9 @@ class Run:
         self.fabric = (
             within.fabric
             if within
-            else launch(config.devices, num_nodes=config.num_nodes, precision=config.precision)
+            else launch(
+                processes(config.devices), num_nodes=config.num_nodes, precision=config.precision
+            )
         )
         self.cache: Path = within.cache if within else self.out / "cache"
         """Folder of decoded images."""

@@ -77,8 +77,8 @@ class Search:
     ) -> None:
         self.space, self.seed, self.fabric = space, seed, fabric
         self._trial: Any = None
+        self.optuna = _optuna()
         if fabric.is_global_zero:
-            self.optuna = _optuna()
             backend = self.optuna.storages.journal.JournalFileBackend(str(file))
             self.study = self.optuna.create_study(
                 storage=self.optuna.storages.JournalStorage(backend),

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from augment import AttributeGuidanceConfig, FeatureDistance, SamplerConfig, SelfGuidanceConfig
 from augment.distance import NAMED, Distance
+from augment.selection import parse_wish
 from labeling import Labeler, Predictor
-from recipes.chain.values import Values, merged, read_values
+from recipes.chain.values import Values, merged, read_mapping, read_values
 
 __all__ = [
     "DEFAULT_SETS",
@@ -116,6 +117,19 @@ class SyntheticSet:
                 f"folder {self.folder} is given beside guidance, steering or start; give a folder "
                 "for images made elsewhere, the others for images made here"
             )
+        if isinstance(self.targets, str) and self.targets != "auto":
+            object.__setattr__(self, "targets", read_mapping(Path(self.targets)))
+        for wish, count in (self.wishes or {}).items():
+            parse_wish(wish)
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(
+                    f"targets ask for {count} images of {wish}; give a whole number from 1 on"
+                )
+
+    @property
+    def wishes(self) -> Mapping[str, int] | None:
+        """The targets as wish -> how many images of it; None for `auto`."""
+        return None if isinstance(self.targets, str) else self.targets
 
 
 def synthetic_set(
@@ -148,7 +162,8 @@ def synthetic_set(
         if values.get("guidance") is not None:
             base["guidance"] = asdict(guidance)
         if values.get("steering") is not None:
-            base |= {"steering": asdict(steering), "targets": targets}
+            # Its own targets replace the run's: wishes do not add up.
+            base |= {"steering": asdict(steering), "targets": values.get("targets", targets)}
         values = merged(base, values)
     return read_values(SyntheticSet, values, f"sets.{name}")
 

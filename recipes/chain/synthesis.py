@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -244,9 +244,9 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
 
 def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
     """What each image of a set is asked to be; `auto` takes the quota's wishes, if it has any."""
-    wishes = inputs.run.config.quota.wanted if settings.targets == "auto" else settings.targets
+    wishes = settings.wishes or inputs.run.config.quota.wanted
     known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
-    return plan_targets(_train_rows(inputs.table), known, cast("Mapping[str, int]", wishes))
+    return plan_targets(_train_rows(inputs.table), known, wishes)
 
 
 def edit_of(inputs: Inputs, settings: SyntheticSet) -> Edit | None:

@@ -48,6 +48,7 @@ def plan_targets(
 
 
 def _of_wishes(wishes: Mapping[str, int], attributes: Sequence[str]) -> Plan:
+    wishes = dict(sorted(wishes.items()))  # the order they are written in says nothing
     parsed = [parse_wish(wish) for wish in wishes]
     for wish in parsed:
         if unknown := [name for name in wish if name not in attributes]:
@@ -79,7 +80,7 @@ def _of_rows(train: pd.DataFrame, attributes: Sequence[str]) -> Plan:
 def _repeat_factors(train: pd.DataFrame, attributes: Sequence[str]) -> dict[str, float]:
     """Rare attribute -> sqrt(RARE / share); where none is rare, the least frequent one -> 1."""
     labels = train[list(attributes)]
-    shares = {name: float(share) for name, share in labels.mean().items() if share > 0}
+    shares = {str(name): float(share) for name, share in labels.mean().items() if share > 0}
     rare = {name: share for name, share in shares.items() if share < RARE}
     if not rare:
         return {min(shares, key=lambda name: shares[name]): 1.0}
