@@ -14,10 +14,10 @@ which arm of real images alone is the curve. The test images choose nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pandas as pd
 
@@ -35,6 +35,7 @@ from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig
 from recipes.chain.study import judge_of, material_of
 from recipes.chain.synthesis import is_independent, make_images, synthesise
+from recipes.chain.values import Values
 
 Knowledge = Literal["elsewhere", "generator", "few"]
 
@@ -116,12 +117,13 @@ class WorthConfig(RunConfig):
 
     def cell(self, size: int, knowledge: Knowledge, num_val: int) -> RunConfig:
         """The run of one size and knowledge; images that are the same for all it only finds."""
+        found = {name: {"folder": self.images(name)} for name in self.shared}
         return self.variant(
             out=self.out / str(size) / knowledge,
             labeler=self.labeler_of[knowledge],
             num_real=size,
             num_val=num_val,
-            sets={**self.sets, **{name: {"folder": self.images(name)} for name in self.shared}},
+            sets={**cast("Mapping[str, Values]", self.sets), **found},
         )
 
     @property
@@ -194,8 +196,8 @@ def _scores(whole: Run, config: WorthConfig, table: pd.DataFrame, size: int) -> 
             skip_bad=config.skip_bad,
         )
     scores = with_rare(scores, train_shares(table, material.attributes))
-    names, known = zip(*scores["arm"].map(knows), strict=True)
-    return scores.assign(arm=names, size=size, knowledge=known)[["size", "knowledge", *scores]]
+    whose, whence = zip(*scores["arm"].map(knows), strict=True)
+    return scores.assign(arm=whose, size=size, knowledge=whence)[["size", "knowledge", *scores]]
 
 
 def _cell(whole: Run, config: WorthConfig, table: pd.DataFrame, of_cell: RunConfig) -> Material:

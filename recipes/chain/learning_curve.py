@@ -7,6 +7,7 @@ an arm's is `any`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -47,10 +48,10 @@ def curves(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `size, knowledge, arm, metric, mean, low, high, n_seeds`.
     """
-    parts = [
-        summarise(rows).assign(size=size, knowledge=knowledge)
-        for (size, knowledge), rows in scores.groupby(["size", "knowledge"], sort=False)
-    ]
+    parts = []
+    for keys, rows in scores.groupby(["size", "knowledge"], sort=False):
+        size, knowledge = cast("tuple[int, str]", keys)
+        parts.append(summarise(rows).assign(size=size, knowledge=knowledge))
     columns = ["size", "knowledge", "arm", "metric", "mean", "low", "high", "n_seeds"]
     return pd.concat(parts, ignore_index=True)[columns]
 
@@ -80,10 +81,10 @@ def exchanged(scores: pd.DataFrame, real_arms: Sequence[str]) -> pd.DataFrame:
         by_arm = test.set_index([*keys, "seed"])["value"].unstack("seed", sort=False).dropna()
         if by_arm.empty:
             continue
-        curve = np.stack(
-            [by_arm.loc[(size, ANY, arm)] for size, arm in zip(sizes, rivals, strict=True)], axis=1
-        )
-        for (size, knowledge, arm), values in by_arm.iterrows():
+        of_curve = [(size, ANY, arm) for size, arm in zip(sizes, rivals, strict=True)]
+        curve = by_arm.loc[of_curve].to_numpy().T
+        for key, values in by_arm.iterrows():
+            size, knowledge, arm = cast("tuple[int, str, str]", key)
             if knowledge != ANY:
                 rate = exchange_rate(sizes, curve, values)
                 found = (rate.images, rate.low, rate.high)
@@ -189,7 +190,7 @@ def _line(axes: Axes, rows: pd.DataFrame, colour: str, *, dashed: bool) -> None:
 def _arrow(axes: Axes, row: pd.Series, sizes: Sequence[int], colour: str) -> None:
     """From the focus to the size at which real images alone reach it, and the exchange rate."""
     end = float(np.clip(row["images"], sizes[0], sizes[-1]))
-    ink = {"color": colour, "lw": 1.1}
+    ink: dict[str, Any] = {"color": colour, "lw": 1.1}
     axes.annotate(
         "",
         xy=(end, row["mean"]),
