@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
+import torch
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-__all__ = ["launch"]
+__all__ = ["launch", "processes"]
 
 
 def launch(
@@ -34,3 +39,16 @@ def launch(
         ) from error
     fabric.launch()
     return fabric
+
+
+def processes(devices: int | str) -> int | str:
+    """What `auto` means for a study: every accelerator; on a CPU of several cores two processes.
+
+    Small networks leave half of a second core idle, and two processes with a thread each take about
+    two thirds of the time of one with two. Lightning starts the second by the command's own line,
+    so a notebook, a test or another program that calls a study stays one process.
+    """
+    is_command = Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[1]
+    on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    several = is_command and on_cpu and (os.cpu_count() or 1) > 1
+    return 2 if devices == "auto" and several else devices

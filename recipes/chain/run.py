@@ -12,7 +12,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from classify.files import write_text
-from recipes.chain.devices import launch
+from recipes.chain.devices import launch, processes
 from recipes.chain.settings import RunConfig
 from recipes.chain.stopping import Stopped
 
@@ -40,7 +40,9 @@ class Run:
         self.config, self.out = config, config.out
         if not config.preview:
             self._check_claim()
-        self.fabric = launch(config.devices, num_nodes=config.num_nodes, precision=config.precision)
+        self.fabric = launch(
+            processes(config.devices), num_nodes=config.num_nodes, precision=config.precision
+        )
         self.notes: list[str] = []
         """What the report should say besides the figures; a sentence each."""
         self.cautions: list[str] = []

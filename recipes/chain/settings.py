@@ -150,7 +150,8 @@ class RunConfig:
     allow_leak: bool = False
     """Go on without the generated images that copy real val or test images."""
     devices: int | str = "auto"
-    """Number of devices, or auto (Lightning's); two processes give the same images as one."""
+    """Number of devices, or auto: every accelerator, or two processes of a CPU; several give the
+    same images as one."""
     num_nodes: int = 1
     """Number of machines (Lightning's)."""
     precision: Precision = "32-true"
