@@ -57,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     """Run the study; its summary (`arm, metric, mean, low, high, n_seeds`), None for a preview."""
     config = parse(RunConfig, arguments, presets=PRESETS, skip=NO_FLAGS)
     if config.data is None:
-        config = _with_few_labels(config)
+        config = with_few_labels(config)
     name = "Avatars" if config.data is None else config.data.resolve().name
     with Run(config) as this_run:
         inputs = prepare(
             this_run,
-            lambda: _read(this_run),
+            lambda: real_images(this_run),
             source="the embedded avatars" if config.data is None else name,
             # of whole attribute vectors only
             log_probability=None if config.data or config.attributes else _avatar_log_probability,
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
         return study(this_run, inputs, title, reference=celebas)
 
 
-def _with_few_labels(config: RunConfig) -> RunConfig:
+def with_few_labels(config: RunConfig) -> RunConfig:
     """Of the embedded images few count as labelled, as where labels are dear; the embedded labeler,
     which has seen others, checks what the generator's own head steered, and labels nothing.
     """
@@ -89,7 +89,7 @@ def _with_few_labels(config: RunConfig) -> RunConfig:
     )
 
 
-def _read(this_run: Run) -> pd.DataFrame:
+def real_images(this_run: Run) -> pd.DataFrame:
     """The user's images, or the embedded ones, drawn at the first run."""
     config = this_run.config
     if config.data is not None:

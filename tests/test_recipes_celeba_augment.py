@@ -22,6 +22,7 @@ from PIL import Image
 from recipe_doubles import (
     digests,
     pythons_own_signals,
+    save_celeba,
     save_folder,
     save_generator,
     tiny_flags,
@@ -294,29 +295,10 @@ def test_embedded_data_know_the_log_probability_of_whole_vectors(
     assert (true_mean in page) == (not chosen)
 
 
-def _save_celeba(root: Path, *, images: int) -> Path:
-    """CelebA's own layout with photographs' worth of noise, 178 x 218, three absent ones."""
-    rng = np.random.default_rng(0)
-    names = [f"{number:06d}.jpg" for number in range(1, images + 4)]
-    (root / "img_align_celeba").mkdir(parents=True)
-    for name in names[:images]:
-        pixels = rng.integers(0, 256, (218, 178, 3), np.uint8)
-        Image.fromarray(pixels).save(root / "img_align_celeba" / name)
-    values = np.where(np.add.outer(np.arange(len(names)), np.arange(40)) % 2, 1, -1)
-    lines = [
-        f"{n} {' '.join(f'{v:2d}' for v in row)}" for n, row in zip(names, values, strict=True)
-    ]
-    listed = "\n".join([str(len(names)), " ".join(ATTRIBUTES), *lines])
-    (root / "list_attr_celeba.txt").write_text(f"{listed}\n")
-    splits = "\n".join(f"{name} {row % 3}" for row, name in enumerate(names))
-    (root / "list_eval_partition.txt").write_text(f"{splits}\n")
-    return root
-
-
 def test_celeba_layout_through_the_whole_recipe_with_its_own_labeler(
     root: Path, tmp_path: Path
 ) -> None:
-    data = _save_celeba(tmp_path / "celeba", images=20)
+    data = save_celeba(tmp_path / "celeba", images=20)
     before = digests(data)
     flags = tiny_flags(data, root / "generator", tmp_path / "out")
     few = ["--study.seeds=1", "--arms", "real", "plain"]
@@ -330,7 +312,7 @@ def test_celeba_layout_through_the_whole_recipe_with_its_own_labeler(
 
 
 def test_celeba_layout_through_the_whole_default_recipe(root: Path, tmp_path: Path) -> None:
-    data, out = _save_celeba(tmp_path / "celeba", images=60), tmp_path / "out"
+    data, out = save_celeba(tmp_path / "celeba", images=60), tmp_path / "out"
     main([*tiny_flags(data, root / "generator", out), "--study.seeds=1"])
     assert list(pd.read_csv(out / "scores.csv")["arm"].unique()) == ARMS
     card = json.loads((out / "labeler" / "card.json").read_text())

@@ -86,6 +86,11 @@ class ArmSettings:
     meaning: str = ""
     """What the arm tells, for a reader."""
 
+    @property
+    def is_real_alone(self) -> bool:
+        """Whether synthetic images, their number and the labeler have no part in it."""
+        return not self.sets and self.rows not in ("duplicated", "relabelled")
+
     def __post_init__(self) -> None:
         Arm(table=pd.DataFrame(), changes=_changes(self.train, FitConfig()))  # says what is wrong
         if self.real == "none" and self.rows == "replaced":

@@ -48,7 +48,7 @@ def parse(
         arguments: the command line; None for the process's own.
         presets: preset -> dotted setting -> value, where it differs from the dataclass's default;
             `kind` has a field `preset` then.
-        skip: dotted settings that are no flags.
+        skip: dotted settings that are no flags, and that no preset sets.
 
     Raises:
         ValueError: an unknown flag or a refused value, in one line.
@@ -63,7 +63,8 @@ def parse(
     with _refused_in_one_line():
         if presets:
             preset = parser.parse_args([w for w in given if w != "--print_config"]).preset
-            parser.set_defaults(dict(presets[preset]))
+            settings = presets[preset].items()
+            parser.set_defaults({name: value for name, value in settings if name not in skip})
         options = parser.instantiate(parser.parse_args(given))
     return kind(**{f.name: options[f.name] for f in _fields(kind) if f.name in options})
 

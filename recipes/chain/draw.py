@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["labelled_draw"]
+__all__ = ["halved", "labelled_draw"]
 
 _LEAST = 2
 """Positives of each attribute that a draw begins with, where there are so many."""
@@ -44,6 +44,15 @@ def labelled_draw(
     others = np.flatnonzero(~table["split"].isin(["train", "val"]))
     kept = np.sort(np.concatenate([*parts, others]))
     return table.iloc[kept].reset_index(drop=True)
+
+
+def halved(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """The table with every other val row, rare ones first, in the part of a test row."""
+    rows = np.flatnonzero(table["split"] == "val")
+    order = rows[_rare_first(table.iloc[rows][list(attributes)])]
+    split = table["split"].to_numpy(copy=True)
+    split[order[1::2]] = "test"
+    return table.assign(split=split)
 
 
 def _rare_first(labels: pd.DataFrame) -> NDArray[np.int64]:

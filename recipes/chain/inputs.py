@@ -127,7 +127,7 @@ def prepare(
             [table],
             denoiser.image.size,
             skip_bad=config.skip_bad,
-            cache=None if config.preview else config.out / "cache",
+            cache=None if config.preview else run.cache,
         )
     table = images.usable(table)
     check_table(table, attributes, known)  # without the images that were left out

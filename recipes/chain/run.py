@@ -19,7 +19,7 @@ from recipes.chain.stopping import Stopped
 __all__ = ["Run", "check_folder"]
 
 _RECORD = "config.yaml"
-_CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview"})
+_CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview", "trials"})
 """Settings that do not change the results: another value continues the same run."""
 _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 """Files that a run writes last, over those of its own earlier session."""
@@ -30,19 +30,27 @@ class Run:
 
     Args:
         config: the settings.
+        within: a larger piece of work that this run is a part of, whose devices and decoded images
+            it shares.
 
     Raises:
         ValueError: the folder holds another run, or one that is going on; the devices are not
             there. One line.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, within: Run | None = None) -> None:
         self.config, self.out = config, config.out
         if not config.preview:
             self._check_claim()
-        self.fabric = launch(
-            processes(config.devices), num_nodes=config.num_nodes, precision=config.precision
+        self.fabric = (
+            within.fabric
+            if within
+            else launch(
+                processes(config.devices), num_nodes=config.num_nodes, precision=config.precision
+            )
         )
+        self.cache: Path = within.cache if within else self.out / "cache"
+        """Folder of decoded images."""
         self.notes: list[str] = []
         """What the report should say besides the figures; a sentence each."""
         self.cautions: list[str] = []

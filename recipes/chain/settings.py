@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -143,6 +143,8 @@ class RunConfig:
     """Arms of your own, name -> sets, rows, real, train, meaning."""
     focus: str = "targeted"
     """The arm whose differences the report shows in full; if it is not run, the last with a set."""
+    tuned: str | None = None
+    """How settings were chosen, as recipes/tune.py says it; the report repeats it."""
     limit: int | None = None
     """Images generated at most in each set to meet the quota; left out, num_synthetic."""
     skip_bad: bool = False
@@ -242,6 +244,11 @@ class RunConfig:
         """The arm that the report is about; None where no arm trains on a set."""
         with_sets = [name for name, arm in self.chosen_arms.items() if arm.sets]
         return self.focus if self.focus in with_sets else next(reversed(with_sets), None)
+
+    def variant(self, **changes: Any) -> RunConfig:
+        """A run of these settings but for the changes; what a subclass adds is left out."""
+        own = {f.name: getattr(self, f.name) for f in fields(RunConfig)}
+        return RunConfig(**(own | changes))
 
     def record(self) -> dict[str, Any]:
         """The settings as plain values, for YAML; `--config` reads them back."""

@@ -19,7 +19,7 @@ from recipes.chain.results import tell
 from recipes.chain.run import Run
 from recipes.chain.synthesis import Synthesised, synthesise
 
-__all__ = ["study"]
+__all__ = ["judge_of", "material_of", "study"]
 
 
 def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> pd.DataFrame | None:
@@ -38,10 +38,12 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
     if run.config.preview:
         preview(run, inputs)
         return None
+    if run.config.tuned:
+        run.note(run.config.tuned)
     with run.stage("Generating, labelling and judging"):
-        sets = synthesise(run, inputs, _judge(run, inputs))
+        sets = synthesise(run, inputs, judge_of(run, inputs))
     arms = {
-        name: make_arm(settings, _material(run, inputs, sets))
+        name: make_arm(settings, material_of(run, inputs, sets))
         for name, settings in run.config.chosen_arms.items()
     }
     with run.stage("Training the classifiers"):
@@ -52,20 +54,22 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
             seeds=run.config.study.seeds,
             out=run.out,
             fabric=run.fabric,
-            cache=run.out / "cache",
+            cache=run.cache,
             skip_bad=run.config.skip_bad,
         )
     return tell(run, inputs, title, sets, arms, scores, reference=reference)
 
 
-def _judge(run: Run, inputs: Inputs) -> Judge:
+def judge_of(run: Run, inputs: Inputs) -> Judge:
     """Of synthetic images, by the manifold of the real ones too if that was asked for."""
     k = run.config.admission.manifold
     encoder = None if k is None else manifold_encoder(run, inputs.denoiser).to(run.fabric.device)
     return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5)
 
 
-def _material(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Material:
+def material_of(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Material:
+    """What the arms of a run are made of, its sets being there."""
+
     def label(table: pd.DataFrame) -> pd.DataFrame:
         labelled = inputs.label(table)
         return softened(labelled, inputs.attributes) if run.config.labels.soft else labelled

@@ -42,7 +42,16 @@ from recipes.chain.sets import SyntheticSet, named_distance
 from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
 from recipes.chain.values import plain
 
-__all__ = ["Synthesised", "edit_of", "fill", "guidance_of", "synthesise", "unmet"]
+__all__ = [
+    "Synthesised",
+    "edit_of",
+    "fill",
+    "guidance_of",
+    "is_independent",
+    "make_images",
+    "synthesise",
+    "unmet",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +167,7 @@ def _labelled(
     run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
 ) -> pd.DataFrame:
     """Images of some seeds with labels, and with what each was asked to be."""
-    table = inputs.label(_generated(run, inputs, settings, seeds, folder))
+    table = inputs.label(make_images(run, inputs, settings, seeds, folder))
     if settings.start is not None and settings.start.rows is not None:
         table = inherited(table, rare_rows(inputs.table, inputs.attributes), inputs.attributes)
     if settings.steering is not None:
@@ -167,9 +176,21 @@ def _labelled(
     return table
 
 
-def _generated(
+def is_independent(settings: SyntheticSet) -> bool:
+    """Whether a set's images are made here, and are the same for all labelers and real rows."""
+    guidance, start = settings.guidance, settings.start
+    return (
+        settings.folder is None
+        and settings.steering is None
+        and (guidance is None or guidance.distance != "features")
+        and (start is None or start.rows is None)
+    )
+
+
+def make_images(
     run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
 ) -> pd.DataFrame:
+    """The images of some seeds of a set that is made here, without labels; see `generate`."""
     return generate(
         inputs.denoiser,
         seeds,

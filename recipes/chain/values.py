@@ -10,7 +10,15 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import jsonargparse
 import yaml
 
-__all__ = ["Values", "merged", "plain", "read_mapping", "read_values"]
+__all__ = [
+    "Values",
+    "difference",
+    "merged",
+    "nested",
+    "plain",
+    "read_mapping",
+    "read_values",
+]
 
 Values = Mapping[str, Any]
 Kind = TypeVar("Kind")
@@ -64,6 +72,30 @@ def merged(base: Values, values: Values) -> dict[str, Any]:
             value = merged(below, value)
         result[key] = value
     return result
+
+
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping of mappings that dotted names stand for."""
+    nested: dict[str, Any] = {}
+    for path, value in dotted.items():
+        for name in reversed(path.split(".")):
+            value = {name: value}
+        nested = merged(nested, value)
+    return nested
+
+
+def difference(base: Values, values: Values) -> dict[str, Any]:
+    """The values that differ from the base's, mapping by mapping."""
+    found = {}
+    for name, value in values.items():
+        below = base.get(name)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = difference(below, value)
+            if value:
+                found[name] = value
+        elif value != below:
+            found[name] = value
+    return found
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
