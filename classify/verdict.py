@@ -65,6 +65,14 @@ class Finding:
             return f"{difference}, one seed, so no interval"
         return f"{difference} [{low}, {high}]"
 
+    def elsewhere(self) -> str:
+        """Where else a gain is seen, in short; empty where there is none, or nothing is known."""
+        if self.verdict != GAIN or not (self.remains or self.fades):
+            return ""
+        if not self.remains:
+            return f"not {listed([_REMAINS_IN[name] for name in self.fades], 'nor')}"
+        return f"also {listed([_REMAINS_IN[name] for name in self.remains])}"
+
     def of_gain(self) -> str:
         """What becomes of a gain elsewhere; empty where there is none, or nothing is known."""
         if self.verdict != GAIN or not (self.remains or self.fades):
@@ -100,18 +108,6 @@ class Verdict:
         if not any(one.fades for one in gains):
             return OUTCOMES[0]
         return OUTCOMES[1] if any(one.remains for one in gains) else OUTCOMES[2]
-
-    def missing(self) -> str:
-        """Where a gain is without evidence, and how much of it is a prior shift, in short."""
-        parts = []
-        for mean, found in self.findings.items():
-            where = "" if mean == MACRO else " over rare ones"
-            if found.verdict == GAIN and found.fades:
-                gone = listed([_REMAINS_IN[name] for name in found.fades], "nor")
-                parts.append(f"not {gone}{where}")
-            if found.shift is not None:
-                parts.append(f"prior shift {found.shift:+.3f}{where}")
-        return ", ".join(parts)
 
     def remains(self) -> str:
         """What becomes of its gains, over all attributes and over rare ones; empty without any."""

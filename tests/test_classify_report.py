@@ -202,7 +202,8 @@ def test_the_verdict_comes_first_and_says_of_every_pair_what_was_found(tmp_path:
     sections = [*_bare(), verdict_section(_verdicts(_comparison()))][1:]  # wherever it stands
     text = _text(_page(tmp_path, sections))
     assert text.index("rare gains over real and fair") < text.index("over 2 of 3 attributes")
-    assert "rare against fair gain +0.020 [+0.010, +0.030] – yes" in text
+    figures = "+0.020 [+0.010, +0.030], also in average precision and at fitted thresholds"
+    assert f"rare against fair gain {figures} – yes" in text
 
 
 def test_one_seed_is_no_evidence_and_has_no_intervals(tmp_path: Path) -> None:

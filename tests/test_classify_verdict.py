@@ -70,7 +70,10 @@ def test_rare_attributes_are_judged_by_themselves() -> None:
     told = {("rare", "real", "macro"): "+++0", ("rare", "real", "macro, rare"): "++00"}
     [one] = verdicts(_comparison(told), [("rare", "real")])
     assert one.outcome == "remain there only in part"
-    assert one.missing() == "not at fitted thresholds over rare ones"
+    assert one.findings["macro"].elsewhere() == (
+        "also in average precision and at fitted thresholds"
+    )
+    assert one.findings["macro, rare"].elsewhere() == "also in average precision"
     assert one.reasons() == (
         "gain in macro F1 (+0.020 [+0.010, +0.030]) and in F1 over rare attributes (+0.020 "
         "[+0.010, +0.030]). Over all attributes it remains in average precision and at fitted "

@@ -257,7 +257,7 @@ def test_a_manifold_without_features_is_found_before_the_labeler_is_trained(
 def test_a_wish_for_what_the_labeler_does_not_know_is_refused(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [*_flags(root), '--quota.wanted={"Hat=1": 2}']
+    flags = [*_flags(root), "--labeler=avatars", '--quota.wanted={"Hat=1": 2}']
     folder = root / "hats"
     shutil.copytree(root / "data", folder)
     table = pd.read_csv(folder / "metadata.csv")

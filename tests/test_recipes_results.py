@@ -34,7 +34,8 @@ ARMS = {"real": (), "again": (), **SETS}
 """Arm -> its sets; `again` is a control."""
 SEEDS = 2
 FILES = [
-    "scores", "summary", "comparison", "audit", "admission", "label_quality", "labeler_scores"
+    "scores", "summary", "comparison", "audit", "admission", "label_quality", "labeler_scores",
+    "targets",
 ]  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def test_wishes_of_the_command_line_and_of_a_file_are_the_same(root: Path, tmp_p
 
 def test_what_was_asked_for_stands_in_the_table_and_the_card(root: Path, tmp_path: Path) -> None:
     flags = tiny_flags(root / "data", root / "generator", tmp_path / "out")
-    few = ["--study.seeds=1", "--arms", "real", "targeted", "--labeler=avatars"]
+    few = ["--study.seeds=1", "--arms", "real", "targeted", "--judge=avatars"]
     main([*flags, *few, f"--targets={json.dumps(WISHES)}"])
     folder = tmp_path / "out" / "synthetic" / "targeted"
     table, card = pd.read_csv(folder / "metadata.csv"), (folder / "README.md").read_text()
@@ -100,6 +100,9 @@ def test_what_was_asked_for_stands_in_the_table_and_the_card(root: Path, tmp_pat
         assert len(rows) == asked
         hit = (rows[name] == value).mean()
         assert f"| {name} | {value} | {asked} | {hit:.3f} |" in card
+    by_both = pd.read_csv(tmp_path / "out" / "targets.csv")
+    assert list(by_both["labeler"]) == ["generator"] * 3 + ["judge avatars"] * 3
+    assert list(by_both["asked"]) == [2, 2, 4] * 2
     record = json.loads((folder / "settings.json").read_text())["guidance"]["steering"]
     assert record["targets"] == WISHES
 

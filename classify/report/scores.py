@@ -11,7 +11,7 @@ from classify.report import tables as t
 from classify.report.figures import dot_plot
 from classify.report.page import Block, Cell, Details, Figure, Paragraph, Section, Table, how
 from classify.report.tables import Colours, Shares
-from classify.verdict import OUTCOMES, Verdict, headline, of_gains
+from classify.verdict import OUTCOMES, Finding, Verdict, headline, of_gains
 
 __all__ = ["attributes_section", "controls_section", "verdict_section"]
 
@@ -47,14 +47,15 @@ def verdict_section(found: Sequence[Verdict], cautions: Sequence[str] = ()) -> S
 
 def _row(one: Verdict) -> list[Cell | str]:
     """A pair, what was found over all and over rare attributes, and whether a gain remains."""
-    cells = [
-        Cell(found.verdict, found.figures().replace("-", "−"))
-        if (found := one.findings.get(mean))
-        else t.NOTHING
-        for mean in _SCOPES
-    ]
+    cells = [_found(found) if (found := one.findings.get(mean)) else t.NOTHING for mean in _SCOPES]
     remains = t.NOTHING if one.outcome is None else _REMAINS[one.outcome]
-    return [f"{one.arm} against {one.baseline}", *cells, Cell(remains, one.missing())]
+    return [f"{one.arm} against {one.baseline}", *cells, remains]
+
+
+def _found(one: Finding) -> Cell:
+    """The word, and in small print the figures and where else a gain is seen."""
+    figures = one.figures().replace("-", "−")
+    return Cell(one.verdict, ", ".join(filter(None, [figures, one.elsewhere()])))
 
 
 def controls_section(
