@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,10 @@ class DenoiserFeatures(nn.Module):
         distances = [np.abs(denoiser.schedule.alpha_bar - level) for level in alpha_bar]
         self.indices = tuple(int(distance.argmin()) for distance in distances)
         self.grid = grid
+
+    def record(self) -> dict[str, Any]:
+        """What features depend on besides the denoiser's weights, for records."""
+        return {"blocks": list(self.blocks), "indices": list(self.indices), "grid": self.grid}
 
     def forward(self, images: Tensor) -> Tensor:
         """Features float32 (B, D), differentiable, of float images (B, 1 or 3, S, S) in [-1, 1].

@@ -21,7 +21,7 @@ from classify.loss import LossConfig
 
 __all__ = ["Arm", "duplicate", "oversample", "rand_augment", "relabel", "reweight", "substitute"]
 
-_OF_ALL = frozenset({"image_size", "epochs", "batch_size", "rounds", "architecture"})
+_OF_ALL = frozenset({"image_size", "epochs", "min_steps", "batch_size", "rounds", "architecture"})
 """Settings that arms share: with others they would not be comparable."""
 _SETTINGS = frozenset(f.name for f in fields(FitConfig)) - _OF_ALL
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labeling.adapters import load_checkpoint, load_clip, load_hf, load_onnx
 from labeling.labeler import Combination, Predictor
+from labeling.probe import HEAD
 
 __all__ = ["embedded_labelers", "load_labeler"]
 
@@ -48,6 +49,11 @@ def load_labeler(src: str | Path | Sequence[str | Path]) -> Predictor:
     path = Path(src)
     if isinstance(src, str) and src in embedded_labelers():
         return load_checkpoint(_EMBEDDED / src)
+    if (path / HEAD).is_file():
+        raise ValueError(
+            f"labeler {path} is a linear head on another network's features; give that network "
+            "too: --generator on the command line, labeling.load_probe in Python"
+        )
     if path.is_dir():
         ours = (path / "card.json").is_file() or not (path / "config.json").is_file()
         return load_checkpoint(path) if ours else load_hf(path)

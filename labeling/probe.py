@@ -121,6 +121,7 @@ def save_probe(folder: Path, labeler: Labeler) -> None:
     write_text(folder / CARD, json.dumps(asdict(labeler.card), indent=1))
 
 
+@torch.no_grad()
 def load_probe(folder: Path, features: nn.Module) -> Labeler:
     """The labeler that a folder's head makes of features.
 

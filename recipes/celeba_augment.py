@@ -4,11 +4,13 @@
     python recipes/celeba_augment.py --data CELEBA --preset paper --generator SRC
     python recipes/celeba_augment.py --data FOLDER --generator SRC --labeler train
 
-Two sets of images are generated with a pretrained diffusion model, ordinary ones (`plain`) and ones
-of low density (`minority`, the self-guided sampler of Um & Ye, ECCV 2024), labelled by an attribute
-classifier, and added to the real training images. A ResNet-18 is trained on the three sets with
-several seeds and judged on real test images. The paper reports for CelebA F1 .746 / .742 / .757
-(real / plain / minority), precision .815 / .808 / .822, recall .710 / .711 / .724.
+Images are generated with a pretrained diffusion model: ordinary ones (`plain`), ones of low density
+(`minority`, the self-guided sampler of Um & Ye, ECCV 2024), and such that are steered to rare
+attributes too (`targeted`). A labeler labels them, by default a linear head on the generator's own
+activations; each set is added to the real training images, a ResNet-18 is trained with several
+seeds, and judged on real test images. Of the embedded images 300 count as labelled, which
+`--num_real` changes. The paper reports for CelebA F1 .746 / .742 / .757 (real / plain / minority),
+precision .815 / .808 / .822, recall .710 / .711 / .724.
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ def with_few_labels(config: RunConfig) -> RunConfig:
         config,
         num_real=config.num_real or 300,
         num_val=config.num_val or 200,
-        judge=config.judge or "avatars",
+        judge=config.judge or (None if "avatars" in config.labelers else "avatars"),
     )
 
 

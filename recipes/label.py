@@ -4,11 +4,13 @@
     python recipes/label.py label TABLE --labeler SRC --policy policy.json --out DIR
     python recipes/label.py evaluate TABLE --labeler SRC --policy policy.json --out quality.csv
     python recipes/label.py export --labeler SRC --out NAME.onnx
+    python recipes/label.py label TABLE --labeler RUN/labeler --generator SRC --out DIR
 
 TABLE is a folder with `metadata.csv`, or CelebA's; for `label` any folder of images. SRC is what
 `labeling.load_labeler` takes; of several, each attribute is the first's that knows it. `fit` and
 `evaluate` compare with true labels, of real rows; `label` writes a folder with `metadata.csv`, the
-images beside it. The embedded labeler takes about 1,000 images a second and core.
+images beside it. The last line labels by the generator of a run, whose head stands in the run's
+folder. The embedded labeler takes about 1,000 images a second and core.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from typing import Any, Literal
 import pandas as pd
 from lightning.fabric import Fabric
 
+from augment import load_denoiser
 from classify.datasets import load_images, load_table, read_image
 from labeling import (
+    Combination,
     LabelPolicy,
     PolicyConfig,
     Predictor,
@@ -38,9 +42,11 @@ from labeling import (
 )
 from labeling.card import head
 from labeling.files import refuse_existing, scratch_path, write_text
+from labeling.probe import HEAD
 from labeling.quality import ALL
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
+from recipes.chain.probe import load_generator_labeler
 
 __all__ = ["Evaluate", "Export", "Fit", "Label", "main"]
 
@@ -52,6 +58,8 @@ class _WithLabeler:
     labeler: list[str] = field(default_factory=list)
     """Name, folder, .onnx file, .yaml file of CLIP prompts or hub id; several: the first that knows
     an attribute gives it."""
+    generator: str | None = None
+    """The generator of a run whose labeler folder, RUN/labeler, is a head on its features."""
 
     def __post_init__(self) -> None:
         if not self.labeler:
@@ -132,7 +140,7 @@ def label(settings: Label) -> pd.DataFrame:
             f"{settings.table} has rows whose source is not synthetic; soft labels are for "
             "synthetic rows; leave --soft out"
         )
-    labeler, fabric = load_labeler(settings.labeler), _launched(settings)
+    labeler, fabric = _loaded(settings), _launched(settings)
     names = settings.attributes or list(labeler.attributes)
     labelled = _labelled(table, labeler, names, settings, fabric, soft=settings.soft)
     if fabric.is_global_zero:
@@ -146,7 +154,7 @@ def label(settings: Label) -> pd.DataFrame:
 def fit(settings: Fit) -> LabelPolicy:
     """Fit a policy, write it and return it."""
     refuse_existing(settings.out)
-    labeler, fabric = load_labeler(settings.labeler), _launched(settings)
+    labeler, fabric = _loaded(settings), _launched(settings)
     rows, names = _real_rows(settings, labeler, "val")
     columns = [labeler.attributes.index(name) for name in names]
     probabilities = label_probabilities(
@@ -165,7 +173,7 @@ def fit(settings: Fit) -> LabelPolicy:
 def evaluate(settings: Evaluate) -> pd.DataFrame:
     """Judge a labeler, write its scores and return them."""
     refuse_existing(settings.out)
-    labeler, fabric = load_labeler(settings.labeler), _launched(settings)
+    labeler, fabric = _loaded(settings), _launched(settings)
     rows, names = _real_rows(settings, labeler, settings.split, settings.groups)
     decided = _labelled(rows, labeler, names, settings, fabric)[names]
     quality = quality_by_group(rows, decided, settings.groups, min_count=settings.min_count)
@@ -179,7 +187,7 @@ def evaluate(settings: Evaluate) -> pd.DataFrame:
 
 def export(settings: Export) -> Path:
     """Write a labeler as ONNX; returns the file."""
-    path = export_onnx(load_labeler(settings.labeler), settings.out)
+    path = export_onnx(_loaded(settings), settings.out)
     print(path)
     return path
 
@@ -206,6 +214,20 @@ def main(arguments: Sequence[str] | None = None) -> object:
         )
     kind, command = _COMMANDS[name]
     return command(parse(kind, words[1:]))
+
+
+def _loaded(settings: _WithLabeler) -> Predictor:
+    """The labelers as one; with a generator, the folders of heads are heads on its features."""
+    if settings.generator is None:
+        return load_labeler(settings.labeler)
+    denoiser = load_denoiser(settings.generator)
+    parts = [
+        load_generator_labeler(Path(source), denoiser)
+        if (Path(source) / HEAD).is_file()
+        else load_labeler(source)
+        for source in settings.labeler
+    ]
+    return parts[0] if len(parts) == 1 else Combination(parts)
 
 
 def _launched(settings: _WithImages) -> Fabric:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from augment import load_denoiser
-from augment.distance import Distance
+from augment.distance import NAMED, Distance
 from augment.metrics import Orders, extract
 from augment.metrics.pictures import ImageSet
 from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
@@ -74,7 +74,7 @@ class Settings:
     """A local file of a published encoder's weights."""
     reference: str = "all"
     """Real images that fidelity is measured against: all, or tail:N, the N of highest AvgkNN."""
-    distance: DistanceName = "features"
+    distance: DistanceName = "l2"
     """Distance of the minority score: lpips (the paper's), features (the labeler's), l1 or l2."""
 
 
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     sets = [_image_set(name, table) for name, table in tables.items()]
     check_sizes(sets[0], sets[1:], tail_count=count, orders=Orders())
     encoder = load_encoder(settings.encoder, weights=settings.weights)
-    distance = named_distance(settings.distance, load_labeler(labeler_source(config, settings.run)))
+    distance = _distance(settings, config)
     fabric = launch(1)
     record = {
         "run": str(settings.run.resolve()),
@@ -200,6 +200,12 @@ def _scored(
             table = table.assign(log_probability=log_probability(attributes))
         scored[images.name] = table
     return scored
+
+
+def _distance(settings: Settings, config: RunConfig) -> Distance:
+    if settings.distance != "features":
+        return NAMED[settings.distance]()
+    return named_distance("features", load_labeler(labeler_source(config, settings.run)))
 
 
 def _tables(run: Path, config: RunConfig) -> dict[str, pd.DataFrame]:

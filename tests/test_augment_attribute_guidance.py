@@ -33,8 +33,16 @@ def _log_odds(images: Tensor) -> Tensor:
     return torch.stack([40 * bright, 20 * (left - right).mean(dim=(1, 2))], dim=1)
 
 
+class Linear:
+    """A labeler of these two attributes."""
+
+    attributes = NAMES
+    sha256 = "0123456789abcdef0123"
+    log_odds = staticmethod(_log_odds)
+
+
 def _guidance(**settings: object) -> AttributeGuidance:
-    values = {"log_odds": _log_odds, "attributes": NAMES, "wish": {"Bright": 1}, "every": 1}
+    values = {"labeler": Linear(), "wish": {"Bright": 1}, "every": 1}
     return AttributeGuidance(**values | settings)  # type: ignore[arg-type]
 
 
@@ -180,3 +188,10 @@ def test_what_cannot_be_wished_is_refused(settings: dict[str, object], message: 
 def test_no_guidance_to_join_is_refused() -> None:
     with pytest.raises(ValueError, match="joint guidances are none"):
         Joint()
+
+
+def test_its_text_names_labeler_wish_and_what_was_changed() -> None:
+    assert repr(_guidance(scale=2.0, weights={"Left": 3.0})) == (
+        "AttributeGuidance(labeler='0123456789abcdef', wish={'Bright': 1}, scale=2.0, every=1, "
+        "weights={'Left': 3.0})"
+    )

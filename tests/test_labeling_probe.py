@@ -99,6 +99,12 @@ def test_damaged_or_missing_files_are_named(tmp_path: Path) -> None:
         load_probe(tmp_path, Halves())
 
 
+def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
+    save_probe(tmp_path, _probe())
+    with pytest.raises(ValueError, match="takes 2 features, and these are 192"):
+        load_probe(tmp_path, nn.Flatten())
+
+
 def test_rows_with_one_value_of_everything_are_refused() -> None:
     images, labels = _rows(10, 0)
     with pytest.raises(ValueError, match="none of 3 attributes has both values"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,10 +21,26 @@ from augment.guidance.ascent import Ascent
 from augment.guidance.strength import Strength
 from augment.step import Step
 
-__all__ = ["AttributeGuidance", "AttributeGuidanceConfig", "Wish"]
+__all__ = ["AttributeGuidance", "AttributeGuidanceConfig", "SteeringLabeler", "Wish"]
 
 Wish = Mapping[str, int]
 """Attribute -> 1 (present) or 0 (absent); what is not named is left to the model."""
+
+
+class SteeringLabeler(Protocol):
+    """What the guidance asks of a labeler; every `labeling.Labeler` gives it."""
+
+    sha256: str
+    """Of its weights, for records."""
+
+    @property
+    def attributes(self) -> Sequence[str]:
+        """The A names."""
+
+    def log_odds(self, images: Tensor) -> Tensor:
+        """Differentiable log-odds (B, A) of float RGB images (B, 3, H, W), about [0, 1], not
+        clipped.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +65,8 @@ class AttributeGuidance(Ascent, AttributeGuidanceConfig):
     runs but once.
     """
 
-    log_odds: Callable[[Tensor], Tensor]
-    """Differentiable log-odds (B, A) of float RGB images (B, 3, H, W), about [0, 1], not clipped;
-    `labeler.log_odds` is one."""
-    attributes: Sequence[str]
-    """The A names."""
+    labeler: SteeringLabeler
+    """Whose log-odds are climbed."""
     wish: Wish | Callable[[int], Wish]
     """What every image is asked to be, or what the image of a seed is."""
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -71,13 +85,16 @@ class AttributeGuidance(Ascent, AttributeGuidanceConfig):
             for f in fields(AttributeGuidanceConfig)
             if getattr(self, f.name) != f.default
         ]
-        wish = "by seed" if callable(self.wish) else repr(dict(self.wish))
-        return f"AttributeGuidance({', '.join([f'wish={wish}', *changed])})"
+        if self.weights:
+            changed.append(f"weights={dict(self.weights)}")
+        wish = getattr(self.wish, "identity", "by seed") if callable(self.wish) else self.wish
+        labeler = self.labeler.sha256[:16]
+        return f"AttributeGuidance({', '.join([f'{labeler=}', f'{wish=}', *changed])})"
 
     def measure(self, step: Step, x0: Tensor) -> Tensor:
         signs = self._signs(step.seeds).to(x0.device)
         images = (x0 + 1) / 2
-        log_odds = self.log_odds(images.expand(-1, 3, -1, -1))
+        log_odds = self.labeler.log_odds(images.expand(-1, 3, -1, -1))
         weights = signs.abs()
         total = (weights * F.logsigmoid(signs.sign() * log_odds)).sum(dim=1)
         return total / weights.sum(dim=1).clamp(min=1e-12)
@@ -88,8 +105,8 @@ class AttributeGuidance(Ascent, AttributeGuidanceConfig):
 
     def _signs(self, seeds: Sequence[int]) -> Tensor:
         """Weight of each attribute's wish, negative where it is to be absent, float32 (B, A)."""
-        signs = torch.zeros(len(seeds), len(self.attributes))
-        columns = {name: column for column, name in enumerate(self.attributes)}
+        signs = torch.zeros(len(seeds), len(self.labeler.attributes))
+        columns = {name: column for column, name in enumerate(self.labeler.attributes)}
         for row, seed in enumerate(seeds):
             wish = self.wish(seed) if callable(self.wish) else self.wish
             self._check(wish)
@@ -99,8 +116,8 @@ class AttributeGuidance(Ascent, AttributeGuidanceConfig):
 
     def _check(self, wish: Wish) -> None:
         for name, value in wish.items():
-            if name not in self.attributes or value not in (0, 1):
+            if name not in self.labeler.attributes or value not in (0, 1):
                 raise ValueError(
                     f"the wish asks for {name}={value}; allowed are 1 and 0 of "
-                    f"{', '.join(self.attributes)}; correct it"
+                    f"{', '.join(self.labeler.attributes)}; correct it"
                 )

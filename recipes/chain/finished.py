@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from classify import load_table
+from classify import attribute_columns, labelled_attributes, load_table
 from recipes.chain.command_line import parse
+from recipes.chain.draw import labelled_draw
 from recipes.chain.settings import NO_FLAGS, RunConfig
 
 __all__ = ["real_table", "run_settings", "synthetic_table"]
@@ -32,9 +33,11 @@ def run_settings(run: Path) -> RunConfig:
 
 
 def real_table(run: Path, settings: RunConfig) -> pd.DataFrame:
-    """The real rows of all splits: the user's data, or those that the run drew."""
+    """The real rows of all splits that the run used: the user's data, or those that it drew."""
     own = run / "data"
-    return load_table(own if own.is_dir() else settings.data or own, settings.attributes)
+    table = load_table(own if own.is_dir() else settings.data or own, settings.attributes)
+    attributes = labelled_attributes(table, settings.attributes or attribute_columns(table))
+    return labelled_draw(table, attributes, settings.num_real, settings.num_val)
 
 
 def synthetic_table(run: Path, name: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ which has to be there to use it again. The same probe is taken as it stands, ano
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +18,10 @@ from augment import Denoiser, DenoiserFeatures
 from classify import Images, label_tensor
 from classify.files import claim, wait_until
 from labeling import Labeler, ProbeConfig, fit_probe, load_probe, save_probe
+from recipes.chain.draw import labelled_draw
 from recipes.chain.labeler import described
 
-__all__ = ["generator_labeler"]
+__all__ = ["generator_labeler", "load_generator_labeler"]
 
 
 def generator_labeler(
@@ -51,11 +53,12 @@ def generator_labeler(
         ValueError: the folder holds another labeler, or no attribute has both values.
     """
     config = config or ProbeConfig()
+    table = _at_most(table, attributes, config.rows)
     features = DenoiserFeatures(denoiser.to(fabric.device))
     record = {
         "probe": asdict(config),
         "mirror": mirror,
-        "generator": denoiser.record(),
+        **_of_generator(features),
         **described(table, attributes),
     }
     card, claimed = folder / "card.json", folder / "training.json"
@@ -82,3 +85,37 @@ def generator_labeler(
     wait_until(card.is_file)
     claim(claimed, record)  # what the first process refused, the others refuse too
     return load_probe(folder, features)
+
+
+def _at_most(table: pd.DataFrame, attributes: Sequence[str], rows: int) -> pd.DataFrame:
+    """So many train rows, what is rare among them; a uniform draw would lose rare attributes."""
+    n_train = int((table["split"] == "train").sum())
+    return labelled_draw(table, attributes, min(rows, n_train), None)
+
+
+def load_generator_labeler(folder: Path, denoiser: Denoiser) -> Labeler:
+    """A probe that a run left, as a labeler for other images.
+
+    Args:
+        folder: such as `runs/celeba_augment/labeler`.
+        denoiser: the generator of that run.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: it was fitted on another generator, or a file is damaged.
+    """
+    features, record = DenoiserFeatures(denoiser), folder / "training.json"
+    if not record.is_file():
+        raise FileNotFoundError(f"{record} is missing; give the folder of a run's labeler")
+    found = json.loads(record.read_text(encoding="utf-8"))
+    own = json.loads(json.dumps(_of_generator(features)))
+    if {name: found.get(name) for name in own} != own:
+        raise ValueError(
+            f"{folder} was fitted on the features of another generator; give the one of its run"
+        )
+    return load_probe(folder, features)
+
+
+def _of_generator(features: DenoiserFeatures) -> dict[str, object]:
+    """What the head's inputs depend on."""
+    return {"generator": features.denoiser.record(), "features": features.record()}

@@ -12,7 +12,7 @@ A set is written as a mapping, in YAML or Python, and says only where it differs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +78,7 @@ class EditSettings:
     images: Path | None = None
     """An image, or a folder of images that are taken in turn."""
     rows: Literal["rare"] | None = None
-    """rare: the run's own train images that have a rare attribute, the rarer the oftener; each
+    """rare: the run's own train images with a rare attribute, rarer attributes more often; each
     edited image inherits the labels that the labeler agrees with, its other cells stay empty."""
     strength: float = 0.5
     """How much of an image is made anew, 0 to 1."""
@@ -97,7 +97,8 @@ class SyntheticSet:
     folder: Path | None = None
     """Images that any other generator made; left out, the images are made here."""
     count: int | None = None
-    """How many images; left out, the run's number, or all of a folder."""
+    """How many images; left out, as many as its wishes ask for, the run's number without wishes, or
+    all of a folder."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """The reverse process."""
     guidance: GuidanceConfig | None = None
@@ -116,6 +117,11 @@ class SyntheticSet:
             raise ValueError(
                 f"folder {self.folder} is given beside guidance, steering or start; give a folder "
                 "for images made elsewhere, the others for images made here"
+            )
+        if self.steering is not None and self.start is not None and self.start.rows is not None:
+            raise ValueError(
+                "steering is given beside start.rows; edited images inherit the labels of real "
+                "ones, which steering would change: give one of them"
             )
         if isinstance(self.targets, str) and self.targets != "auto":
             object.__setattr__(self, "targets", read_mapping(Path(self.targets)))
@@ -147,7 +153,7 @@ def synthetic_set(
     Args:
         name: of the set, for refusals.
         values: the mapping; `guidance: {}` is the run's own guidance.
-        count: images of a set that is made here.
+        count: images of a set that is made here and gives neither a count nor wishes.
         sampler: the run's.
         guidance: the run's.
         steering: the run's.
@@ -158,14 +164,17 @@ def synthetic_set(
     """
     base: dict[str, Any] = {}
     if isinstance(values, Mapping) and not values.get("folder"):
-        base = {"count": count, "sampler": asdict(sampler)}
+        base = {"sampler": asdict(sampler)}
         if values.get("guidance") is not None:
             base["guidance"] = asdict(guidance)
         if values.get("steering") is not None:
             # Its own targets replace the run's: wishes do not add up.
             base |= {"steering": asdict(steering), "targets": values.get("targets", targets)}
         values = merged(base, values)
-    return read_values(SyntheticSet, values, f"sets.{name}")
+    made = read_values(SyntheticSet, values, f"sets.{name}")
+    if made.folder is not None or made.count is not None:
+        return made
+    return replace(made, count=sum(made.wishes.values()) if made.wishes else count)
 
 
 def named_distance(name: DistanceName, labeler: Predictor) -> Distance:

@@ -265,6 +265,11 @@ class RunConfig:
                 f"limit is {self.limit}; give at least num_synthetic, {self.num_synthetic}, which "
                 "are made anyway"
             )
+        if self.judge is not None and self.judge in self.labelers:
+            raise ValueError(
+                f"judge is {self.judge}, which is a labeler of the run; a labeler does not judge "
+                "itself: give another one, or none"
+            )
         for name, least in (("num_real", 2), ("num_val", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -172,7 +172,7 @@ def _labelled(
         table = inherited(table, rare_rows(inputs.table, inputs.attributes), inputs.attributes)
     if settings.steering is not None:
         asked = target_columns(plan_of(inputs, settings), list(table["seed"]), inputs.attributes)
-        table = pd.concat([table, asked], axis=1)
+        table = table.assign(**{name: asked[name].to_numpy() for name in asked})  # row by row
     return table
 
 
@@ -212,7 +212,10 @@ def _record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any] | None:
         record["network"] = inputs.labeler.sha256
     if settings.steering is not None:
         record["steering"] = plain(asdict(settings.steering))
-        record["steering"] |= {"targets": settings.targets, "labeler": inputs.labeler.sha256}
+        record["steering"] |= {
+            "plan": plan_of(inputs, settings).identity,
+            "labeler": inputs.labeler.sha256,
+        }
     return record
 
 
@@ -232,8 +235,7 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
         parts.append(
             AttributeGuidance(
                 **strength,
-                log_odds=inputs.labeler.log_odds,
-                attributes=inputs.labeler.attributes,
+                labeler=inputs.labeler,
                 wish=plan_of(inputs, settings),
             )
         )

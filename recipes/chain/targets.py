@@ -7,7 +7,9 @@ all that is rare in that image. Or wishes are given as a quota's are, {"Bald=1":
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,8 +26,18 @@ __all__ = [
     "target_columns",
 ]
 
-Plan = Callable[[int], Mapping[str, int]]
-"""Seed -> attribute -> 1 or 0, what the image of that seed is asked to be."""
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Seed -> attribute -> 1 or 0: what the image of that seed is asked to be."""
+
+    wish: Callable[[int], Mapping[str, int]]
+    identity: str
+    """Tells plans apart in a record: a hash of what the plan follows from."""
+
+    def __call__(self, seed: int) -> Mapping[str, int]:
+        return self.wish(seed)
+
 
 _AUTO, _WISHES = 5, 6
 """Purposes of the random numbers, so that a seed's wish and its images share none."""
@@ -58,7 +70,7 @@ def _of_wishes(wishes: Mapping[str, int], attributes: Sequence[str]) -> Plan:
             )
     deck = np.repeat(np.arange(len(parsed)), list(wishes.values()))
     order = np.random.default_rng((_WISHES, 0)).permutation(deck)
-    return lambda seed: parsed[order[seed % len(order)]]
+    return Plan(wish=lambda seed: parsed[order[seed % len(order)]], identity=_hash(str(wishes)))
 
 
 def _of_rows(train: pd.DataFrame, attributes: Sequence[str]) -> Plan:
@@ -74,7 +86,11 @@ def _of_rows(train: pd.DataFrame, attributes: Sequence[str]) -> Plan:
         template = among_rare[rng.choice(having[lead])]
         return {name: 1 for name, has in zip(rare, template, strict=True) if has}
 
-    return wish
+    return Plan(wish=wish, identity=_hash(train[list(attributes)].to_csv(index=False)))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _repeat_factors(train: pd.DataFrame, attributes: Sequence[str]) -> dict[str, float]:
@@ -88,7 +104,7 @@ def _repeat_factors(train: pd.DataFrame, attributes: Sequence[str]) -> dict[str,
 
 
 def rare_rows(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
-    """Real train rows that have something rare, once for each whole of their repeat factor."""
+    """Real train rows that have something rare, as often as their repeat factor, rounded up."""
     train = table[table["split"] == "train"]
     factors = _repeat_factors(train, attributes)
     has = (train[list(factors)] == 1).to_numpy(dtype=bool, na_value=False)
