@@ -146,6 +146,12 @@ def load_probe(folder: Path, features: nn.Module) -> Labeler:
             f"{folder / HEAD} is not the head of its card ({' '.join(str(error).split())}); "
             "fit it again"
         ) from error
+    seen = features(torch.zeros(1, 3, card.image_size, card.image_size, device=_device(features)))
+    if seen.shape[1] != head.in_features:
+        raise ValueError(
+            f"{folder / HEAD} takes {head.in_features} features, and these are {seen.shape[1]}; "
+            "give the features that it was fitted on"
+        )
     return _labeler(card, features, head)
 
 

@@ -164,7 +164,7 @@ def test_an_arm_s_settings_are_the_study_s_but_for_its_changes() -> None:
     assert reweight(TABLE, balance=0.5).config(base) == replace(base, loss=LossConfig(balance=0.5))
     augmentation = Augmentation(shift=0.2, operations=2)
     assert rand_augment(TABLE, base).config(base) == replace(base, augmentation=augmentation)
-    for name in ("epochs", "nonsense"):
+    for name in ("epochs", "min_steps", "nonsense"):
         with pytest.raises(ValueError, match=rf"^an arm changes {name}; allowed are .*loss"):
             Arm(table=TABLE, changes={name: 1})
 

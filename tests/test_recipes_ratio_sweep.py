@@ -13,6 +13,8 @@ from PIL import Image
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.celeba_augment
+from recipes.chain.finished import real_table
+from recipes.chain.settings import RunConfig
 from recipes.ratio_sweep import SweepConfig, chart, curve, main, read_run, sentence
 
 
@@ -144,3 +146,10 @@ def test_another_sweep_or_no_run_is_refused(root: Path, tmp_path: Path) -> None:
         _sweep(root, tmp_path / "out", "--arm=other")
     with pytest.raises(ValueError, match=r"^fractions are \[0.5, 2.0\]; give numbers in \(0, 1\]$"):
         _sweep(root, tmp_path / "other", "--fractions", "0.5", "2")
+
+
+def test_it_uses_the_labelled_rows_of_the_run_alone(tmp_path: Path) -> None:
+    save_folder(tmp_path / "data")
+    settings = RunConfig(data=tmp_path / "data", num_real=5, num_val=3)
+    counts = real_table(tmp_path / "none", settings)["split"].value_counts()
+    assert dict(counts) == {"test": 8, "train": 5, "val": 3}

@@ -107,6 +107,11 @@ def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
             {"sets": {"a": {"start": {"images": "x", "rows": "rare"}}}},
             "start has images x and rows rare; give one",
         ),
+        (
+            {"sets": {"a": {"steering": {}, "start": {"rows": "rare"}}}},
+            "steering is given beside start.rows",
+        ),
+        ({"judge": "avatars", "labeler": "avatars"}, "a labeler does not judge itself"),
         ({"sets": {"a": {"steering": {"scal": 1}}}}, r"sets\.a\.steering has no setting scal; it"),
         ({"sets": {"a": 3}}, r"sets\.a is 3; give a mapping"),
         ({"sets": {"real": {}}}, "'real' names a set or an arm"),
@@ -219,3 +224,12 @@ def test_synthetic_images_alone_and_mixed_arms_are_made_of_their_rows() -> None:
     stronger = make_arm(ArmSettings(train={"augmentation": {"operations": 2}}), material)
     assert stronger.changes["augmentation"].operations == 2
     assert stronger.changes["augmentation"].flip
+
+
+def test_a_set_with_wishes_has_as_many_images_as_they_ask_for() -> None:
+    wished: dict[str, object] = {"steering": {}, "targets": {"Bald=1": 30, "Male=0": 12}}
+    sets = RunConfig(
+        num_synthetic=400, sets={"few": wished, "given": {**wished, "count": 7}}
+    ).synthetic_sets
+    assert (sets["few"].count, sets["given"].count, sets["plain"].count) == (42, 7, 400)
+    assert RunConfig(targets={"Bald=1": 5}).synthetic_sets["targeted"].count == 5

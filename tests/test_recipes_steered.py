@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.celeba_augment
 import recipes.chain.study
+import recipes.chain.synthesis
+import recipes.label
 from augment import load_denoiser
 from classify import Images, decode_tables, load_table
 from classify.datasets.avatars import avatar_table
@@ -41,11 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run ends where its classifiers would be trained."""
-
-    def stop(*_: object, **__: object) -> pd.DataFrame:
-        raise InterruptedError
-
-    monkeypatch.setattr(recipes.chain.study, "run_study", stop)
+    monkeypatch.setattr(recipes.chain.study, "run_study", _interrupted)
 
 
 def _until_fits(root: Path, out: Path, *more: str) -> Path:
@@ -69,7 +68,7 @@ def test_by_default_images_are_asked_for_what_is_rare(root: Path, tmp_path: Path
     plan = plan_targets(train, NAMES)
     assert _targets(folder) == [plan(seed) for seed in range(6)]
     record = json.loads((folder / "settings.json").read_text())["guidance"]
-    assert record["steering"]["targets"] == "auto"
+    assert record["steering"]["plan"] == plan.identity
     assert record["distance"] == "l2"  # up the minority measure too
 
 
@@ -170,6 +169,50 @@ def test_of_the_embedded_images_few_are_labelled_and_another_labeler_judges(
     settings = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert (settings["num_real"], settings["num_val"]) == (300, 200)
     assert (settings["labeler"], settings["judge"]) == ("generator", "avatars")
+
+
+@pytest.mark.usefixtures("no_fits")
+def test_where_an_image_is_left_out_the_others_keep_their_targets(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = recipes.chain.synthesis.generate
+
+    def without_the_second(*args: Any, **settings: Any) -> pd.DataFrame:
+        return whole(*args, **settings).drop(index=1)  # as one that is not finite
+
+    monkeypatch.setattr(recipes.chain.synthesis, "generate", without_the_second)
+    folder = _until_fits(root, tmp_path / "out", "targeted") / "targeted"
+    table = pd.read_csv(folder / "metadata.csv").dropna(subset="admission")
+    plan = plan_targets(_train_rows(root), NAMES)
+    assert len(table) == 5
+    for row in table.to_dict("records"):
+        asked = {n: row[f"target_{n}"] for n in NAMES if f"target_{n}" in row}
+        assert {n: v for n, v in asked.items() if not np.isnan(v)} == plan(int(row["seed"]))
+
+
+def _train_rows(root: Path) -> pd.DataFrame:
+    table = load_table(root / "data", NAMES)
+    return table[table["split"] == "train"]
+
+
+def test_a_runs_labeler_labels_other_images_with_its_generator_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(recipes.chain.study, "run_study", _interrupted)
+        _until_fits(root, tmp_path / "out", "plain")
+    words = ["label", str(root / "data"), f"--labeler={tmp_path / 'out' / 'labeler'}"]
+    out = tmp_path / "labelled"
+    recipes.label.main([*words, f"--generator={root / 'generator'}", f"--out={out}"])
+    assert {"p_Male", "p_Smiling"} <= set(pd.read_csv(out / "metadata.csv"))
+    with pytest.raises(ValueError, match="give that network too: --generator"):
+        recipes.label.main([*words, f"--out={tmp_path / 'other'}"])
+    with pytest.raises(ValueError, match="was fitted on the features of another generator"):
+        recipes.label.main([*words, "--generator=avatars-32", f"--out={tmp_path / 'other'}"])
+
+
+def _interrupted(*_: object, **__: object) -> pd.DataFrame:
+    raise InterruptedError
 
 
 def _fit(

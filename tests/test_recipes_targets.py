@@ -106,3 +106,16 @@ def test_labels_are_inherited_where_the_labeler_agrees() -> None:
     found = inherited(table, sources, ["A", "B"])
     np.testing.assert_array_equal(found["A"], [1, np.nan, np.nan])
     np.testing.assert_array_equal(found["B"], [1, np.nan, np.nan])
+
+
+def test_plans_differ_in_name_where_they_follow_from_other_labels_or_wishes() -> None:
+    table = _train()
+    changed = table.assign(Rarer=np.roll(table["Rarer"], 1))
+    plans = [
+        plan_targets(table, NAMES),
+        plan_targets(changed, NAMES),
+        plan_targets(table, NAMES, {"Rare=1": 1}),
+        plan_targets(table, NAMES, {"Rare=1": 2}),
+    ]
+    assert len({plan.identity for plan in plans}) == 4
+    assert plan_targets(table, NAMES).identity == plans[0].identity

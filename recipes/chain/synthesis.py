@@ -213,6 +213,7 @@ def _record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any] | None:
     if settings.steering is not None:
         record["steering"] = plain(asdict(settings.steering))
         record["steering"] |= {
+            "targets": settings.wishes or inputs.run.config.quota.wanted or "auto",
             "plan": plan_of(inputs, settings).identity,
             "labeler": inputs.labeler.sha256,
         }
