@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from lightning.fabric import Fabric
 
 from classify.files import write_text
 from recipes.chain.devices import launch, processes
@@ -42,13 +43,7 @@ class Run:
         self.config, self.out = config, config.out
         if not config.preview:
             self._check_claim()
-        self.fabric = (
-            within.fabric
-            if within
-            else launch(
-                processes(config.devices), num_nodes=config.num_nodes, precision=config.precision
-            )
-        )
+        self.fabric: Fabric = within.fabric if within else _launched(config)
         self.cache: Path = within.cache if within else self.out / "cache"
         """Folder of decoded images."""
         self.notes: list[str] = []
@@ -145,6 +140,11 @@ class Run:
                     f"{self.out} holds a run with {old}, this one has {new}; "
                     "give another --out, or the settings in its config.yaml"
                 )
+
+
+def _launched(config: RunConfig) -> Fabric:
+    devices = processes(config.devices)
+    return launch(devices, num_nodes=config.num_nodes, precision=config.precision)
 
 
 def check_folder(out: Path) -> None:

@@ -172,7 +172,7 @@ def _labelled(
         table = inherited(table, rare_rows(inputs.table, inputs.attributes), inputs.attributes)
     if settings.steering is not None:
         asked = target_columns(plan_of(inputs, settings), list(table["seed"]), inputs.attributes)
-        table = table.assign(**{name: asked[name].to_numpy() for name in asked})  # row by row
+        table = table.assign(**{str(name): asked[name].to_numpy() for name in asked})  # by row
     return table
 
 
