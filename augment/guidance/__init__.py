@@ -1,16 +1,13 @@
 """Guidances: values handed to the sampler that shift its reverse mean. One method a file.
 
-Another one is one file here. It needs what `augment.step.Guidance` lists; `Strength` brings the
-settings that all have in common and decides which steps are guided:
+Another one is one file here. It needs what `augment.step.Guidance` lists; one that climbs a measure
+of the estimated image is an `Ascent`, which has strength, unit and schedule already:
 
     # augment/guidance/brightness.py: towards bright images
     @dataclass(frozen=True, kw_only=True)
-    class Brightness(Strength):
-        through_denoiser = True  # its gradient runs through the network
-
-        def shift(self, step: Step) -> Tensor:
-            brightness = step.estimate.mean(dim=(1, 2, 3))  # a number an image
-            return self.amount(step) * unit_max(step.gradient(brightness))
+    class Brightness(Ascent):
+        def measure(self, step: Step, x0: Tensor) -> Tensor:
+            return x0.mean(dim=(1, 2, 3))  # a number for each image
 
 `sample(..., guidance=Brightness())` runs it, and so does `generate`. A study's synthetic sets take
 it once `SyntheticSet` in `recipes/chain/sets.py` has a field for its settings and `guidance_of` in
