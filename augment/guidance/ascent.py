@@ -44,9 +44,9 @@ class Joint:
     """Several ascents by one backward pass through the denoiser.
 
     Their gradients at the estimate are brought to the same unit, weighed by their strengths and
-    carried back to x_i together; the whole is pushed as far as the strengths add up to. So it costs
-    what one of them costs, and their shifts may cancel, where those of a `Sum` cannot be told
-    apart from two pushes.
+    carried back to x_i together; the result is pushed as far as the strengths add up to. A step
+    costs what one of them costs. Where two of them disagree, their gradients cancel before the
+    normalisation, so that the whole push goes to what is left; in a `Sum` each pushes for itself.
     """
 
     through_denoiser = True
