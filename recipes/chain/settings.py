@@ -117,10 +117,10 @@ class RunConfig:
     """A second labeler, which labels nothing: it only checks whether the images steered by the
     first have what they were asked for."""
     num_real: int | None = None
-    """Labelled train images used, drawn so that rare attributes are among them; left out, all, of the
-    embedded images 300."""
+    """Labelled train images used, drawn so that rare attributes are among them; left out, all; of
+    the embedded images 300."""
     num_val: int | None = None
-    """Labelled val images used, drawn likewise; left out, all, of the embedded images 200."""
+    """Labelled val images used, drawn likewise; left out, all; of the embedded images 200."""
     attributes: list[str] | None = None
     """Columns to learn; left out, all that are not the table's own."""
     num_synthetic: int = 400
