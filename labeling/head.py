@@ -31,7 +31,7 @@ class ProbeConfig:
     strengths: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     """Inverse regularisation C, of which cross-validation takes the best for standardised
     features."""
-    folds: int = 5
+    folds: int = 3
     """Of the cross-validation."""
     components: int = 512
     """Principal components of the features that are kept; with fewer train rows, all there are."""

@@ -30,7 +30,7 @@ class Settings:
     """Pictures for training."""
     val: int = 1000
     """Pictures for choosing what was trained."""
-    test: int = 4000
+    test: int = 2000
     """Pictures for judging it."""
     seed: int = 0
     """Another seed gives other pictures of the same distribution."""

@@ -34,7 +34,7 @@ def test_it_draws_nothing_twice_and_refuses_other_pictures(tmp_path: Path) -> No
     ("flags", "message"),
     [
         (["--size", "4"], "size is 4; faces need 8"),
-        (["--train", "-1"], "train, val, test are -1, 1000, 4000; no count is negative"),
+        (["--train", "-1"], "train, val, test are -1, 1000, 2000; no count is negative"),
         (["--train", "0", "--val", "0", "--test", "0"], "one is positive; correct them"),
         (["--pool", "real"], "real"),
     ],

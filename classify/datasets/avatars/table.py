@@ -87,7 +87,7 @@ def avatar_table(
     size: int = 32,
     train: int = 3000,
     val: int = 1000,
-    test: int = 4000,
+    test: int = 2000,
     seed: int = 0,
     pool: Pool | None = None,
 ) -> pd.DataFrame:
