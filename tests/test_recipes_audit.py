@@ -56,6 +56,7 @@ def test_fairlearn_finds_the_audits_figures_in_the_file(
     arm: str,
     columns: list[str],
 ) -> None:
+    pytest.importorskip("fairlearn")
     groups = audit_groups(table, predictions.files)
     assert groups is not None
     export(tmp_path, predictions, groups, AUDITED)
