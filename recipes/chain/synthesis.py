@@ -109,7 +109,10 @@ def _synthesise(
         _add_columns(folder / "metadata.csv", table.drop(columns="path"))
     run.fabric.barrier()
     if not config.allow_leak:
-        refuse_leaks(table)
+        try:
+            refuse_leaks(table)
+        except ValueError as error:
+            raise ValueError(f"the set {name}: {error}") from error
     if selection.table.empty:
         counts = table["admission"].value_counts()
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
