@@ -87,7 +87,7 @@ def fit_head(
     config = config or ProbeConfig()
     y = np.asarray(labels, dtype=np.float64)
     for column in range(y.shape[1]):
-        if len(set(y[:, column][~np.isnan(y[:, column])])) < 2:
+        if not _has_both(y[:, column]):
             raise ValueError(
                 f"attribute number {column} has not both values among the {len(y)} train rows; "
                 "label more of them, or leave it out"
@@ -175,7 +175,7 @@ def _losses(
     for column in y.T:
         for fitted, judged in splits:
             rows = judged[~np.isnan(column[judged])]
-            if len(set(column[fitted][~np.isnan(column[fitted])])) == 2 and len(rows):
+            if _has_both(column[fitted]) and len(rows):
                 p = _fit(z[fitted], column[fitted], strength).predict_proba(z[rows])[:, 1]
                 yield log_loss(column[rows], p, labels=[0, 1])
 
@@ -185,7 +185,12 @@ def _temperatures(log_odds: Floats, y: Floats) -> Floats:
     temperatures = np.ones(y.shape[1])
     for column in range(y.shape[1]):
         known = ~np.isnan(y[:, column])
-        if len(set(y[known, column])) == 2:
+        if _has_both(y[:, column]):
             p = 1 / (1 + np.exp(-log_odds[known, column]))
             temperatures[column] = fit_temperature(p, y[known, column])
     return temperatures
+
+
+def _has_both(y: Floats) -> bool:
+    """Whether labels of 1, 0 or NaN hold both values."""
+    return bool((y == 1).any() and (y == 0).any())

@@ -1,7 +1,8 @@
 """Arms as data: what each trains on, how its rows are drawn, and what its fits change.
 
 To add an arm is to add an entry to `CONTROLS`, or to `define_arms` in a run's YAML; another way to
-draw rows is one function more. Ways to mix synthetic images with real ones:
+draw rows is one function, named in `ROWS` and among the values of `ArmSettings.rows`.
+Ways to mix synthetic images with real ones:
 
     novel: {sets: [minority], rows: replaced, repeats: {replaced: 0.5}}
     again: {rows: replaced, repeats: {replaced: 0.5}}

@@ -107,30 +107,7 @@ def prepare(
     if config.admission.manifold and config.labelers[0] not in FITTED:
         manifold_encoder(run, denoiser)
     judge = None if config.judge is None else load_labeler(config.judge)
-    known = [name for labeler in ready.values() for name in labeler.attributes]
-    with run.doing("reading the data"):
-        table = read()
-    attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
-    table = labelled_draw(table, attributes, config.num_real, config.num_val)
-    check_table(table, attributes, known)
-    if any(made.folder is None for made in config.synthetic_sets.values()):
-        check_format(table, denoiser, config.generator)
-    labelled = attributes
-    if len(ready) == len(config.labelers):
-        labelled = [name for name in attributes if name in known]
-    check_quota(config.quota, int((table["split"] == "train").sum()), labelled)
-    for made in config.synthetic_sets.values():
-        if made.steering is not None and made.wishes:
-            plan_targets(table, labelled, made.wishes)  # says what cannot be asked for
-    with run.doing("decoding the images"), run.fabric.rank_zero_first():
-        images = decode_tables(
-            [table],
-            denoiser.image.size,
-            skip_bad=config.skip_bad,
-            cache=None if config.preview else run.cache,
-        )
-    table = images.usable(table)
-    check_table(table, attributes, known)  # without the images that were left out
+    table, attributes, images = _real(run, read, denoiser, list(ready.values()))
     if run.fabric.is_global_zero and not config.preview:
         run.claim()
     run.fabric.barrier()
@@ -156,6 +133,40 @@ def prepare(
         fit=replace(config.train, image_size=size, precision=config.precision),
         log_probability=log_probability,
     )
+
+
+def _real(
+    run: Run,
+    read: Callable[[], pd.DataFrame],
+    denoiser: Denoiser,
+    ready: Sequence[Predictor],
+) -> tuple[pd.DataFrame, list[str], Images]:
+    """The run's labelled rows, what is learned of them, and the decoded images; all checked."""
+    config = run.config
+    known = [name for labeler in ready for name in labeler.attributes]
+    with run.doing("reading the data"):
+        table = read()
+    attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
+    table = labelled_draw(table, attributes, config.num_real, config.num_val)
+    check_table(table, attributes, known)
+    if any(made.folder is None for made in config.synthetic_sets.values()):
+        check_format(table, denoiser, config.generator)
+    every_one_is_ready = len(ready) == len(config.labelers)
+    labelled = [name for name in attributes if name in known] if every_one_is_ready else attributes
+    check_quota(config.quota, int((table["split"] == "train").sum()), labelled)
+    for made in config.synthetic_sets.values():
+        if made.steering is not None and made.wishes:
+            plan_targets(table, labelled, made.wishes)  # says what cannot be asked for
+    with run.doing("decoding the images"), run.fabric.rank_zero_first():
+        images = decode_tables(
+            [table],
+            denoiser.image.size,
+            skip_bad=config.skip_bad,
+            cache=None if config.preview else run.cache,
+        )
+    table = images.usable(table)
+    check_table(table, attributes, known)  # without the images that were left out
+    return table, attributes, images
 
 
 def manifold_encoder(run: Run, denoiser: Denoiser) -> Encoder:

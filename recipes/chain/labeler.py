@@ -7,7 +7,7 @@ stands or continued, another one is refused.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from classify.files import claim, wait_until
 from classify.trainer import forget_state
 from labeling import Predictor, fit_thresholds, load_labeler
 
-__all__ = ["described", "train_labeler"]
+__all__ = ["described", "fit_once", "train_labeler"]
 
 
 def train_labeler(
@@ -68,44 +68,65 @@ def train_labeler(
         "seed": seed,
         **described(table, attributes),
     }
+
+    def train_it() -> None:
+        train, val = (table[table["split"] == split] for split in ("train", "val"))
+        images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
+        train, val = images.usable(train), images.usable(val)
+        device = fabric.device
+        result = fit(
+            train,
+            val,
+            attributes,
+            config,
+            seed=seed,
+            folder=folder,
+            images=images,
+            device=device,
+            label="labeler",
+        )
+        probabilities = predict(result.module, images.pixels[images.rows(val)], device=device)
+        labels = label_tensor(val, attributes)
+        thresholds = fit_thresholds(probabilities.numpy(), labels.numpy(), attributes)
+        save_checkpoint(
+            folder,
+            result.module,
+            source=source,
+            licence=licence,
+            command=command,
+            thresholds=thresholds,
+            scores=attribute_scores(
+                probabilities, labels, attributes, split="val", thresholds=thresholds
+            ),
+            half=half,
+        )
+        forget_state(folder)
+
+    fit_once(folder, record, fabric, train_it)
+    return load_labeler(folder)
+
+
+def fit_once(
+    folder: Path, record: Mapping[str, object], fabric: Fabric, fit_it: Callable[[], None]
+) -> None:
+    """Have the first process leave a labeler in the folder; one of the same record is taken as is.
+
+    Args:
+        folder: of the labeler, whose `card.json` is written last.
+        record: what the labeler follows from, kept as `training.json`.
+        fabric: its other processes wait for the card.
+        fit_it: fits the labeler and writes it.
+
+    Raises:
+        ValueError: the folder holds another labeler; in every process.
+    """
     card, claimed = folder / "card.json", folder / "training.json"
     if fabric.is_global_zero:
         claim(claimed, record)
         if not card.is_file():
-            train, val = (table[table["split"] == split] for split in ("train", "val"))
-            images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
-            train, val = images.usable(train), images.usable(val)
-            device = fabric.device
-            result = fit(
-                train,
-                val,
-                attributes,
-                config,
-                seed=seed,
-                folder=folder,
-                images=images,
-                device=device,
-                label="labeler",
-            )
-            probabilities = predict(result.module, images.pixels[images.rows(val)], device=device)
-            labels = label_tensor(val, attributes)
-            thresholds = fit_thresholds(probabilities.numpy(), labels.numpy(), attributes)
-            save_checkpoint(
-                folder,
-                result.module,
-                source=source,
-                licence=licence,
-                command=command,
-                thresholds=thresholds,
-                scores=attribute_scores(
-                    probabilities, labels, attributes, split="val", thresholds=thresholds
-                ),
-                half=half,
-            )
-            forget_state(folder)
+            fit_it()
     wait_until(card.is_file)
     claim(claimed, record)  # what the first process refused, the others refuse too
-    return load_labeler(folder)
 
 
 def described(table: pd.DataFrame, attributes: Sequence[str]) -> dict[str, object]:

@@ -16,10 +16,9 @@ from lightning.fabric import Fabric
 
 from augment import Denoiser, DenoiserFeatures
 from classify import Images, label_tensor
-from classify.files import claim, wait_until
 from labeling import Labeler, ProbeConfig, fit_probe, load_probe, save_probe
 from recipes.chain.draw import labelled_draw
-from recipes.chain.labeler import described
+from recipes.chain.labeler import described, fit_once
 
 __all__ = ["generator_labeler", "load_generator_labeler"]
 
@@ -61,29 +60,26 @@ def generator_labeler(
         **_of_generator(features),
         **described(table, attributes),
     }
-    card, claimed = folder / "card.json", folder / "training.json"
-    if fabric.is_global_zero:
-        claim(claimed, record)
-        if not card.is_file():
-            splits = (table[table["split"] == split] for split in ("train", "val"))
-            train, val = (
-                (images.pixels[images.rows(rows)], label_tensor(rows, attributes))
-                for rows in splits
-            )
-            labeler = fit_probe(
-                features,
-                train,
-                val,
-                attributes,
-                mirror=mirror,
-                source=f"labelled train rows of {source}, and the generator, which saw no label",
-                licence="as the data's and the generator's",
-                command="--labeler generator",
-                config=config,
-            )
-            save_probe(folder, labeler)
-    wait_until(card.is_file)
-    claim(claimed, record)  # what the first process refused, the others refuse too
+
+    def fit_it() -> None:
+        splits = (table[table["split"] == split] for split in ("train", "val"))
+        train, val = (
+            (images.pixels[images.rows(rows)], label_tensor(rows, attributes)) for rows in splits
+        )
+        labeler = fit_probe(
+            features,
+            train,
+            val,
+            attributes,
+            mirror=mirror,
+            source=f"labelled train rows of {source}, and the generator, which saw no label",
+            licence="as the data's and the generator's",
+            command="--labeler generator",
+            config=config,
+        )
+        save_probe(folder, labeler)
+
+    fit_once(folder, record, fabric, fit_it)
     return load_probe(folder, features)
 
 
