@@ -19,7 +19,7 @@ from classify import attribute_scores, best_thresholds, compare, read_prediction
 from classify.metrics import fitted_scores
 from classify.predictions import write_predictions
 from labeling import LabelerCard, LabelPolicy, Rule
-from recipes.chain.comparison import compared_pairs, judged_pairs
+from recipes.chain.comparison import best_on_val, compared_pairs, judged_pairs
 from recipes.chain.quality import (
     label_rarity,
     labeler_scores,
@@ -132,6 +132,9 @@ class _Run:
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def caution(self, text: str) -> None:
         self.cautions.append(text)
@@ -252,16 +255,31 @@ def test_an_arm_with_a_set_is_judged_against_the_rivals_that_were_run() -> None:
 
     arms = {"real": arm(), "plain": arm("plain"), "more": arm("more"), "minority": arm("minority"),
             "reweight": arm(), "oversample": arm()}  # fmt: skip
-    pairs = judged_pairs(arms, "minority")
+    pairs = judged_pairs(arms, "minority", "real")
     assert pairs == [
         ("plain", "real"), ("plain", "oversample"),
         ("more", "real"), ("more", "oversample"), ("more", "plain"),
         ("minority", "real"), ("minority", "oversample"), ("minority", "plain"),
         ("minority", "more"),
     ]  # fmt: skip
-    compared = compared_pairs(arms, "minority")
+    compared = compared_pairs(arms, "minority", "real")
     assert set(pairs) <= set(compared)
     assert len(compared) == len(set(compared))
+    more = set(judged_pairs(arms, "minority", "reweight")) - set(pairs)
+    assert more == {("plain", "reweight"), ("more", "reweight"), ("minority", "reweight")}
+
+
+def test_the_best_arm_is_chosen_on_val_alone() -> None:
+    scores = pd.DataFrame(
+        [
+            ("real", "val", "macro", "f1", 0.5), ("real", "test", "macro", "f1", 0.9),
+            ("reweight", "val", "macro", "f1", 0.6), ("reweight", "val", "macro", "recall", 0.1),
+            ("minority", "val", "macro", "f1", 0.8), ("real", "val", "Bald", "f1", 0.9),
+        ],
+        columns=["arm", "split", "attribute", "metric", "value"],
+    )  # fmt: skip
+    assert best_on_val(scores, ["real", "reweight"]) == "reweight"
+    assert best_on_val(scores.assign(value=np.nan), ["real", "reweight"]) == "real"
 
 
 def test_the_labeler_stands_beside_the_arms_at_its_own_thresholds(

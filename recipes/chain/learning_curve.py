@@ -18,6 +18,7 @@ from matplotlib.ticker import NullLocator
 from classify import summarise
 from classify.exchange import exchange_rate
 from classify.metrics import AVERAGE_PRECISION, FITTED_F1, MACRO, MACRO_RARE
+from recipes.chain.comparison import best_on_val
 
 __all__ = ["ANY", "chart", "curves", "exchanged", "sentence"]
 
@@ -69,7 +70,7 @@ def exchanged(scores: pd.DataFrame, real_arms: Sequence[str]) -> pd.DataFrame:
         the largest, NaN not estimable), and all that in words, `says`.
     """
     sizes = sorted(scores["size"].unique())
-    rivals = [_best(scores[scores["size"] == size], real_arms) for size in sizes]
+    rivals = [best_on_val(scores[scores["size"] == size], real_arms) for size in sizes]
     rows = []
     for metric, (attribute, of_scores) in EXCHANGED.items():
         test = scores[
@@ -92,13 +93,6 @@ def exchanged(scores: pd.DataFrame, real_arms: Sequence[str]) -> pd.DataFrame:
                 rows.append((size, knowledge, arm, metric, values.mean(), *found, says))
     columns = ["size", "knowledge", "arm", "metric", "mean", "images", "low", "high", "says"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _best(scores: pd.DataFrame, arms: Sequence[str]) -> str:
-    """The arm of the highest mean macro F1 on val."""
-    is_f1 = (scores["attribute"] == MACRO) & (scores["metric"] == "f1")
-    judged = scores[is_f1 & (scores["split"] == "val") & scores["arm"].isin(arms)]
-    return str(judged.groupby("arm", sort=False)["value"].mean().idxmax())
 
 
 def _says(images: float, low: float, high: float, sizes: Sequence[int]) -> str:

@@ -17,6 +17,7 @@ from classify.verdict import Verdict, headline, of_gains, verdicts
 from recipes.chain.audit import audit_arms, audit_groups, compose, export
 from recipes.chain.comparison import (
     REAL,
+    best_on_val,
     compare_arms,
     compared_pairs,
     judged_pairs,
@@ -97,13 +98,20 @@ def tell(
     summary = summarise(with_rare(scores, shares))
     if run.fabric.is_global_zero:
         told = {"scores": scores, "summary": summary}
-        told |= _tables(run, inputs, synthesised, arms, labelled, shares)
+        alone = [name for name, arm in arms.items() if not arm.sets]
+        best = best_on_val(scores, alone)
+        if len(alone) > 1:
+            run.note(
+                f"Of the arms without synthetic images ({', '.join(alone)}) {best} is the best on "
+                "the validation images, so the verdict compares with it too."
+            )
+        told |= _tables(run, inputs, synthesised, arms, labelled, shares, best)
         for name, table in told.items():
             write_text(run.out / f"{name}.csv", table.to_csv(index=False))
         labeler = f"labeler: {', '.join(run.config.labelers)}"
         of_labeler = summarise(with_rare(told["labeler_scores"], shares).assign(arm=labeler))
         told["summary"] = pd.concat([summary, of_labeler])
-        judged = verdicts(told["comparison"], judged_pairs(arms, run.config.focus_arm))
+        judged = verdicts(told["comparison"], judged_pairs(arms, run.config.focus_arm, best))
         sections = _sections(
             run, inputs, synthesised, arms, told, labelled, judged, reference=reference
         )
@@ -127,6 +135,7 @@ def _tables(
     arms: Mapping[str, Arm],
     labelled: Tables,
     shares: Mapping[str, float],
+    best: str,
 ) -> Tables:
     """Compute what the run tells besides the scores: name of the file -> table."""
     seeds, focus = run.config.study.seeds, run.config.focus_arm
@@ -135,7 +144,7 @@ def _tables(
     known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
     real = {split: _rows(inputs, split) for split in labelled}
     tables = {
-        "comparison": compare_arms(predictions, val, compared_pairs(arms, focus), shares),
+        "comparison": compare_arms(predictions, val, compared_pairs(arms, focus, best), shares),
         "admission": keep_rates({name: made.table for name, made in synthesised.items()}),
         "label_quality": label_quality(real["val"], labelled["val"][known]),
         "labeler_scores": labeler_scores(real, labelled, known),
