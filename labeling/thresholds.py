@@ -76,8 +76,10 @@ def fit_threshold(p: Floats, y: Floats) -> float:
     """
     known = ~np.isnan(y)
     p, y = p[known], y[known]
+    if not (folds := _folds(y)):
+        return DEFAULT_THRESHOLD
     decided = np.zeros(len(y), dtype=np.bool_)
-    for fitted, judged in _folds(y):
+    for fitted, judged in folds:
         decided[judged] = p[judged] >= Curve.of(p[fitted], y[fitted]).best
     default = f1_score(y, p >= DEFAULT_THRESHOLD, zero_division=0)
     helps = f1_score(y, decided, zero_division=0) > default

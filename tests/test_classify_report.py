@@ -500,7 +500,7 @@ def test_text_of_the_user_is_escaped_wherever_it_stands(tmp_path: Path) -> None:
         samples_section({evil: [image]}, {evil: [image]}, colours),
         rarity_section(prevalence, None, colours),
         admission_section(ADMISSION.replace(swap), {evil: [image]}, QUOTAS.replace(swap), colours),
-        labels_section(quality, _policy().rename(index=swap)),
+        labels_section(quality, _policy().rename(index=swap), _trust().replace(swap)),
         notes_section([evil]),
         record_section({evil: evil}, {evil: {"a": evil}}, ["torch"]),
     ]
