@@ -1,4 +1,4 @@
-"""Which labels the synthetic images of a run carry: told, the same in all sets, and kept by choice."""
+"""Which labels synthetic images carry: told, the same in all sets, and kept where insisted on."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_labels_can_be_insisted_on_and_are_cautioned_of() -> None:
     assert policy.doubts == {"Bald": WHY}
     assert run.cautions == [f"Labels of Hat ({WHY}) are kept by labels.trust."]
     assert _trusted("all")[0].doubts == {}
-    with pytest.raises(ValueError, match="labels.trust names Hatt; the labeler gives Male, Bald"):
+    with pytest.raises(ValueError, match=r"labels\.trust names Hatt; the labeler gives Male, Bald"):
         _trusted("Hatt")
 
 
@@ -158,7 +158,7 @@ def test_what_would_want_such_labels_is_refused_before_any_image_is_made(
     with pytest.raises(ValueError, match=r"quota\.wanted has 'Hat=1', but generated images get no"):
         main([*flags, '--quota.wanted={"Hat=1": 2}'])
     alone = '{"alone": {"sets": ["plain"], "real": "none"}}'
-    with pytest.raises(ValueError, match="arm alone trains on no real image, .* no label of Hat"):
+    with pytest.raises(ValueError, match=r"arm alone trains on no real image, .* no label of Hat"):
         main([*flags[:-4], f"--define_arms={alone}", f"--out={tmp_path / 'alone'}"])
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     with pytest.raises(ValueError, match="no attribute's labels can be trusted"):
