@@ -27,8 +27,7 @@ from classify.intervals import half_width, shared_variance
 from classify.metrics import MACRO, MACRO_RARE, RARE
 from classify.resampling import Floats, count, ratio, resample
 
-__all__ = ["Noise", "Variances", "Visible", "in_words", "sees_nothing", "smallest_difference",
-           "visible"]  # fmt: skip
+__all__ = ["Noise", "Visible", "in_words", "sees_nothing", "smallest_difference", "visible"]
 
 _POWER = 0.8
 """How often a difference is found that counts as visible."""
@@ -65,18 +64,6 @@ class Noise:
     """Variance of m."""
     of_fit: float = 0.225
     """Variance of e; that of x is the rest to 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variances:
-    """Of a difference between two arms with one seed."""
-
-    fits: float
-    """Between seeds, were there endless test images."""
-    both: float
-    """Between seeds, because the test images are few."""
-    images: float
-    """By the test images, alike for all seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +118,7 @@ def _visible(expected: Floats, f1: Floats, seeds: int) -> Visible:
     fits = float(expected.mean(axis=1).var(axis=-1, ddof=1).mean())
     both = max(float(means[0].var(axis=0, ddof=1).mean()) - fits, 0.0)
     shared = float(shared_variance(means[1:]).mean())
-    of = partial(smallest_difference, Variances(fits=fits, both=both, images=shared))
+    of = partial(smallest_difference, fits, both, shared)
     smallest, more = of(seeds), range(2, _MOST + 1)
     return Visible(
         attributes=attributes,
@@ -141,17 +128,20 @@ def _visible(expected: Floats, f1: Floats, seeds: int) -> Visible:
     )
 
 
-def smallest_difference(variances: Variances, seeds: int, images: float = 1.0) -> float:
+def smallest_difference(
+    fits: float, both: float, shared: float, seeds: int, images: float = 1.0
+) -> float:
     """The difference whose interval excludes 0 4 times in 5.
 
     Args:
-        variances: Of the difference with one seed, on the study's test images.
+        fits: Variance of the difference between seeds, were there endless test images.
+        both: What it varies by between seeds because the test images are few.
+        shared: Variance by the test images, alike for all seeds.
         seeds: Fits an arm, at least 2.
-        images: How many times as many test images.
+        images: How many times as many test images as those that the variances are of.
     """
-    rng = np.random.default_rng(0)
-    of_seeds = (variances.fits + variances.both / images) / seeds
-    shared = variances.images / images
+    rng, shared = np.random.default_rng(0), shared / images
+    of_seeds = (fits + both / images) / seeds
     seen = of_seeds * rng.chisquare(seeds - 1, _MEANS) / (seeds - 1)
     half = half_width(seen, np.full(_MEANS, shared), seeds)
     error = np.sqrt(of_seeds + shared) * rng.standard_normal(_MEANS)

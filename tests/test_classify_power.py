@@ -1,4 +1,4 @@
-"""What a study can see: closed forms where one noise is alone, and the rule itself by simulation."""
+"""What a study can see: closed forms where one noise is alone, and the rule by simulation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from scipy import optimize, stats
 from classify.intervals import mean_interval
 from classify.power import (
     Noise,
-    Variances,
     in_words,
     sees_nothing,
     smallest_difference,
@@ -21,20 +20,14 @@ from classify.resampling import count, resample
 Labels = NDArray[np.float32]
 
 
-def _variances(fits: float = 0.0, both: float = 0.0, images: float = 0.0) -> Variances:
-    return Variances(fits=fits, both=both, images=images)
-
-
 def _labels(n: int, *shares: float) -> Labels:
     return (np.random.default_rng(0).random((n, len(shares))) < shares).astype(np.float32)
 
 
 def test_without_noise_of_seeds_it_is_that_of_a_normal_test() -> None:
     expected = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * 0.03
-    assert smallest_difference(_variances(images=0.0009), 3) == pytest.approx(expected, rel=0.02)
-    assert smallest_difference(_variances(images=0.0009), 3, 4) == pytest.approx(
-        expected / 2, rel=0.02
-    )
+    assert smallest_difference(0, 0, 0.0009, 3) == pytest.approx(expected, rel=0.02)
+    assert smallest_difference(0, 0, 0.0009, 3, 4) == pytest.approx(expected / 2, rel=0.02)
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
@@ -42,21 +35,20 @@ def test_without_noise_of_images_it_is_that_of_a_t_test(seeds: int) -> None:
     limit = stats.t.ppf(0.975, seeds - 1)
     shift = optimize.brentq(lambda d: stats.nct.sf(limit, seeds - 1, d) - 0.8, 0, 20)
     expected = shift * 0.02 / np.sqrt(seeds)
-    assert smallest_difference(_variances(fits=0.0004), seeds) == pytest.approx(expected, rel=0.03)
+    assert smallest_difference(0.0004, 0, 0, seeds) == pytest.approx(expected, rel=0.03)
 
 
 def test_more_images_take_away_all_but_what_fits_differ_by() -> None:
-    some = _variances(fits=0.0004, both=0.001, images=0.0002)
-    endless = smallest_difference(_variances(fits=0.0004), 3)
-    assert smallest_difference(some, 3) > 1.5 * endless
-    assert smallest_difference(some, 3, 1e6) == pytest.approx(endless, rel=1e-3)
+    some, endless = (0.0004, 0.001, 0.0002), smallest_difference(0.0004, 0, 0, 3)
+    assert smallest_difference(*some, 3) > 1.5 * endless
+    assert smallest_difference(*some, 3, 1e6) == pytest.approx(endless, rel=1e-3)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_the_rule_finds_it_four_times_in_five(seeds: int) -> None:
     """`mean_interval` of 2,000 studies, their images' noise drawn anew for each bootstrap draw."""
     rng, studies = np.random.default_rng(1), 2000
-    smallest = smallest_difference(_variances(fits=0.0004, both=0.0002, images=0.0003), seeds)
+    smallest = smallest_difference(0.0004, 0.0002, 0.0003, seeds)
     values = smallest + rng.normal(0, np.sqrt(0.0006), (seeds, studies))
     values += rng.normal(0, np.sqrt(0.0003), studies)
     draws = rng.normal(0, np.sqrt(0.0003), (200, 1, studies))

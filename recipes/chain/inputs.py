@@ -29,7 +29,7 @@ from recipes.chain.labels import (
 from recipes.chain.run import Run
 from recipes.chain.sets import NO_FEATURES
 from recipes.chain.targets import plan_targets
-from recipes.chain.trust import counts_by_split, reserved, tell_counts
+from recipes.chain.trust import counts_by_split, tell_counts
 
 __all__ = ["Inputs", "LogProbability", "manifold_encoder", "prepare"]
 
@@ -124,7 +124,6 @@ def prepare(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
         )
     policy = policy_of(run, table, attributes, labeler)
-    reserved(run, policy.doubts)
     given = [n for n in attributes if n in labeler.attributes and n not in policy.doubts]
     check_quota(config.quota, int((table["split"] == "train").sum()), given)
     _check_labels_suffice(run, policy)

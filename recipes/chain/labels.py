@@ -20,7 +20,7 @@ from recipes.chain.labeler import train_labeler
 from recipes.chain.probe import generator_labeler
 from recipes.chain.run import Run
 from recipes.chain.settings import RunConfig
-from recipes.chain.trust import refuse_without_labels, trusted
+from recipes.chain.trust import trusted
 
 __all__ = [
     "FITTED",
@@ -144,9 +144,7 @@ def policy_of(
     probabilities = label_probabilities(val, labeler, read=read_image, fabric=run.fabric)
     probabilities = probabilities[:, columns]
     policy = _policy(run, val, probabilities, known, labeler).completed(labeler)
-    policy = trusted(run, policy, val, probabilities, known)
-    refuse_without_labels(policy, known)
-    return policy
+    return trusted(run, policy, val, probabilities, known)
 
 
 def _policy(

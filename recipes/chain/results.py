@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from augment import keep_rates
-from classify import Arm, count_scored, read_predictions, summarise, with_rare
+from classify import Arm, cautions, count_scored, read_predictions, summarise, with_rare
 from classify import report as page
-from classify.cautions import cautions
 from classify.files import write_text
 from classify.verdict import Verdict, headline, of_gains, verdicts
 from recipes.chain.audit import audit_arms, audit_groups, compose, export

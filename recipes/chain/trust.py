@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "counts_by_split",
     "impossible",
-    "refuse_without_labels",
     "reserved",
     "tell_counts",
     "trusted",
 ]
 
-ALL = "all"
+_ALL = "all"
 _SPLITS = ("train", "val", "test")
 _FEW = 10
 """Images of an attribute's rarer value in a split that are named before any work is done."""
@@ -90,18 +89,26 @@ def trusted(
         attributes: the A names that the labeler knows.
 
     Raises:
-        ValueError: the settings insist on an attribute that there is not.
+        ValueError: no label is left, or the settings insist on an attribute that there is not.
     """
     insisted = run.config.labels.trust
-    if unknown := [name for name in insisted if name not in (ALL, *attributes)]:
+    if unknown := [name for name in insisted if name not in (_ALL, *attributes)]:
         raise ValueError(
             f"labels.trust names {unknown[0]}; the labeler gives {', '.join(attributes)}; name "
             "some of these, or all"
         )
     found = doubts(val, probabilities, attributes, policy)
-    if kept := {name: why for name, why in found.items() if {name, ALL} & set(insisted)}:
+    if kept := {name: why for name, why in found.items() if {name, _ALL} & set(insisted)}:
         run.caution(f"Labels of {_reasons(kept)} are kept by labels.trust.")
-    return policy.doubting({name: why for name, why in found.items() if name not in kept})
+    doubted = {name: why for name, why in found.items() if name not in kept}
+    if len(doubted) == len(attributes):
+        raise ValueError(
+            f"no attribute's labels can be trusted ({attributes[0]}: {doubted[attributes[0]]}); "
+            "label more validation images, give another --labeler, or keep the labels by "
+            "--labels.trust"
+        )
+    reserved(run, doubted)
+    return policy.doubting(doubted)
 
 
 def reserved(run: Run, doubted: Mapping[str, str]) -> None:
@@ -110,21 +117,6 @@ def reserved(run: Run, doubted: Mapping[str, str]) -> None:
         run.reserve(
             f"No synthetic image has a label of {_reasons(doubted)}: such labels cannot be "
             "trusted. F1 on the real test images counts these attributes as all others."
-        )
-
-
-def refuse_without_labels(policy: LabelPolicy, attributes: Sequence[str]) -> None:
-    """Refuse a study whose synthetic images would have no label at all.
-
-    Args:
-        policy: of `trusted`.
-        attributes: those that the labeler knows.
-    """
-    if len(policy.doubts) == len(attributes):
-        name, why = next(iter(policy.doubts.items()))
-        raise ValueError(
-            f"no attribute's labels can be trusted ({name}: {why}); label more validation images, "
-            "give another --labeler, or keep the labels by --labels.trust"
         )
 
 
@@ -143,7 +135,7 @@ def impossible(
     found: dict[str, str] = {}
     for name, made in sets.items():
         is_free = made.settings.folder is None and made.settings.start is None
-        if ALL in insisted or not is_free or made.settings.sampler.label is not None:
+        if _ALL in insisted or not is_free or made.settings.sampler.label is not None:
             continue
         for attribute, of in counts.iterrows():
             labels = made.table[attribute].dropna()

@@ -7,8 +7,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from classify import Predictions, attribute_scores
-from classify.cautions import cautions
+from classify import Predictions, attribute_scores, cautions
 
 ATTRIBUTES = ("a", "b")
 LABELS = (np.random.default_rng(0).random((60, 2)) < 0.4).astype(np.float32)
