@@ -179,7 +179,8 @@ def _of_images(n: int, noise: Noise, rng: np.random.Generator) -> Floats:
     """The sum x + m + e of one attribute, (2, seeds, n), of variance 1."""
     x = rng.standard_normal(n) * np.sqrt(1 - noise.of_arm - noise.of_fit)
     m = rng.standard_normal((2, 1, n)) * np.sqrt(noise.of_arm)
-    return x + m + rng.standard_normal((2, _SEEDS, n)) * np.sqrt(noise.of_fit)
+    whole: Floats = x + m + rng.standard_normal((2, _SEEDS, n)) * np.sqrt(noise.of_fit)
+    return whole
 
 
 def sees_nothing(found: Mapping[str, Visible]) -> bool:

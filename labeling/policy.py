@@ -34,7 +34,7 @@ class PolicyConfig:
 
     precision: float | None = None
     """Share of present labels that shall be right: the lowest threshold that keeps it; where none
-    does, or left out, the F1-optimal one, or 0.5 where that helps no row left out of its fit."""
+    does, or left out, the F1-optimal one, or 0.5 where such ones harm rows left out of the fit."""
     band: float = 0.0
     """Cells whose calibrated probability is nearer to the threshold than this stay empty."""
     both_precision: float | None = None

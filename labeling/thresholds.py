@@ -1,6 +1,6 @@
 """What labelled rows say of probabilities: where to cut, and how far they are too sure.
 
-Both are fitted on real validation rows, never on test, and kept only where they help on folds of
+Both are fitted on real validation rows, never on test, and given up where they do harm on folds of
 these that were left out of the fit: a few rows else say more than they know.
 """
 
@@ -67,8 +67,8 @@ def fit_threshold(p: Floats, y: Floats) -> float:
 
     t lies half-way between the two neighbouring probabilities it separates, or half-way to 0 below
     the smallest. Among equally good ones the highest is taken. It is 0.5 where thresholds fitted
-    without a fold are no better on that fold than 0.5 (the F1 of all folds together), or where
-    there are not two rows of each value to tell.
+    without a fold are worse on that fold than 0.5 (by the F1 of all folds together), or where there
+    are not two rows of each value to tell.
 
     Args:
         p: float64 (N,) probabilities in [0, 1].
@@ -82,8 +82,8 @@ def fit_threshold(p: Floats, y: Floats) -> float:
     for fitted, judged in folds:
         decided[judged] = p[judged] >= Curve.of(p[fitted], y[fitted]).best
     default = f1_score(y, p >= DEFAULT_THRESHOLD, zero_division=0)
-    helps = f1_score(y, decided, zero_division=0) > default
-    return Curve.of(p, y).best if helps else DEFAULT_THRESHOLD
+    harms = f1_score(y, decided, zero_division=0) < default
+    return DEFAULT_THRESHOLD if harms else Curve.of(p, y).best
 
 
 def _folds(y: Floats) -> list[tuple[Rows, Rows]]:
