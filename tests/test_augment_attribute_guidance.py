@@ -17,6 +17,7 @@ from augment import (
     Denoiser,
     Joint,
     SelfGuidance,
+    SelfGuidanceConfig,
     Sum,
     reverse_process,
     sample,
