@@ -10,6 +10,7 @@ from augment import Denoiser, Quota
 from augment.selection import parse_wish
 from classify import check_learnable
 from classify.datasets import read_image
+from classify.names import one_of
 
 __all__ = ["check_format", "check_quota", "check_table"]
 
@@ -58,7 +59,7 @@ def check_quota(quota: Quota, n_real: int, labelled: Sequence[str]) -> None:
         if unknown := [name for name in parse_wish(wish) if name not in labelled]:
             raise ValueError(
                 f"quota.wanted has {wish!r}, but generated images get no label of {unknown[0]}; "
-                f"they get {', '.join(labelled)}; correct the wish"
+                f"{one_of(unknown[0], labelled)}, which they get"
             )
     if quota.limit(n_real) == 0:
         raise ValueError(
