@@ -19,6 +19,7 @@ import pandas as pd
 
 from classify import load_table
 from classify.datasets.fashion import CLASSES, fashion_longtail_table
+from recipes.chain.checks import check_attributes
 from recipes.chain.command_line import parse, run
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
 def _read(this_run: Run) -> pd.DataFrame:
     """The long-tailed set, written at the first run."""
     config = this_run.config
+    check_attributes(config.attributes, CLASSES)
+    this_run.check_claim()  # before anything is drawn into its folder
     folder = config.out / "data"
     with this_run.fabric.rank_zero_first():
         fashion_longtail_table(folder, source=config.data)

@@ -239,6 +239,8 @@ def _real(material: Material, split: str) -> pd.DataFrame:
 
 def _synthetic(settings: ArmSettings, material: Material) -> pd.DataFrame:
     """The rows of the arm's sets, doubtful cells empty."""
+    if lacking := [name for name in settings.sets if name not in material.sets]:
+        raise ValueError(f"no image of the set {lacking[0]} was taken; leave out its arms")
     rows = pd.concat([material.sets[name] for name in settings.sets], ignore_index=True)
     doubt = settings.doubt
     if doubt == DoubtConfig():

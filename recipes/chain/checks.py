@@ -12,7 +12,7 @@ from classify import check_learnable
 from classify.datasets import read_image
 from classify.names import one_of
 
-__all__ = ["check_format", "check_quota", "check_table"]
+__all__ = ["check_attributes", "check_format", "check_quota", "check_table"]
 
 
 def check_table(table: pd.DataFrame, attributes: Sequence[str], known: Sequence[str]) -> None:
@@ -45,6 +45,12 @@ def check_table(table: pd.DataFrame, attributes: Sequence[str], known: Sequence[
             f"the labeler knows none of the data's attributes ({', '.join(attributes)}); "
             "rename the columns, or give --labeler train"
         )
+
+
+def check_attributes(asked: Sequence[str] | None, known: Sequence[str]) -> None:
+    """Refuse attributes that a data set of known ones has not."""
+    if unknown := [name for name in asked or () if name not in known]:
+        raise ValueError(f"attributes name {unknown[0]}; {one_of(unknown[0], known)}")
 
 
 def check_quota(quota: Quota, n_real: int, labelled: Sequence[str]) -> None:

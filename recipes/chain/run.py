@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 from lightning.fabric import Fabric
 
-from classify.files import write_text
+from classify.files import differences, write_text
 from recipes.chain.devices import launch, processes
 from recipes.chain.settings import RunConfig
 from recipes.chain.stopping import Stopped
@@ -35,14 +34,11 @@ class Run:
             it shares.
 
     Raises:
-        ValueError: the folder holds another run, or one that is going on; the devices are not
-            there. One line.
+        ValueError: the devices are not there. One line.
     """
 
     def __init__(self, config: RunConfig, within: Run | None = None) -> None:
         self.config, self.out = config, config.out
-        if not config.preview:
-            self._check_claim()
         self.fabric: Fabric = within.fabric if within else _launched(config)
         self.cache: Path = within.cache if within else self.out / "cache"
         """Folder of decoded images."""
@@ -58,7 +54,7 @@ class Run:
         Raises:
             ValueError: another run stands there, or the same one is going on.
         """
-        self._check_claim()
+        self.check_claim()
         self.out.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -113,8 +109,14 @@ class Run:
         self.cautions.append(text)
         self.say(f"caution: {text}")
 
-    def _check_claim(self) -> None:
-        """Refuse a folder that holds another run, or results that are no run of ours."""
+    def check_claim(self) -> None:
+        """Refuse a folder that holds another run, or results that are no run of ours; of a preview,
+        which writes no results, none.
+
+        To be called when bad input has been refused, which a user wants to know of first.
+        """
+        if self.config.preview:
+            return
         check_folder(self.out)
         path, record = self.out / _RECORD, self.config.record()
         if not path.is_file():
@@ -133,13 +135,13 @@ class Run:
                 f"{path} says nothing of {lacking[0]}, so it is of another version; "
                 "give another --out"
             )
-        for name in sorted(record.keys() - _CIRCUMSTANCES):
-            if found.get(name) != record[name]:
-                old, new = _difference(name, found.get(name), record[name])
-                raise ValueError(
-                    f"{self.out} holds a run with {old}, this one has {new}; "
-                    "give another --out, or the settings in its config.yaml"
-                )
+        told = record.keys() - _CIRCUMSTANCES
+        old, new = ({k: one.get(k) for k in record if k in told} for one in (found, record))
+        if differing := differences(old, new):
+            raise ValueError(
+                f"{self.out} holds another run: {differing}; give another --out, or the settings "
+                "in its config.yaml"
+            )
 
 
 def _launched(config: RunConfig) -> Fabric:
@@ -151,12 +153,3 @@ def check_folder(out: Path) -> None:
     """Refuse a path at or above which a file stands."""
     if blocking := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
         raise ValueError(f"out is {out}, but {blocking[0]} is a file; give a folder")
-
-
-def _difference(name: str, old: Any, new: Any) -> tuple[str, str]:
-    """The first setting that differs, inside a group by its dotted name."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        key = next(key for key in keys if old.get(key) != new.get(key))
-        return _difference(f"{name}.{key}", old.get(key), new.get(key))
-    return f"{name} {old}", f"{name} {new}"

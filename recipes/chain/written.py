@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -81,7 +82,8 @@ def shaped(hint: Any, value: Any, what: str) -> Any:
         pairs = _pairs(value, what)
         if pairs is None and isinstance(value, str) and not (takes(hint, str) or takes(hint, Path)):
             raise ValueError(
-                f"{what} is {value}; give NAME:VALUE, several apart by spaces, as Bald=1:20 Male=0:5"
+                f"{what} is {value}; give NAME:VALUE, several apart by spaces, such as Bald=1:20 "
+                "Male=0:5"
             )
         return value if pairs is None else pairs
     if takes(hint, Sequence):
