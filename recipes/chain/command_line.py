@@ -59,6 +59,7 @@ def parse(
 
     Raises:
         ValueError: an unknown flag or a refused value, in one line.
+        FileNotFoundError: no file for `--config`.
         SystemExit: help was asked for.
     """
     parser = _parser(kind, skip)

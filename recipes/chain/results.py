@@ -93,6 +93,7 @@ def tell(
     Returns:
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
+    run.say("Comparing the arms, and writing the report ...")
     labelled = {split: inputs.label(_rows(inputs, split)) for split in ("val", "test")}
     shares = train_shares(inputs.table, inputs.attributes)
     summary = summarise(with_rare(scores, shares))

@@ -20,7 +20,7 @@ from augment import AttributeGuidanceConfig, FeatureDistance, SamplerConfig, Sel
 from augment.distance import NAMED, Distance
 from augment.selection import parse_wish
 from labeling import Labeler, Predictor
-from recipes.chain.values import Values, merged, read_mapping, read_values
+from recipes.chain.values import Values, merged, read_mapping, read_values, understood
 
 __all__ = [
     "DEFAULT_SETS",
@@ -179,7 +179,8 @@ def synthetic_set(
         ValueError: an unknown field or a refused value.
     """
     base: dict[str, Any] = {}
-    if isinstance(values, Mapping) and not values.get("folder"):
+    values = understood(SyntheticSet, values, f"sets.{name}")
+    if not values.get("folder"):
         base = {"sampler": asdict(sampler)}
         if values.get("guidance") is not None:
             base["guidance"] = asdict(guidance)

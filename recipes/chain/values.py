@@ -38,8 +38,6 @@ def read_values(kind: type[Kind], values: Values, what: str) -> Kind:
     Raises:
         ValueError: an unknown field or a refused value, in one line.
     """
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{what} is {values!r}; give a mapping of settings, such as {{}}")
     values = understood(kind, values, what)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
@@ -57,6 +55,8 @@ def understood(kind: type, values: Values, what: str) -> dict[str, Any]:
     Raises:
         ValueError: an unknown name, at whatever depth, or a value that is refused; one line.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{what} is {values!r}; give a mapping of settings, such as {{}}")
     known = dotted(kind)
 
     def flat(values: Values, group: str = "") -> Iterator[tuple[str, Any]]:
