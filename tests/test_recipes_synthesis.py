@@ -10,8 +10,22 @@ import pytest
 from augment_doubles import tiny_unet
 from recipe_doubles import digests
 
-from augment import Denoiser, ImageFormat, Quota, SamplerConfig, Schedule, Selection, generate
+from augment import (
+    Denoiser,
+    ImageFormat,
+    Quota,
+    SamplerConfig,
+    Schedule,
+    Selection,
+    generate,
+    select,
+)
+from labeling import LabelPolicy, Rule
 from recipes.chain.synthesis import fill, unmet
+
+POLICY = LabelPolicy(
+    rules={"Bald": Rule(present=0.8, absent=0.8), "Male": Rule(present=None, absent=0.5)}
+)
 
 
 def _made(seeds: Sequence[int]) -> pd.DataFrame:
@@ -21,7 +35,9 @@ def _made(seeds: Sequence[int]) -> pd.DataFrame:
             "file_name": [f"{seed}.png" for seed in seeds],
             "seed": list(seeds),
             "Bald": [(seed % 5 == 0) * 1.0 for seed in seeds],
+            "p_Bald": [0.9 if seed % 5 == 0 else 0.1 for seed in seeds],
             "Male": [(seed % 2 == 0) * 1.0 for seed in seeds],
+            "p_Male": [0.5] * len(seeds),
             "admission": ["blank" if seed % 3 == 0 else "kept" for seed in seeds],
         }
     )
@@ -42,9 +58,23 @@ def test_what_the_limit_leaves_open_is_said() -> None:
     table, selection = _fill(Quota(wanted={"Bald=1": 30}), limit=20)
     assert table["seed"].tolist() == list(range(20))
     assert selection.report.iloc[0].tolist() == ["Bald=1", 30, 2, 2]
-    assert unmet(selection) == ["Bald=1, 2 of 30"]
-    assert unmet(_fill(Quota(wanted={"Bald=1": 3, "Male=1": 2}))[1]) == []
-    assert unmet(_fill(Quota(ratio=5))[1]) == []  # at most so many
+    assert unmet(selection, table, POLICY) == [
+        "Bald=1, 2 of 30 (4 of 20 labelled Bald=1, abstained 0; it takes p from 0.80 up, highest "
+        "0.90)"
+    ]
+    for quota in (Quota(wanted={"Bald=1": 3, "Male=1": 2}), Quota(ratio=5)):  # at most so many
+        table, selection = _fill(quota)
+        assert unmet(selection, table, POLICY) == []
+
+
+def test_a_wish_that_the_policy_gives_no_label_for_says_so() -> None:
+    table = _made(range(10)).assign(Male=[0.0] * 4 + [float("nan")] * 6)
+    selection = select(table, Quota(wanted={"Bald=0,Male=1": 2}), n_real=20)
+    assert unmet(selection, table, POLICY) == [
+        "Bald=0,Male=1, 0 of 2 (8 of 10 labelled Bald=0, abstained 0; it takes p below 0.80, "
+        "lowest 0.10; none of 10 labelled Male=1, abstained 6; the policy never gives it, highest "
+        "0.50)"
+    ]
 
 
 @pytest.mark.parametrize(

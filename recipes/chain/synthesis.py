@@ -349,7 +349,7 @@ def unmet(selection: Selection, table: pd.DataFrame, policy: LabelPolicy) -> lis
     short = report[(report["wish"] != "all") & (report["got"] < report["wanted"])]
     return [
         f"{wish}, {got} of {wanted} ("
-        + ", ".join(_decided(table, *pair, policy) for pair in parse_wish(wish).items())
+        + "; ".join(_decided(table, *pair, policy) for pair in parse_wish(wish).items())
         + ")"
         for wish, got, wanted in short[["wish", "got", "wanted"]].to_numpy()
     ]
@@ -359,13 +359,10 @@ def _decided(table: pd.DataFrame, name: str, value: int, policy: LabelPolicy) ->
     """How many of the images got a value of an attribute, how many none, and how near they came."""
     labels, p, rule = table[name], table[f"p_{name}"], policy.rules[name]
     has, none = int((labels == value).sum()), int(labels.isna().sum())
-    wanted = f"from {_share(rule.present)} up" if value else f"below {_share(rule.absent)}"
+    side, limit = ("from {:.2f} up", rule.present) if value else ("below {:.2f}", rule.absent)
+    takes = "the policy never gives it" if limit is None else f"it takes p {side.format(limit)}"
     reached = f"highest {p.max():.2f}" if value else f"lowest {p.min():.2f}"
     return (
-        f"{has or 'none'} of {len(table)} labelled {name}={value}, which takes a probability "
-        f"{wanted}: {reached}, abstained {none}"
+        f"{has or 'none'} of {len(table)} labelled {name}={value}, abstained {none}; {takes}, "
+        f"{reached}"
     )
-
-
-def _share(threshold: float | None) -> str:
-    return "none" if threshold is None else f"{threshold:.2f}"
