@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,7 +24,10 @@ from augment import (
     select,
 )
 from labeling import LabelPolicy, Rule
-from recipes.chain.synthesis import fill, unmet
+from recipes.chain import synthesis
+from recipes.chain.sets import SyntheticSet
+from recipes.chain.settings import RunConfig
+from recipes.chain.synthesis import Synthesised, fill, unmet
 
 POLICY = LabelPolicy(
     rules={"Bald": Rule(present=0.8, absent=0.8), "Male": Rule(present=None, absent=0.5)}
@@ -114,3 +120,39 @@ def test_rounds_of_generate_share_a_folder_resume_and_grow(tmp_path: Path) -> No
     pd.testing.assert_frame_equal(grown[:6], first)
     written = pd.read_csv(tmp_path / "metadata.csv")
     assert written["seed"].tolist() == list(range(10))
+
+
+def _synthesised(
+    monkeypatch: pytest.MonkeyPatch, empty: set[str]
+) -> tuple[dict[str, Synthesised], list[str]]:
+    """The sets of a run whose images serve its quota, but for some sets' images, and cautions."""
+
+    def make(_run: Any, _inputs: Any, _judge: Any, name: str, settings: SyntheticSet) -> Any:
+        table = _made(range(1, 9)).assign(Bald=0.0 if name in empty else 1.0)
+        chosen = select(table, Quota(wanted={"Bald=1": 2}), n_real=20)
+        return Synthesised(name=name, settings=settings, table=table, selection=chosen)
+
+    monkeypatch.setattr(synthesis, "_synthesise", make)
+    cautions: list[str] = []
+    run: Any = SimpleNamespace(
+        config=RunConfig(), doing=lambda _: nullcontext(), caution=cautions.append
+    )
+    inputs: Any = SimpleNamespace(
+        labeler=None, policy=SimpleNamespace(completed=lambda _labeler: POLICY)
+    )
+    return synthesis.synthesise(run, inputs, None), cautions  # type: ignore[arg-type]
+
+
+def test_a_set_of_which_nothing_is_taken_is_left_out_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sets, cautions = _synthesised(monkeypatch, {"plain"})
+    assert list(sets) == ["minority", "targeted"]
+    assert len(cautions) == 1
+    assert "none of the 8 plain images was taken (6 kept, 2 blank); Bald=1, 0 of 2" in cautions[0]
+    assert "none of 8 labelled Bald=1, abstained 0" in cautions[0]
+
+
+def test_it_stops_where_nothing_is_taken_of_any_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"of the 8 plain .*of the 8 targeted images was taken"):
+        _synthesised(monkeypatch, {"plain", "minority", "targeted"})
