@@ -252,12 +252,12 @@ def _labels(table: pd.DataFrame, name: str, soft: bool) -> NDArray[np.float64]:
     if soft and "source" in table:
         good |= (values >= 0) & (values <= 1) & (table["source"] == "synthetic").to_numpy()
     given = column.notna().to_numpy()
-    words = column.astype(str).str.strip().str.casefold() if (given & ~good).any() else column
-    if words is not column:
-        words = words.str.replace(r"\.0+$", "", regex=True)
-        read = max((words.map(way) for way in _WRITTEN), key=pd.Series.count).to_numpy(np.float64)
-        if (~np.isnan(read)).sum() > (given & good).sum():
-            values, good = read, ~np.isnan(read)
+    if not (given & ~good).any():
+        return values
+    words = column.astype(str).str.strip().str.casefold().str.replace(r"\.0+$", "", regex=True)
+    read = max((words.map(way) for way in _WRITTEN), key=pd.Series.count).to_numpy(np.float64)
+    if (~np.isnan(read)).sum() > (given & good).sum():
+        values, good = read, ~np.isnan(read)
     bad = np.flatnonzero(given & ~good)
     if bad.size:
         _refuse_label(table, name, int(bad[0]), words.iloc[bad[0]])

@@ -144,7 +144,6 @@ def _real(
     """The run's labelled rows, what is learned of them, and the decoded images; all checked."""
     config = run.config
     known = [name for labeler in ready for name in labeler.attributes]
-    run.say("Reading the data ...")
     with run.doing("reading the data"):
         table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))

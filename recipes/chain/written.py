@@ -57,7 +57,7 @@ def dotted(kind: type, prefix: str = "") -> dict[str, Any]:
     for field in fields(kind):
         found[prefix + field.name] = hints[field.name]
         for member in _members(hints[field.name]):
-            if is_dataclass(member):
+            if isinstance(member, type) and is_dataclass(member):
                 found |= dotted(member, f"{prefix}{field.name}.")
     return found
 
