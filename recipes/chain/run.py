@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -26,20 +27,17 @@ _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 
 
 class Run:
-    """A run whose devices are started and whose folder no other run holds until its block ends.
+    """A run, whose folder no other run holds until its block ends.
 
     Args:
         config: the settings.
         within: a larger piece of work that this run is a part of, whose devices and decoded images
             it shares.
-
-    Raises:
-        ValueError: the devices are not there. One line.
     """
 
     def __init__(self, config: RunConfig, within: Run | None = None) -> None:
         self.config, self.out = config, config.out
-        self.fabric: Fabric = within.fabric if within else _launched(config)
+        self._within = within
         self.cache: Path = within.cache if within else self.out / "cache"
         """Folder of decoded images."""
         self.notes: list[str] = []
@@ -47,6 +45,16 @@ class Run:
         self.cautions: list[str] = []
         """Why its verdict should not be trusted; a sentence each."""
         self._lock = FileLock(self.out / ".lock")
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The devices, started when they are first needed: what is refused before that is said by
+        one process.
+
+        Raises:
+            ValueError: they are not there.
+        """
+        return self._within.fabric if self._within else _launched(self.config)
 
     def claim(self) -> None:
         """Write `config.yaml` into the folder and hold it until the run ends; on one process.
@@ -71,7 +79,9 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Stopped):  # or they would report a lost connection
+        if isinstance(error, Stopped) and "fabric" in vars(
+            self
+        ):  # or they would report a lost connection
             for process in getattr(self.fabric.strategy.launcher, "procs", ()):
                 process.kill()
         self._lock.release()
