@@ -94,7 +94,7 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
     if empty and len(empty) == len(made):
         raise ValueError(
             f"{'; '.join(empty.values())}; see the column admission of their metadata.csv, then "
-            "give other images or a larger --limit, ask for less by --quota, or for more of it by "
+            "give other images or a larger --limit, ask for less by --quota, or steer to it by "
             "--targets"
         )
     for why in empty.values():
