@@ -137,8 +137,13 @@ def _synthesised(
     run: Any = SimpleNamespace(
         config=RunConfig(), doing=lambda _: nullcontext(), caution=cautions.append
     )
+    monkeypatch.setattr(synthesis, "impossible", lambda *_: {})
+    monkeypatch.setattr(synthesis, "reserved", lambda *_: None)
     inputs: Any = SimpleNamespace(
-        labeler=None, policy=SimpleNamespace(completed=lambda _labeler: POLICY)
+        table=_made(range(4)).assign(split="train"),
+        attributes=["Bald", "Male"],
+        labeler=None,
+        policy=SimpleNamespace(completed=lambda _labeler: POLICY),
     )
     return synthesis.synthesise(run, inputs, None), cautions  # type: ignore[arg-type]
 

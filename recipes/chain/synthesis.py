@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from augment import (
@@ -41,6 +42,7 @@ from recipes.chain.labels import softened
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet, named_distance
 from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
+from recipes.chain.trust import counts_by_split, impossible, reserved
 from recipes.chain.values import plain
 
 __all__ = [
@@ -67,6 +69,8 @@ class Synthesised:
     """The rows that the quota takes, and wish by wish what was got."""
     judged: pd.DataFrame | None = None
     """Of a steered set, the table as the run's judge labels it, if there is one."""
+    doubted: Mapping[str, str] = field(default_factory=dict)
+    """Attributes that have no label here since the run's sets speak against them -> why."""
 
     def train_rows(self, inputs: Inputs) -> pd.DataFrame:
         """The rows as classifiers train on them, with soft labels where those were asked for."""
@@ -99,7 +103,23 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
         )
     for why in empty.values():
         run.caution(f"The set is left out, and the arms that it is in: {why}.")
-    return {name: one for name, one in made.items() if name not in empty}
+    sets = {name: one for name, one in made.items() if name not in empty}
+    counts = counts_by_split(inputs.table, inputs.attributes)
+    doubted = impossible(counts, sets, run.config.labels.trust)
+    reserved(run, doubted)
+    return {name: _without(run, one, doubted) for name, one in sets.items()} if doubted else sets
+
+
+def _without(run: Run, made: Synthesised, doubted: Mapping[str, str]) -> Synthesised:
+    """The set with these attributes' cells empty, in its file too."""
+    empty = dict.fromkeys(doubted, np.nan)
+    table, rows = made.table.assign(**empty), made.selection.table.assign(**empty)
+    if run.fabric.is_global_zero:
+        folder = run.out / "synthetic" / made.name
+        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
+    run.fabric.barrier()
+    selection = made.selection._replace(table=rows)
+    return replace(made, table=table, selection=selection, doubted=doubted)
 
 
 def _synthesise(
