@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache
 from typing import Literal
 
@@ -15,6 +14,7 @@ from torchvision.models import list_models
 
 from classify.augmentation import Augmentation
 from classify.loss import LossConfig
+from classify.names import one_of
 
 Decay = Literal["cosine", "exponential"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -127,10 +127,9 @@ class FitConfig:
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)}; give {what}")
         if self.architecture not in (known := list_models(torchvision.models)):
-            near = get_close_matches(self.architecture, known, n=3) or known[:3]
             raise ValueError(
-                f"architecture is {self.architecture!r}; give a classification network of "
-                f"torchvision.models, such as {', '.join(near)}"
+                f"architecture is {self.architecture!r}, no classification network of "
+                f"torchvision.models; {one_of(self.architecture, known)}"
             )
         if not _takes(self.architecture, self.image_size):
             raise ValueError(

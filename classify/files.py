@@ -18,6 +18,7 @@ from typing import Any
 
 __all__ = [
     "claim",
+    "differences",
     "is_sealed",
     "seal",
     "wait_until",
@@ -53,7 +54,7 @@ def claim(path: Path, record: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: the folder is for something else, holds files but no record, or cannot be a
-            folder; one line that names the first difference.
+            folder; one line that names all differences.
     """
     folder = path.parent
     nearest = next(p for p in (folder, *folder.parents) if p.exists())
@@ -61,7 +62,11 @@ def claim(path: Path, record: Mapping[str, Any]) -> None:
         raise ValueError(f"{nearest} is a file, where a folder has to be; give another folder")
     wanted = json.loads(json.dumps(record))
     if path.exists():
-        _refuse_another(path, _flat(_read_record(path)), _flat(wanted))
+        if found := differences(_read_record(path), wanted):
+            raise ValueError(
+                f"{path} is of other work: {found}; give another folder, or the same data and "
+                "settings"
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(file.name for file in folder.iterdir())
@@ -86,15 +91,20 @@ def _read_record(path: Path) -> dict[str, Any]:
     return there
 
 
-def _refuse_another(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for name in dict.fromkeys([*wanted, *there]):
-        old, new = there.get(name), wanted.get(name)
-        if old != new:
-            old, new = (json.dumps(value)[:60] for value in (old, new))
-            raise ValueError(
-                f"{path} is of other work: {name} is {old} there and {new} now; give another "
-                "folder, or the same data and settings"
-            )
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Every entry in which two records differ, in words and nested ones by dotted names; empty if
+    none does.
+    """
+    old, new = _flat(there), _flat(now)
+    return ", ".join(
+        f"{name} is {_short(old.get(name))} there and {_short(new.get(name))} now"
+        for name in dict.fromkeys([*new, *old])
+        if old.get(name) != new.get(name)
+    )
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, default=str)[:60]
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from tqdm import tqdm
 
 from classify.metrics import refuse_names_of_means
 
@@ -176,7 +177,8 @@ def by_attribute(
     thresholds: Thresholds,
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
     """Attribute by attribute its name, labels (N,) and predictions bool (S, R, N) of the R arms."""
-    for column, name in enumerate(attributes):
+    bar = tqdm(attributes, "auditing", unit="attribute", delay=2, leave=False, disable=None)
+    for column, name in enumerate(bar):
         limit = threshold_of(name, thresholds)
         predicted = [values[..., column] >= limit for values in probabilities.values()]
         yield name, labels[:, column], np.stack(predicted, axis=1)

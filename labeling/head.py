@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +21,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from labeling.thresholds import Floats, fit_temperature
 
 __all__ = ["LinearHead", "ProbeConfig", "fit_head"]
+
+progress = partial(tqdm, delay=2, leave=False, disable=None)
+"""A bar on a terminal alone, of what takes longer than two seconds, while it lasts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +107,8 @@ def fit_head(
     z = space.project(features)
     groups = np.arange(len(y)) if images is None else np.asarray(images)
     strength = _strength(z, y, groups, config)
-    fits = [_fit(z, y[:, column], strength) for column in range(y.shape[1])]
+    columns = progress(y.T, "fitting the head", unit="attribute")
+    fits = [_fit(z, column, strength) for column in columns]
     weight = np.stack([fit.coef_[0] for fit in fits])
     bias = np.array([fit.intercept_[0] for fit in fits])
     if val_features is not None and val_labels is not None:
@@ -168,26 +175,25 @@ def _strength(z: Floats, y: Floats, groups: npt.NDArray[np.int64], config: Probe
         return config.strengths[0]
     folds = min(config.folds, len(set(groups)))
     splits = list(GroupKFold(folds, shuffle=True, random_state=0).split(z, groups=groups))
-    losses = {
-        strength: float(np.mean(list(_losses(z, y, splits, strength))))
-        for strength in config.strengths
-    }
-    return min(losses, key=lambda strength: losses[strength])
+    losses: dict[float, list[float]] = {strength: [] for strength in config.strengths}
+    tried = list(product(config.strengths, y.T))
+    for strength, column in progress(tried, "choosing the head's C", unit="fit"):
+        losses[strength] += _losses(z, column, splits, strength)
+    return min(losses, key=lambda strength: float(np.mean(losses[strength])))
 
 
 def _losses(
     z: Floats,
-    y: Floats,
+    column: Floats,
     splits: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
     strength: float,
 ) -> Iterator[float]:
-    """Log-loss of each attribute and fold; none where the fold's other rows hold one value."""
-    for column in y.T:
-        for fitted, judged in splits:
-            rows = judged[~np.isnan(column[judged])]
-            if _has_both(column[fitted]) and len(rows):
-                p = _fit(z[fitted], column[fitted], strength).predict_proba(z[rows])[:, 1]
-                yield log_loss(column[rows], p, labels=[0, 1])
+    """Log-loss of an attribute in each fold; none where the fold's other rows hold one value."""
+    for fitted, judged in splits:
+        rows = judged[~np.isnan(column[judged])]
+        if _has_both(column[fitted]) and len(rows):
+            p = _fit(z[fitted], column[fitted], strength).predict_proba(z[rows])[:, 1]
+            yield log_loss(column[rows], p, labels=[0, 1])
 
 
 def _temperatures(log_odds: Floats, y: Floats) -> Floats:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from labeling.card import LabelerCard, read_card
 from labeling.files import refuse_existing, scratch_path, write_text
-from labeling.head import LinearHead, ProbeConfig, fit_head
+from labeling.head import LinearHead, ProbeConfig, fit_head, progress
 from labeling.labeler import Labeler, check_images, preprocess
 from labeling.thresholds import fit_thresholds
 
@@ -190,7 +190,8 @@ def _features(features: nn.Module, images: Tensor, card: LabelerCard) -> Tensor:
     check_images(images)
     device = _device(features)
     batches = torch.split(images, _BATCH)
-    parts = (preprocess(part.to(device).float() / 255, card) for part in batches)
+    bar = progress(batches, "features of labelled images", unit="batch")
+    parts = (preprocess(part.to(device).float() / 255, card) for part in bar)
     return torch.cat([features(part).cpu() for part in parts])
 
 

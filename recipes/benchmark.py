@@ -24,7 +24,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -53,6 +53,7 @@ from recipes.chain.benchmarking import (
 )
 from recipes.chain.command_line import parse, run
 from recipes.chain.sets import DistanceName, named_distance
+from recipes.chain.sources import GENERATORS, LABELERS
 
 _diffusers: Any = diffusers
 """Its classes are hardly typed."""
@@ -68,9 +69,9 @@ Sampler = Callable[[Sequence[int], int], Tensor]
 class Settings:
     """What is sampled, and how often."""
 
-    generator: str = "avatars-32"
+    generator: str = field(default="avatars-32", metadata=GENERATORS)
     """Embedded name, checkpoint, diffusers folder or hub id of an unconditional generator."""
-    labeler: str = "avatars"
+    labeler: str = field(default="avatars", metadata=LABELERS)
     """Embedded name or folder of the labeler whose features are a distance."""
     steps: int = 50
     """Reverse steps an image."""

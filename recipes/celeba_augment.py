@@ -24,6 +24,7 @@ import pandas as pd
 from augment import embedded_generators
 from classify import FitConfig, load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
+from recipes.chain.checks import check_attributes
 from recipes.chain.command_line import parse, run
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
@@ -97,6 +98,8 @@ def real_images(this_run: Run) -> pd.DataFrame:
     config = this_run.config
     if config.data is not None:
         return load_table(config.data, config.attributes)
+    check_attributes(config.attributes, ATTRIBUTES)
+    this_run.check_claim()  # before anything is drawn into its folder
     folder = config.out / "data"
     with this_run.fabric.rank_zero_first():
         avatar_table(folder)

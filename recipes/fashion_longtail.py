@@ -11,7 +11,7 @@ balanced.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ import pandas as pd
 
 from classify import load_table
 from classify.datasets.fashion import CLASSES, fashion_longtail_table
+from recipes.chain.checks import check_attributes
 from recipes.chain.command_line import parse, run
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.sources import GENERATORS
 from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -53,7 +55,7 @@ class FashionConfig(RunConfig):
     """Everything is written here; the same command again continues a run that was stopped."""
     data: Path | None = None
     """Holds Fashion-MNIST's four original files; left out, torchvision downloads them."""
-    generator: str = "fashion-longtail-28"
+    generator: str = field(default="fashion-longtail-28", metadata=GENERATORS)
     """Embedded name, diffusers folder (UNet2DModel and scheduler) or hub id of the model."""
 
 
@@ -69,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
 def _read(this_run: Run) -> pd.DataFrame:
     """The long-tailed set, written at the first run."""
     config = this_run.config
+    check_attributes(config.attributes, CLASSES)
+    this_run.check_claim()  # before anything is drawn into its folder
     folder = config.out / "data"
     with this_run.fabric.rank_zero_first():
         fashion_longtail_table(folder, source=config.data)

@@ -12,7 +12,7 @@ guided steps sum to the same) and once at its w. Intervals (95 %) are from resam
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -44,6 +44,7 @@ from recipes.chain.benchmarking import check_folder, write_figure
 from recipes.chain.command_line import parse, run
 from recipes.chain.encoders import load_encoder
 from recipes.chain.sets import named_distance
+from recipes.chain.sources import DATA, GENERATORS, LABELERS
 
 _DRAWS = 2000
 """Resamplings of the seeds."""
@@ -61,11 +62,11 @@ _GUIDED: Mapping[Kind, str] = {"budget": "equal budget", "scale": "equal w"}
 class Settings:
     """What is compared."""
 
-    generator: str = "avatars-32"
+    generator: str = field(default="avatars-32", metadata=GENERATORS)
     """Embedded name, checkpoint, diffusers folder or hub id of the generator."""
-    labeler: str = "avatars"
+    labeler: str = field(default="avatars", metadata=LABELERS)
     """Embedded name or folder of the labeler: its features guide, and AvgkNN is taken in them."""
-    data: Path | None = None
+    data: Path | None = field(default=None, metadata=DATA)
     """Real images, as for the other recipes; left out, the embedded ones."""
     images: int = 256
     """Seeds of every cell."""

@@ -34,6 +34,7 @@ from augment.images import ImageFiles
 from classify.datasets import load_images, read_image
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
+from recipes.chain.sources import GENERATORS
 
 __all__ = ["ClassifierConfig", "GuidanceConfig", "Settings", "main"]
 
@@ -72,7 +73,7 @@ class ClassifierConfig:
 class Settings:
     """Generate minority samples with a pretrained model: <seed>.png and metadata.csv."""
 
-    generator: str
+    generator: str = field(metadata=GENERATORS)
     """Embedded name, diffusers folder, guided-diffusion .pt file or hub id."""
     out: Path = Path("runs/generate")
     """The folder of the images; a stopped run found there is continued."""

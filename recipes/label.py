@@ -29,6 +29,7 @@ from lightning.fabric import Fabric
 
 from augment import load_denoiser
 from classify.datasets import load_images, load_table, read_image
+from classify.names import one_of
 from labeling import (
     Combination,
     LabelPolicy,
@@ -47,6 +48,7 @@ from labeling.quality import ALL
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.probe import load_generator_labeler
+from recipes.chain.sources import GENERATORS, LABELERS
 
 __all__ = ["Evaluate", "Export", "Fit", "Label", "main"]
 
@@ -55,10 +57,10 @@ FILE = "metadata.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class _WithLabeler:
-    labeler: list[str] = field(default_factory=list)
+    labeler: list[str] = field(default_factory=list, metadata=LABELERS)
     """Name, folder, .onnx file, .yaml file of CLIP prompts or hub id; several: the first that knows
     an attribute gives it."""
-    generator: str | None = None
+    generator: str | None = field(default=None, metadata=GENERATORS)
     """The generator of a run whose labeler folder, RUN/labeler, is a head on its features."""
 
     def __post_init__(self) -> None:
@@ -208,10 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> object:
         print(f"{__doc__}\n`--help` after one of these words shows its settings.")
         raise SystemExit(0)
     if name not in _COMMANDS:
-        raise ValueError(
-            f"the command is {name!r}; it is one of {', '.join(_COMMANDS)}; give one as the first "
-            "word"
-        )
+        raise ValueError(f"the command is {name!r}; {one_of(name, _COMMANDS)} as the first word")
     kind, command = _COMMANDS[name]
     return command(parse(kind, words[1:]))
 

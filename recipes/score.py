@@ -26,6 +26,7 @@ from classify.datasets import load_images, read_image
 from classify.files import write_text
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
+from recipes.chain.sources import GENERATORS
 
 __all__ = ["Settings", "main"]
 
@@ -34,7 +35,7 @@ __all__ = ["Settings", "main"]
 class Settings:
     """Score the images of a folder: how badly a generator restores each from noise."""
 
-    generator: str
+    generator: str = field(metadata=GENERATORS)
     """Embedded name, diffusers folder, guided-diffusion .pt file or hub id."""
     folder: Path
     """Images, with or without a metadata.csv, which stays as it is."""

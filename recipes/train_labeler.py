@@ -22,13 +22,14 @@ from classify import FitConfig, attribute_columns, labelled_attributes, load_tab
 from labeling import Predictor
 from recipes.chain.command_line import parse, run
 from recipes.chain.labeler import train_labeler
+from recipes.chain.sources import DATA
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Train a labeler on the rows of a table."""
 
-    data: Path
+    data: Path = field(metadata=DATA)
     """CelebA's folder, or a folder with metadata.csv."""
     out: Path = Path("runs/train_labeler")
     """Folder of the checkpoint, and of the log."""

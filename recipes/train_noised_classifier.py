@@ -24,6 +24,7 @@ from augment.train_classifier import (
     train_classifier,
 )
 from classify.datasets import read_image
+from classify.names import one_of
 from recipes.chain.command_line import parse, run
 from recipes.chain.training import Devices, files_sha256, train_rows
 
@@ -52,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     rows = train_rows(settings.table)
     if settings.attribute not in rows:
         raise ValueError(
-            f"{settings.table} has no column {settings.attribute}; it has "
-            f"{', '.join(map(str, rows))}; name one of them"
+            f"{settings.table} has no column {settings.attribute}; "
+            f"{one_of(settings.attribute, list(map(str, rows)))}"
         )
     names = class_names(rows[settings.attribute])
     paths, network = list(rows["path"][names != ""]), settings.network

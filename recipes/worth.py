@@ -33,6 +33,7 @@ from recipes.chain.labels import FITTED, GENERATOR, TRAIN
 from recipes.chain.learning_curve import ANY, chart, curves, exchanged, sentence
 from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.sources import LABELERS
 from recipes.chain.study import judge_of, material_of
 from recipes.chain.synthesis import is_independent, make_images, synthesise
 from recipes.chain.values import Values
@@ -66,7 +67,7 @@ class WorthConfig(RunConfig):
     """Where labels of synthetic images come from: elsewhere (--labeler), generator (a head on its
     activations) or few (a network), both fitted on the same few images; left out, all three, but
     elsewhere only where there is such a labeler."""
-    labeler: list[str] | str = GENERATOR
+    labeler: list[str] | str = field(default=GENERATOR, metadata=LABELERS)
     """The labeler from elsewhere; left out, avatars for the embedded images, none for others."""
     arms: list[str] | None = field(
         default_factory=lambda: ["real", "oversample", "minority", "targeted"]

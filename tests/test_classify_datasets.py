@@ -68,6 +68,26 @@ def test_soft_labels_are_taken_of_synthetic_images_where_asked(tmp_path: Path) -
             load_table(root, attributes)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["Yes", "no", None], [1.0, 0.0, np.nan]),
+        ([True, "FALSE", "true"], [1.0, 0.0, 1.0]),
+        ([-1, 1, -1], [0.0, 1.0, 0.0]),
+        ([-1.0, 1.0, None], [0.0, 1.0, np.nan]),
+        ([-1, -1, -1], [0.0, 0.0, 0.0]),
+        (["1.0", "0", None], [1.0, 0.0, np.nan]),
+    ],
+)
+def test_labels_are_read_as_they_are_often_written(
+    tmp_path: Path, written: list[Any], read: list[float]
+) -> None:
+    root = _folder(tmp_path, Bald=written)
+    for table in (load_table(root), load_table(root, ["Bald"])):
+        np.testing.assert_array_equal(table["Bald"], read)
+    assert attribute_columns(load_images(root)) == ["Bald", "Young"]
+
+
 @pytest.mark.parametrize(("source", "label"), [("real", 0.3), ("synthetic", 1.3)])
 def test_a_soft_label_is_a_synthetic_images_probability(
     tmp_path: Path, source: str, label: float
@@ -100,8 +120,10 @@ def test_chosen_attributes_do_not_care_for_other_columns(tmp_path: Path) -> None
         ({"file_name": ["a.png", "missing.png", "sub/c.png"]}, "missing.png.*missing"),
         ({"file_name": ["a.png", None, "sub/c.png"]}, "file_name is empty"),
         ({"Bald": [1, 2, 0]}, "'Bald' is no attribute: .*2"),
-        ({"Bald": [True, False, True]}, "'Bald' is no attribute: .*True"),
-        ({"Bald": [1, "yes", 0]}, "'Bald' is no attribute: 'yes'"),
+        ({"Bald": [1, 0, -1]}, "-1 .sub/c.png. is written otherwise"),
+        ({"Bald": ["yes", "maybe", "no"]}, "'maybe' .b.png. is not 1, 0 or empty"),
+        ({"Bald": ["yes", "no", "true"]}, "'true' .sub/c.png. is written otherwise"),
+        ({"Bald": [1, "yes", 0]}, "'Bald' is no attribute: 'yes' .b.png. is written otherwise"),
         ({"seed": [1.5, None, None]}, "seed is not a whole number"),
     ],
 )
@@ -324,7 +346,7 @@ def test_celeba_without_the_count_line(tmp_path: Path) -> None:
 
 def test_celeba_errors_name_the_file(tmp_path: Path) -> None:
     root = _celeba(tmp_path, "txt")
-    with pytest.raises(ValueError, match="no attribute Hat; it has Bald, Young"):
+    with pytest.raises(ValueError, match="no attribute Hat; give one of Bald, Young"):
         load_table(root, ["Hat"])
     twice = root / "list_attr_celeba.txt"
     whole = twice.read_text()

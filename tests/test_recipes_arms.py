@@ -163,10 +163,13 @@ def test_every_control_is_one_of_real_images_and_says_what_it_tells() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"train": {"loss": {"taus": 1}}}, r"train\.loss has no setting taus; it has balance"),
+        (
+            {"train": {"loss": {"taus": 1}}},
+            r"the setting loss\.taus is not known; did you mean loss\.tau\?",
+        ),
         ({"train": {"loss": {"tau": -1}}}, r"loss\.tau is -1\.0; give a number"),
-        ({"train": {"loss": 3}}, r"train\.loss is 3; give a mapping"),
-        ({"train": {"balance": 1.0}}, "train has no setting balance; it has"),
+        ({"train": {"loss": 3}}, r"train: loss is 3; give a mapping"),
+        ({"train": {"balanc": 1.0}}, r"train: the setting balanc .* did you mean loss\.balance"),
         ({"train": {"epochs": 9}}, "an arm changes epochs; allowed are"),
         ({"repeats": {"threshold": 0}}, r"repeats\.threshold is 0\.0; give a share"),
         ({"repeats": {"replaced": 2}}, r"repeats\.replaced is 2\.0; give a share"),

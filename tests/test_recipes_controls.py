@@ -83,7 +83,7 @@ def test_a_wish_is_generated_for_until_it_is_met_or_the_limit(
     table = pd.read_csv(tmp_path / "out" / "synthetic" / "plain" / "metadata.csv")
     assert len(table) == 12
     got = int((table["Male"] == 0).sum())
-    note = f"The quota of plain is not met by 12 images: Male=0, {got} of 1000."
+    note = f"The quota of plain is not met by 12 images: Male=0, {got} of 1000 ("
     assert note in capsys.readouterr().out
     assert note in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 

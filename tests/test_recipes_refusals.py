@@ -158,7 +158,7 @@ def test_bad_source(
         ("--train.epochs=0", "epochs is 0"),
         ("--train.batch_size=1", "batch_size is 1"),
         ("--train.lr=-1", "lr is -1"),
-        ("--train.architecture=resnet19", "such as resnet18"),
+        ("--train.architecture=resnet19", "did you mean resnet"),
         ("--study.seeds=0", "study.seeds is 0"),
         ("--devices=many", "devices is 'many'"),
         ("--devices=0", "devices=0"),
@@ -183,7 +183,7 @@ def test_bad_value(root: Path, capfd: pytest.CaptureFixture[str], flag: str, mes
     ("name", "message"),
     [
         ("absent.yaml", "absent.yaml"),
-        ("broken.yaml", "config"),
+        ("broken.yaml", "is not a YAML file"),
         ("unknown.yaml", "stepz"),
     ],
 )
@@ -262,7 +262,9 @@ def test_a_wish_for_what_the_labeler_does_not_know_is_refused(
     shutil.copytree(root / "data", folder)
     table = pd.read_csv(folder / "metadata.csv")
     table.assign(Hat=table["Male"]).to_csv(folder / "metadata.csv", index=False)
-    _refusal([*flags, f"--data={folder}"], capfd, root, "no label of Hat; they get Male, Smiling")
+    _refusal(
+        [*flags, f"--data={folder}"], capfd, root, "no label of Hat; give one of Male, Smiling"
+    )
 
 
 def test_attribute_given_twice(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -292,12 +294,12 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 @pytest.mark.parametrize(
     ("flag", "setting"),
     [
-        ("--sampler.steps=4", "sampler.steps 3, this one has sampler.steps 4"),
-        ("--guidance.scale=0.5", "guidance.scale 1.0, this one has guidance.scale 0.5"),
-        ("--num_synthetic=3", "num_synthetic 2, this one has num_synthetic 3"),
-        ("--train.lr=0.5", "train.lr 0.004, this one has train.lr 0.5"),
-        ("--study.seeds=2", "study.seeds 1, this one has study.seeds 2"),
-        ("--skip_bad", "skip_bad False, this one has skip_bad True"),
+        ("--sampler.steps=4", "sampler.steps is 3 there and 4 now"),
+        ("--guidance.scale=0.5", "guidance.scale is 1.0 there and 0.5 now"),
+        ("--num_synthetic=3", "num_synthetic is 2 there and 3 now"),
+        ("--train.lr=0.5", "train.lr is 0.004 there and 0.5 now"),
+        ("--study.seeds=2", "study.seeds is 1 there and 2 now"),
+        ("--skip_bad", "skip_bad is false there and true now"),
     ],
 )
 def test_folder_of_another_run(
@@ -312,7 +314,7 @@ def test_embedded_data_are_not_drawn_into_another_run(
 ) -> None:
     out, flags = finished
     embedded = [flag for flag in flags if not flag.startswith("--data")]
-    _refusal(embedded, capfd, out, "this one has data None")
+    _refusal(embedded, capfd, out, "there and null now")
 
 
 @pytest.mark.parametrize("content", ["- a list\n", "half: [", ""])

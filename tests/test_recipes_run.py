@@ -27,11 +27,11 @@ def _config(out: Path, **changes: object) -> RunConfig:
 @pytest.mark.parametrize(
     ("now", "message"),
     [
-        ({"Male=1": 3}, r"quota\.wanted\.Bald=1 2, this one has quota\.wanted\.Bald=1 None"),
-        ({}, r"quota\.wanted\.Bald=1 2, this one has"),
+        ({"Male=1": 3}, r"quota\.wanted\.Bald=1 is 2 there and null now"),
+        ({}, r"quota\.wanted\.Bald=1 is 2 there and null now; give"),
         (
             {"Male=1": 3, "Bald=1": 2, "Hat=1": 1},
-            r"Hat=1 None, this one has quota\..*Hat=1 1",
+            r"Hat=1 is null there and 1 now",
         ),
     ],
 )
@@ -40,8 +40,20 @@ def test_wishes_that_were_added_or_taken_away_are_named(
 ) -> None:
     Run(_config(tmp_path / "out", quota=Quota(wanted=TWO))).claim()
     with pytest.raises(ValueError, match=message):
-        Run(_config(tmp_path / "out", quota=Quota(wanted=now)))
-    Run(_config(tmp_path / "out", quota=Quota(wanted=TWO)))
+        Run(_config(tmp_path / "out", quota=Quota(wanted=now))).check_claim()
+    Run(_config(tmp_path / "out", quota=Quota(wanted=TWO))).check_claim()
+
+
+def test_all_differences_from_another_run_stand_in_one_line(tmp_path: Path) -> None:
+    Run(_config(tmp_path / "out")).claim()
+    other = _config(tmp_path / "out", num_synthetic=7, focus="plain", quota=Quota(cap=3))
+    with pytest.raises(ValueError, match="holds another run: ") as refused:
+        Run(other).check_claim()
+    told = str(refused.value)
+    assert "\n" not in told
+    assert 'focus is "targeted" there and "plain" now' in told
+    assert "num_synthetic is 400 there and 7 now" in told
+    assert "quota.cap is null there and 3 now" in told
 
 
 def test_a_run_of_a_version_with_fewer_settings_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -51,7 +63,7 @@ def test_a_run_of_a_version_with_fewer_settings_is_refused_in_one_line(tmp_path:
     del record["focus"]
     file.write_text(yaml.safe_dump(record))
     with pytest.raises(ValueError, match=r"says nothing of focus, .*; give another --out$"):
-        Run(_config(tmp_path / "out"))
+        Run(_config(tmp_path / "out")).check_claim()
 
 
 def test_two_identical_runs_at_once_are_refused_in_one_line(tmp_path: Path) -> None:

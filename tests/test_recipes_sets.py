@@ -96,8 +96,14 @@ def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sets": {"a": {"guidance": {"scal": 1}}}}, r"sets\.a\.guidance has no setting scal; it"),
-        ({"sets": {"a": {"number": 1}}}, r"sets\.a has no setting number; it has folder, count"),
+        (
+            {"sets": {"a": {"guidance": {"scal": 1}}}},
+            r"sets\.a: the setting guidance\.scal is not known; did you mean guidance\.scale\?",
+        ),
+        (
+            {"sets": {"a": {"number": 1}}},
+            r"sets\.a: the setting number is not known; give one of folder, count",
+        ),
         ({"sets": {"a": {"guidance": {"scale": -1}}}}, r"sets\.a: .*guidance\.scale is -1"),
         ({"sets": {"a": {"count": 0}}}, r"sets\.a: .*count is 0"),
         ({"sets": {"a": {"folder": "x", "guidance": {}}}}, "beside guidance, steering or start"),
@@ -112,16 +118,22 @@ def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
             "steering is given beside start.rows",
         ),
         ({"judge": "avatars", "labeler": "avatars"}, "a labeler does not judge itself"),
-        ({"sets": {"a": {"steering": {"scal": 1}}}}, r"sets\.a\.steering has no setting scal; it"),
+        (
+            {"sets": {"a": {"steering": {"scal": 1}}}},
+            r"sets\.a: the setting steering\.scal .*give one of steering\.scale, ",
+        ),
         ({"sets": {"a": 3}}, r"sets\.a is 3; give a mapping"),
         ({"sets": {"real": {}}}, "'real' names a set or an arm"),
         ({"sets": {"../a": {}}}, "'../a' names a set or an arm"),
-        ({"define_arms": {"a": {"sets": ["b"]}}}, "arm a trains on the set b; the sets are plain"),
+        (
+            {"define_arms": {"a": {"sets": ["b"]}}},
+            "arm a trains on the set b; give one of plain, minority",
+        ),
         ({"define_arms": {"a": {"rows": "thrice"}}}, r"define_arms\.a: .*thrice"),
-        ({"define_arms": {"a": {"loss": 1}}}, r"define_arms\.a has no setting loss"),
-        ({"arms": ["real", "nobody"]}, "arms name nobody; the arms are real, plain, minority"),
+        ({"define_arms": {"a": {"loss": 1}}}, r"define_arms\.a: the setting loss is not known"),
+        ({"arms": ["real", "nobody"]}, "arms name nobody; give one of real, plain, minority"),
         ({"arms": ["plain"]}, "add real, which all are compared with"),
-        ({"controls": ["nothing"]}, "controls name nothing; the controls are duplicate"),
+        ({"controls": ["nothing"]}, "controls name nothing; give one of all, duplicate"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(changes: dict[str, object], message: str) -> None:
@@ -192,7 +204,7 @@ def test_another_folder_under_the_same_name_is_refused(root: Path, tmp_path: Pat
     sets = {**yaml.safe_load((root / "study.yaml").read_text())["sets"]}
     sets["elsewhere"] = {"folder": str(other)}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"sets": sets}, sort_keys=False))
-    with pytest.raises(ValueError, match=r"holds a run with sets\.elsewhere\.folder"):
+    with pytest.raises(ValueError, match=r"holds another run: sets\.elsewhere\.folder"):
         main([f"--config={tmp_path / 'study.yaml'}", *_flags(root, out)])
 
 

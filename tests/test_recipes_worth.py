@@ -231,5 +231,7 @@ def test_what_cannot_be_is_refused(
 
 
 def test_another_one_in_the_folder_is_refused(root: Path, first: tuple[pd.DataFrame, Work]) -> None:
-    with pytest.raises(ValueError, match=r"holds a run with sizes \[8, 16\], this one has sizes"):
+    with pytest.raises(
+        ValueError, match=r"another run: sizes is \[8, 16\] there and \[8, 24\] now"
+    ):
         _run(root, root / "out", "--sizes", "8", "24")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from itertools import product
 from typing import Protocol
@@ -20,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 _SIDE = 16
 """Of the signature, in pixels: JPEG's and noise's marks are gone, faces still differ."""
@@ -36,6 +38,9 @@ _SAME = 0.01
 """Distance of images that are the same but for rounding."""
 _FLAT = 1e-3
 """Length of a signature, in grey levels, under which there is nothing to compare."""
+
+_progress = partial(tqdm, unit="batch", delay=2, leave=False, disable=None)
+"""On a terminal alone, of what takes longer than two seconds, while it lasts."""
 
 
 class Pixels(Protocol):
@@ -66,7 +71,8 @@ class Signatures:
         if not len(images):
             raise ValueError("there is no reference to compare with; give at least 1 image")
         parts = []
-        for positions in torch.split(torch.arange(len(images)), _IMAGES):
+        batches = torch.split(torch.arange(len(images)), _IMAGES)
+        for positions in _progress(batches, "signatures"):
             batch = images[positions]
             _check(batch)
             parts.append(_signatures(batch, _AS_IS))
@@ -118,7 +124,8 @@ def calibrate(
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(np.sort(rng.permutation(len(images))[:sample]))
     originals = images[chosen]
-    edited = torch.cat([_moved(part, rng) for part in torch.split(originals, _IMAGES)])
+    batches = _progress(torch.split(originals, _IMAGES), "edited images")
+    edited = torch.cat([_moved(part, rng) for part in batches])
     others, _ = nearest(originals, known or Signatures.of(images), own=chosen)
     distinct = others[others > edited.median()]
     if not len(distinct):
@@ -157,7 +164,7 @@ def nearest(
         )
     cosine = torch.full((len(images),), -torch.inf)
     position = torch.zeros(len(images), dtype=torch.int64)
-    for start in range(0, len(images), _IMAGES):
+    for start in _progress(range(0, len(images), _IMAGES), "near copies"):
         rows = slice(start, start + _IMAGES)
         posed = torch.stack([_signatures(images[rows], pose) for pose in _POSES])
         for first in range(0, len(references.values), _REFERENCES):

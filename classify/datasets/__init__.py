@@ -34,6 +34,7 @@ __all__ = [
     "attribute_columns",
     "decode",
     "decode_tables",
+    "holds_table",
     "load_images",
     "load_table",
     "read_image",
@@ -122,6 +123,11 @@ def load_images(source: str | Path) -> pd.DataFrame:
     if layout := _layout(root):
         return layout.load(root)
     return folder.find_images(root)
+
+
+def holds_table(root: Path) -> bool:
+    """Whether `load_table` takes a folder, as far as the names in it tell."""
+    return (root / folder.FILE).is_file() or _layout(root) is not None
 
 
 def _layout(root: Path) -> Layout | None:

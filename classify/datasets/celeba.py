@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from classify.datasets.folder import check_header
+from classify.names import one_of
 
 FILES = "img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt"
 """What is in the folder."""
@@ -39,8 +40,8 @@ def load(root: Path, attributes: Sequence[str] | None = None) -> pd.DataFrame:
     chosen = list(labels.columns) if attributes is None else list(attributes)
     if unknown := [name for name in chosen if name not in labels]:
         raise ValueError(
-            f"{root} has no attribute {', '.join(unknown)}; it has {', '.join(labels.columns)}; "
-            "correct --attributes"
+            f"{root} has no attribute {', '.join(unknown)}; "
+            f"{one_of(unknown[0], list(labels.columns))}; correct --attributes"
         )
     images = _find_images(root)
     present = set(os.listdir(images))

@@ -14,6 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
+
+from classify.names import closest, known_names
 
 FILE = "metadata.csv"
 SPLITS = ("train", "val", "test")
@@ -29,6 +32,12 @@ _MADE = (
 _MEANS = ("macro", "micro", "samples")
 """What means are called in tables of scores, alone or before a comma."""
 _MOST_COLUMNS = 10_000
+_WRITTEN = (
+    {"1": 1.0, "-1": 0.0},
+    {"yes": 1.0, "no": 0.0},
+    {"true": 1.0, "false": 0.0},
+)
+"""How labels may be written besides 1 and 0, a column in one way; in small letters."""
 _TEXT = {"file_name": "str", "split": "str", "source": "str", "sampler": "str"}
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
 """Absolute, with a drive, or with a `..` in it."""
@@ -57,16 +66,19 @@ def rows(file: Path, needed: Collection[str] = ("file_name",)) -> pd.DataFrame:
     """
     table = _read(file)
     if missing := [name for name in needed if name not in table]:
+        near = [other for name in missing for other in closest(name, table.columns)]
+        meant = f"did you mean {', '.join(near)}? " if near else ""
         raise ValueError(
-            f"{file} lacks {_some(missing)}; its columns are {_some(table.columns)}; add what is "
-            "missing, or correct the header"
+            f"{file} lacks {known_names(missing)}; {meant}its columns are "
+            f"{known_names(table.columns)}; add what is missing, or correct the name"
         )
     _check_rows(file, table)
     if "path" in table:
         _log.warning("%s: its column path is not used, path is where the image is", file)
     root = str(file.parent)
     paths = [os.path.join(root, name) for name in table["file_name"]]
-    missing_files = [not os.path.isfile(path) for path in paths]
+    bar = tqdm(paths, "looking for images", unit="image", delay=2, leave=False, disable=None)
+    missing_files = [not os.path.isfile(path) for path in bar]
     _refuse(file, table, missing_files, "image file is missing", "restore it, or drop the row")
     return table.assign(path=paths)
 
@@ -141,7 +153,7 @@ def _warn_of_own(file: Path, table: pd.DataFrame) -> None:
         _log.warning(
             "%s: names of the toolkit's own columns, so no attributes: %s; rename what is one",
             file,
-            _some(unused),
+            known_names(unused),
         )
 
 
@@ -230,27 +242,35 @@ def _refuse(
 
 
 def _labels(table: pd.DataFrame, name: str, soft: bool) -> NDArray[np.float64]:
-    """The column as 1.0, 0.0 or NaN; if `soft`, in [0, 1] of synthetic rows."""
+    """The column as 1.0, 0.0 or NaN, in whichever of `_WRITTEN` it is; if `soft`, in [0, 1] of
+    synthetic rows.
+    """
     column = table[name]
     numbers = pd.to_numeric(column, errors="coerce")
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     good = (values == 0) | (values == 1)
     if soft and "source" in table:
         good |= (values >= 0) & (values <= 1) & (table["source"] == "synthetic").to_numpy()
-    if pd.api.types.is_bool_dtype(column):  # the words True and False
-        good[:] = False
-    bad = np.flatnonzero(column.notna().to_numpy() & ~good)
+    given = column.notna().to_numpy()
+    if not (given & ~good).any():
+        return values
+    words = column.astype(str).str.strip().str.casefold().str.replace(r"\.0+$", "", regex=True)
+    read = max((words.map(way) for way in _WRITTEN), key=pd.Series.count).to_numpy(np.float64)
+    if (~np.isnan(read)).sum() > (given & good).sum():
+        values, good = read, ~np.isnan(read)
+    bad = np.flatnonzero(given & ~good)
     if bad.size:
-        cell = column.iloc[bad[0]]
-        got = cell.item() if isinstance(cell, np.generic) else repr(cell)
-        raise ValueError(
-            f"column {name!r} is no attribute: {got} ({table['file_name'].iloc[bad[0]]}) is not "
-            "1, 0 or empty; correct it, or name the columns to use with --attributes"
-        )
+        _refuse_label(table, name, int(bad[0]), words.iloc[bad[0]])
     return values
 
 
-def _some(names: Sequence[str] | pd.Index, most: int = 8) -> str:
-    return ", ".join(map(str, names[:most])) + (
-        f" and {len(names) - most} more" if len(names) > most else ""
+def _refuse_label(table: pd.DataFrame, name: str, row: int, word: str) -> None:
+    """Raise a ValueError at the cell that is no label, or not written as the others are."""
+    cell = table[name].iloc[row]
+    got = cell.item() if isinstance(cell, np.generic) else repr(cell)
+    why = "is not 1, 0 or empty; correct it, or name the columns to use with --attributes"
+    if word == "0" or any(word in way for way in _WRITTEN):
+        why = "is written otherwise than most labels of the column; write all as 1 and 0"
+    raise ValueError(
+        f"column {name!r} is no attribute: {got} ({table['file_name'].iloc[row]}) {why}"
     )

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from augment import RealImages, Signatures, admit, calibrate, in_manifold
 from augment.selection import Pixels, Split
@@ -97,4 +98,5 @@ class _Rows:
 def _features(encoder: Callable[[Tensor], Tensor], images: Pixels) -> NDArray[np.floating]:
     """Float (N, D) of any number of images."""
     batches = torch.split(torch.arange(len(images)), _ENCODED)
-    return torch.cat([encoder(images[positions]).cpu() for positions in batches]).numpy()
+    bar = tqdm(batches, "features", unit="batch", delay=2, leave=False, disable=None)
+    return torch.cat([encoder(images[positions]).cpu() for positions in bar]).numpy()

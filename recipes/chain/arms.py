@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from augment import merge
 from classify import Arm, FitConfig, LossConfig, duplicate, oversample, relabel, substitute
 from labeling import LabelPolicy, Rule
-from recipes.chain.values import merged, read_values
+from recipes.chain.values import merged, read_values, understood
 
 __all__ = ["CONTROLS", "ArmSettings", "DoubtConfig", "Material", "RepeatsConfig", "make_arm"]
 
@@ -110,6 +110,7 @@ def _changes(train: Mapping[str, Any], fit: FitConfig) -> dict[str, Any]:
     """The changes as fields of `FitConfig`; inside a group, what is left out stays."""
     if not train:
         return {}
+    train = understood(FitConfig, train, "train")
     config = read_values(FitConfig, merged(asdict(fit), train), "train")
     return {name: getattr(config, name) for name in train}
 
@@ -243,6 +244,8 @@ def _real(material: Material, split: str) -> pd.DataFrame:
 
 def _synthetic(settings: ArmSettings, material: Material) -> pd.DataFrame:
     """The rows of the arm's sets, doubtful cells empty."""
+    if lacking := [name for name in settings.sets if name not in material.sets]:
+        raise ValueError(f"no image of the set {lacking[0]} was taken; leave out its arms")
     rows = pd.concat([material.sets[name] for name in settings.sets], ignore_index=True)
     doubt = settings.doubt
     if doubt == DoubtConfig():

@@ -10,8 +10,9 @@ from augment import Denoiser, Quota
 from augment.selection import parse_wish
 from classify import check_learnable
 from classify.datasets import read_image
+from classify.names import one_of
 
-__all__ = ["check_format", "check_quota", "check_table"]
+__all__ = ["check_attributes", "check_format", "check_quota", "check_table"]
 
 
 def check_table(table: pd.DataFrame, attributes: Sequence[str], known: Sequence[str]) -> None:
@@ -46,6 +47,12 @@ def check_table(table: pd.DataFrame, attributes: Sequence[str], known: Sequence[
         )
 
 
+def check_attributes(asked: Sequence[str] | None, known: Sequence[str]) -> None:
+    """Refuse attributes that a data set of known ones has not."""
+    if unknown := [name for name in asked or () if name not in known]:
+        raise ValueError(f"attributes name {unknown[0]}; {one_of(unknown[0], known)}")
+
+
 def check_quota(quota: Quota, n_real: int, labelled: Sequence[str]) -> None:
     """Refuse a quota that no synthetic image can serve.
 
@@ -58,7 +65,7 @@ def check_quota(quota: Quota, n_real: int, labelled: Sequence[str]) -> None:
         if unknown := [name for name in parse_wish(wish) if name not in labelled]:
             raise ValueError(
                 f"quota.wanted has {wish!r}, but generated images get no label of {unknown[0]}; "
-                f"they get {', '.join(labelled)}; correct the wish"
+                f"{one_of(unknown[0], labelled)}, which they get"
             )
     if quota.limit(n_real) == 0:
         raise ValueError(

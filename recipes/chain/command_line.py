@@ -2,12 +2,14 @@
 
 Every field is a flag, a field without a default a word that is given without one, and a nested
 dataclass a group of flags such as `--sampler.steps`. The help is the sentence under the field. All
-settings may stand in a file too (`--config FILE.yaml`). `--help` shows the fields and names the
-groups, `--help GROUP` the flags of a group, `--help all` everything.
+settings may stand in a file too (`--config FILE.yaml`); `written.py` says how names and values may
+be written. `--help` shows the fields and names the groups, `--help GROUP` the flags of a group,
+`--help all` everything.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +24,11 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from classify.names import one_of
+from recipes.chain.sources import SOURCE
 from recipes.chain.stopping import Stopped, signals_raised
+from recipes.chain.values import read_mapping, understood
+from recipes.chain.written import are_pairs, resolved, shaped, takes
 
 __all__ = ["parse", "run"]
 
@@ -41,7 +47,8 @@ def parse(
 ) -> Settings:
     """Read settings from the command line, on top of `--config FILE.yaml`, on top of a preset.
 
-    A list takes several values, `--steps 100 50 25`, and a switch needs none, `--skip_bad`.
+    A list takes several values, `--steps 100 50 25`, a mapping pairs, `--wanted Bald=1:20`, and a
+    switch needs none, `--skip_bad`.
 
     Args:
         kind: the dataclass of the settings.
@@ -52,21 +59,29 @@ def parse(
 
     Raises:
         ValueError: an unknown flag or a refused value, in one line.
+        FileNotFoundError: no file for `--config`.
         SystemExit: help was asked for.
     """
     parser = _parser(kind, skip)
-    given = _spelled_out(sys.argv[1:] if arguments is None else arguments, parser)
-    if asked := [word for word in given if word in ("-h", "--help")]:
-        following = given[given.index(asked[0]) + 1 :]
-        print(_help(parser, kind, following[0] if following else ""))
+    words = sys.argv[1:] if arguments is None else arguments
+    if asked := [word for word in words if word in ("-h", "--help")]:
+        following = [*words, ""][list(words).index(asked[0]) + 1]
+        print(_help(parser, kind, following))
         raise SystemExit(0)
+    given = list(_spelled_out(words, parser, kind))
     with _refused_in_one_line():
         if presets:
             preset = parser.parse_args([w for w in given if w != "--print_config"]).preset
+            if preset not in presets:
+                raise ValueError(f"preset is {preset}; {one_of(preset, presets)}")
             settings = presets[preset].items()
             parser.set_defaults({name: value for name, value in settings if name not in skip})
         options = parser.instantiate(parser.parse_args(given))
-    return kind(**{f.name: options[f.name] for f in _fields(kind) if f.name in options})
+    values = {f.name: options[f.name] for f in _fields(kind) if f.name in options}
+    for field in _fields(kind):
+        if field.name in values and SOURCE in field.metadata:
+            values[field.name] = field.metadata[SOURCE].found(values[field.name], field.name)
+    return kind(**values)
 
 
 def run(main: Callable[[], object]) -> None:
@@ -117,36 +132,54 @@ def _parser(kind: type, skip: Collection[str]) -> jsonargparse.ArgumentParser:
     return parser
 
 
-def _spelled_out(arguments: Sequence[str], parser: jsonargparse.ArgumentParser) -> list[str]:
-    """The arguments as jsonargparse reads them: one value a flag.
+def _spelled_out(
+    arguments: Sequence[str], parser: jsonargparse.ArgumentParser, kind: type
+) -> Iterator[str]:
+    """The arguments as jsonargparse reads them: full names, and one value a flag.
 
-    `--steps 100 50` becomes `--steps=[100, 50]`, and a switch without value `--skip_bad=true`.
+    `--steps 100 50` becomes `--sampler.steps=["100", "50"]`, and a switch `--skip_bad=true`.
     """
     actions: Mapping[str, Action] = parser._option_string_actions
-    spelled: list[str] = []
+    hints = {flag: getattr(action, "_typehint", None) for flag, action in actions.items()}
     words = list(arguments)
     while words:
-        word = words.pop(0)
-        flag, equals, value = word.partition("=")
-        if equals and _is_list(str(getattr(actions.get(flag), "_typehint", ""))):
-            word, words = flag, [value, *words]
-        kind = str(getattr(actions.get(word), "_typehint", ""))
-        values: list[str] = []
-        while actions.get(word) is not None and words and not words[0].startswith("--"):
+        flag, equals, value = words.pop(0).partition("=")
+        if not flag.startswith("--") or _is_item(flag, hints):
+            yield f"{flag}{equals}{value}"
+            continue
+        flag = resolved(flag, actions, "the flag", "--help all shows every one")
+        values, hint = [value] if equals else [], hints[flag]
+        while words and not words[0].startswith("--") and _goes_on(hint, values, words[0]):
             values.append(words.pop(0))
-            if not _is_list(kind):
-                break
-        if _is_list(kind) and values and not values[0].startswith("["):
-            spelled.append(f"{word}={yaml.safe_dump(values, default_flow_style=True).strip()}")
-        elif "bool" in kind and not values:
-            spelled.append(f"{word}=true")
-        else:
-            spelled += [word, *values]
-    return spelled
+        yield f"{flag}={_as_one(flag, hint, values, kind)}" if values or hint is bool else flag
 
 
-def _is_list(kind: str) -> bool:
-    return "list[" in kind.lower() or "sequence[" in kind.lower()
+def _is_item(flag: str, hints: Mapping[str, Any]) -> bool:
+    """Whether it is `--sets.name`, an item of a mapping, which jsonargparse reads itself."""
+    return any(
+        hint is not None and takes(hint, Mapping) and flag.startswith(f"{known}.")
+        for known, hint in hints.items()
+    )
+
+
+def _goes_on(hint: Any, values: Sequence[str], word: str) -> bool:
+    """Whether a word after a flag and its values so far is one more of them."""
+    if hint is bool:
+        return not values and word.lower() in ("true", "false", "yes", "no")
+    if hint is not None and takes(hint, Mapping):
+        return not values or are_pairs([*values, word])
+    return not values or (hint is not None and takes(hint, Sequence))
+
+
+def _as_one(flag: str, hint: Any, values: Sequence[str], kind: type) -> str:
+    """The values of a flag in one word."""
+    if flag == "--config":
+        return str(yaml.safe_dump(understood(kind, read_mapping(Path(values[0])), values[0])))
+    if hint is None or not values or values[0].startswith(("[", "{")):
+        return values[0] if values else "true"
+    several = takes(hint, Sequence) or (takes(hint, Mapping) and are_pairs(values))
+    made = shaped(hint, list(values) if several else values[0], flag)
+    return made if isinstance(made, str) else json.dumps(made)
 
 
 def _help(parser: jsonargparse.ArgumentParser, kind: type, topic: str) -> str:

@@ -176,6 +176,7 @@ def _real(
     for made in config.synthetic_sets.values():
         if made.steering is not None and made.wishes:
             plan_targets(table, labelled, made.wishes)  # says what cannot be asked for
+    run.check_claim()
     with run.doing("decoding the images"), run.fabric.rank_zero_first():
         images = decode_tables(
             [table],

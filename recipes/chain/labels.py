@@ -20,6 +20,7 @@ from recipes.chain.labeler import train_labeler
 from recipes.chain.probe import generator_labeler
 from recipes.chain.run import Run
 from recipes.chain.settings import RunConfig
+from recipes.chain.sources import FITTED, GENERATOR, TRAIN
 from recipes.chain.trust import trusted
 
 __all__ = [
@@ -33,9 +34,6 @@ __all__ = [
     "softened",
 ]
 
-TRAIN, GENERATOR = "train", "generator"
-FITTED = (TRAIN, GENERATOR)
-"""The labelers that a run fits first, on its own rows."""
 _POLICY = "policy.json"
 
 

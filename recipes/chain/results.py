@@ -93,6 +93,7 @@ def tell(
     Returns:
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
+    run.say("Comparing the arms, and writing the report ...")
     rows = {split: _rows(inputs, split) for split in ("val", "test")}
     labelled = {split: inputs.label(of, doubtful=True) for split, of in rows.items()}
     shares = train_shares(inputs.table, inputs.attributes)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 from lightning.fabric import Fabric
 
-from classify.files import write_text
+from classify.files import differences, write_text
 from recipes.chain.devices import launch, processes
 from recipes.chain.settings import RunConfig
 from recipes.chain.stopping import Stopped
@@ -27,23 +27,17 @@ _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 
 
 class Run:
-    """A run whose devices are started and whose folder no other run holds until its block ends.
+    """A run, whose folder no other run holds until its block ends.
 
     Args:
         config: the settings.
         within: a larger piece of work that this run is a part of, whose devices and decoded images
             it shares.
-
-    Raises:
-        ValueError: the folder holds another run, or one that is going on; the devices are not
-            there. One line.
     """
 
     def __init__(self, config: RunConfig, within: Run | None = None) -> None:
         self.config, self.out = config, config.out
-        if not config.preview:
-            self._check_claim()
-        self.fabric: Fabric = within.fabric if within else _launched(config)
+        self._within = within
         self.cache: Path = within.cache if within else self.out / "cache"
         """Folder of decoded images."""
         self.notes: list[str] = []
@@ -54,13 +48,23 @@ class Run:
         """What the verdict begins with; a sentence each."""
         self._lock = FileLock(self.out / ".lock")
 
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The devices, started when they are first needed: what is refused before that is said by
+        one process.
+
+        Raises:
+            ValueError: they are not there.
+        """
+        return self._within.fabric if self._within else _launched(self.config)
+
     def claim(self) -> None:
         """Write `config.yaml` into the folder and hold it until the run ends; on one process.
 
         Raises:
             ValueError: another run stands there, or the same one is going on.
         """
-        self._check_claim()
+        self.check_claim()
         self.out.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -77,7 +81,9 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Stopped):  # or they would report a lost connection
+        if isinstance(error, Stopped) and "fabric" in vars(
+            self
+        ):  # or they would report a lost connection
             for process in getattr(self.fabric.strategy.launcher, "procs", ()):
                 process.kill()
         self._lock.release()
@@ -120,8 +126,14 @@ class Run:
         self.reservations.append(text)
         self.say(text)
 
-    def _check_claim(self) -> None:
-        """Refuse a folder that holds another run, or results that are no run of ours."""
+    def check_claim(self) -> None:
+        """Refuse a folder that holds another run, or results that are no run of ours; of a preview,
+        which writes no results, none.
+
+        To be called when bad input has been refused, which a user wants to know of first.
+        """
+        if self.config.preview:
+            return
         check_folder(self.out)
         path, record = self.out / _RECORD, self.config.record()
         if not path.is_file():
@@ -140,13 +152,13 @@ class Run:
                 f"{path} says nothing of {lacking[0]}, so it is of another version; "
                 "give another --out"
             )
-        for name in sorted(record.keys() - _CIRCUMSTANCES):
-            if found.get(name) != record[name]:
-                old, new = _difference(name, found.get(name), record[name])
-                raise ValueError(
-                    f"{self.out} holds a run with {old}, this one has {new}; "
-                    "give another --out, or the settings in its config.yaml"
-                )
+        told = record.keys() - _CIRCUMSTANCES
+        old, new = ({k: one.get(k) for k in record if k in told} for one in (found, record))
+        if differing := differences(old, new):
+            raise ValueError(
+                f"{self.out} holds another run: {differing}; give another --out, or the settings "
+                "in its config.yaml"
+            )
 
 
 def _launched(config: RunConfig) -> Fabric:
@@ -158,12 +170,3 @@ def check_folder(out: Path) -> None:
     """Refuse a path at or above which a file stands."""
     if blocking := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
         raise ValueError(f"out is {out}, but {blocking[0]} is a file; give a folder")
-
-
-def _difference(name: str, old: Any, new: Any) -> tuple[str, str]:
-    """The first setting that differs, inside a group by its dotted name."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        key = next(key for key in keys if old.get(key) != new.get(key))
-        return _difference(f"{name}.{key}", old.get(key), new.get(key))
-    return f"{name} {old}", f"{name} {new}"

@@ -20,7 +20,7 @@ from augment import AttributeGuidanceConfig, FeatureDistance, SamplerConfig, Sel
 from augment.distance import NAMED, Distance
 from augment.selection import parse_wish
 from labeling import Labeler, Predictor
-from recipes.chain.values import Values, merged, read_mapping, read_values
+from recipes.chain.values import Values, merged, read_mapping, read_values, understood
 
 __all__ = [
     "DEFAULT_SETS",
@@ -32,6 +32,7 @@ __all__ = [
     "SyntheticSet",
     "Targets",
     "named_distance",
+    "read_targets",
     "synthetic_set",
 ]
 
@@ -123,8 +124,7 @@ class SyntheticSet:
                 "steering is given beside start.rows; edited images inherit the labels of real "
                 "ones, which steering would change: give one of them"
             )
-        if isinstance(self.targets, str) and self.targets != "auto":
-            object.__setattr__(self, "targets", read_mapping(Path(self.targets)))
+        object.__setattr__(self, "targets", read_targets(self.targets))
         for wish, count in (self.wishes or {}).items():
             parse_wish(wish)
             if not isinstance(count, int) or count < 1:
@@ -136,6 +136,22 @@ class SyntheticSet:
     def wishes(self) -> Mapping[str, int] | None:
         """The targets as wish -> how many images of it; None for `auto`."""
         return None if isinstance(self.targets, str) else self.targets
+
+
+def read_targets(targets: Targets) -> Targets:
+    """Targets, those of a file read.
+
+    Raises:
+        FileNotFoundError, ValueError: no file of a mapping; one line.
+    """
+    if not isinstance(targets, str) or targets == "auto":
+        return targets
+    if "=" in targets and not Path(targets).exists():
+        raise ValueError(
+            f"targets is {targets}; give a wish and how many images of it, such as Bald=1:200, a "
+            "YAML file of that, or auto"
+        )
+    return read_mapping(Path(targets))
 
 
 def synthetic_set(
@@ -163,7 +179,8 @@ def synthetic_set(
         ValueError: an unknown field or a refused value.
     """
     base: dict[str, Any] = {}
-    if isinstance(values, Mapping) and not values.get("folder"):
+    values = understood(SyntheticSet, values, f"sets.{name}")
+    if not values.get("folder"):
         base = {"sampler": asdict(sampler)}
         if values.get("guidance") is not None:
             base["guidance"] = asdict(guidance)

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 from augment import Quota, SamplerConfig
 from classify import FitConfig
 from classify.config import Precision
+from classify.names import one_of
 from labeling import PolicyConfig
 from recipes.chain.arms import CONTROLS, ArmSettings
 from recipes.chain.sets import (
@@ -24,8 +25,10 @@ from recipes.chain.sets import (
     SteeringConfig,
     SyntheticSet,
     Targets,
+    read_targets,
     synthetic_set,
 )
+from recipes.chain.sources import DATA, GENERATORS, LABELERS
 from recipes.chain.values import Values, plain, read_mapping, read_values
 
 __all__ = [
@@ -104,19 +107,19 @@ class StudyConfig:
 class RunConfig:
     """Generate, label and merge synthetic images, train classifiers, and say whether it helped."""
 
-    data: Path | None = None
+    data: Path | None = field(default=None, metadata=DATA)
     """CelebA's folder, or a folder with metadata.csv; left out, the embedded data set."""
     out: Path = Path("runs/celeba_augment")
     """Everything is written here; the same command again continues a run that was stopped."""
     preset: Literal["demo", "paper"] = "demo"
     """Where all other settings start from: demo takes minutes, paper is the published study."""
-    generator: str = "avatars-32"
+    generator: str = field(default="avatars-32", metadata=GENERATORS)
     """Embedded name, diffusers folder or hub id (UNet2DModel), or guided-diffusion's .pt file."""
-    labeler: list[str] | str = "generator"
+    labeler: list[str] | str = field(default="generator", metadata=LABELERS)
     """generator: a linear head on the generator's own activations, fitted on the real train split;
     train: a ResNet-34 trained on it; or an embedded name, folder, .onnx file, hub id or file of
     CLIP's prompts. Of several, each attribute is the first's that knows it."""
-    judge: str | None = None
+    judge: str | None = field(default=None, metadata=LABELERS)
     """A second labeler, which labels nothing: it only checks whether the images steered by the
     first have what they were asked for."""
     num_real: int | None = None
@@ -183,8 +186,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if isinstance(self.sets, Path):
             object.__setattr__(self, "sets", read_mapping(self.sets))
-        if isinstance(self.targets, str) and self.targets != "auto":
-            object.__setattr__(self, "targets", read_mapping(Path(self.targets)))
+        object.__setattr__(self, "targets", read_targets(self.targets))
         if "all" in self.controls:
             object.__setattr__(self, "controls", list(CONTROLS))
         self._check_numbers()
@@ -229,16 +231,16 @@ class RunConfig:
         }
         known = {"real": ArmSettings(), **of_sets, **CONTROLS, **own}
         chosen = self.arms or ["real", *of_sets, *self.controls, *own]
-        for name in chosen:
+        for name in (*chosen, self.focus):
             if name not in known:
+                what = "arms name" if name in chosen else "focus is"
                 raise ValueError(
-                    f"arms name {name}; the arms are {', '.join(known)}; correct it, or describe "
-                    "it in define_arms"
+                    f"{what} {name}; {one_of(name, known)}, or describe it in define_arms"
                 )
             if unknown := [one for one in known[name].sets if one not in of_sets]:
                 raise ValueError(
-                    f"arm {name} trains on the set {unknown[0]}; the sets are "
-                    f"{', '.join(of_sets)}; correct it, or describe it in sets"
+                    f"arm {name} trains on the set {unknown[0]}; {one_of(unknown[0], of_sets)}, "
+                    "or describe it in sets"
                 )
         if "real" not in chosen:
             raise ValueError(f"arms are {', '.join(chosen)}; add real, which all are compared with")
@@ -299,7 +301,7 @@ class RunConfig:
                 raise ValueError(f"{name} name {twice[0]} twice; name each once")
         if unknown := [name for name in self.controls if name not in CONTROLS]:
             raise ValueError(
-                f"controls name {unknown[0]}; the controls are {', '.join(CONTROLS)}, or all"
+                f"controls name {unknown[0]}; {one_of(unknown[0], ['all', *CONTROLS])}"
             )
         for name in (*self.described_sets, *self.define_arms):
             if not re.fullmatch(r"\w[\w.+-]*", name) or name == "real":

@@ -6,6 +6,7 @@ Each stage picks up what it finds under `out`, so the same command continues a r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
@@ -46,6 +47,9 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
         run.note(run.config.tuned)
     with run.stage("Generating, labelling and judging"):
         sets = synthesise(run, inputs, judge_of(run, inputs))
+    chosen = run.config.chosen_arms
+    there = [name for name, arm in chosen.items() if set(arm.sets) <= sets.keys()]
+    run.config = replace(run.config, arms=there if len(there) < len(chosen) else run.config.arms)
     arms = {
         name: make_arm(settings, material_of(run, inputs, sets))
         for name, settings in run.config.chosen_arms.items()
@@ -101,5 +105,5 @@ def material_of(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Ma
         label=label,
         policy=inputs.policy,
         fit=inputs.fit,
-        count=sum(len(rows[name]) for name in compared),
+        count=sum(len(rows.get(name, ())) for name in compared),
     )

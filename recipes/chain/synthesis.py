@@ -32,9 +32,10 @@ from augment import (
 )
 from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
+from augment.selection import parse_wish
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
-from labeling import Labeler
+from labeling import Labeler, LabelPolicy
 from recipes.chain.admission import Judge
 from recipes.chain.inputs import Inputs
 from recipes.chain.labels import softened
@@ -79,20 +80,34 @@ class Synthesised:
 
 
 def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]:
-    """Every set of the run, by name.
+    """Every set of the run of which something is taken, by name; of the others there is a caution.
 
     Raises:
-        ValueError: copies of val or test images, unless they are allowed; a set of which nothing
-            is taken.
+        ValueError: copies of val or test images, unless they are allowed; nothing is taken of any
+            set.
     """
-    sets = {}
+    made = {}
     for name, settings in run.config.synthetic_sets.items():
         with run.doing(f"making the set {name}"):
-            sets[name] = _synthesise(run, inputs, judge, name, settings)
+            made[name] = _synthesise(run, inputs, judge, name, settings)
+    empty = {
+        name: _why_empty(one, inputs.policy.completed(inputs.labeler))
+        for name, one in made.items()
+        if one.selection.table.empty
+    }
+    if empty and len(empty) == len(made):
+        raise ValueError(
+            f"{'; '.join(empty.values())}; see the column admission of their metadata.csv, then "
+            "give other images or a larger --limit, ask for less by --quota, or steer to it by "
+            "--targets"
+        )
+    for why in empty.values():
+        run.caution(f"The set is left out, and the arms that it is in: {why}.")
+    sets = {name: one for name, one in made.items() if name not in empty}
     counts = counts_by_split(inputs.table, inputs.attributes)
     doubted = impossible(counts, sets, run.config.labels.trust)
     reserved(run, doubted)
-    return {name: _without(run, made, doubted) for name, made in sets.items()} if doubted else sets
+    return {name: _without(run, one, doubted) for name, one in sets.items()} if doubted else sets
 
 
 def _without(run: Run, made: Synthesised, doubted: Mapping[str, str]) -> Synthesised:
@@ -132,17 +147,10 @@ def _synthesise(
             refuse_leaks(table)
         except ValueError as error:
             raise ValueError(f"the set {name}: {error}") from error
-    if selection.table.empty:
-        counts = table["admission"].value_counts()
-        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        raise ValueError(
-            f"none of the {len(table)} {name} images was taken ({verdicts}); see the column "
-            f"admission of {folder / 'metadata.csv'}, then give other images or a larger --limit, "
-            "or ask for less by --quota"
-        )
-    if short := unmet(selection):
+    short = unmet(selection, table, inputs.policy.completed(inputs.labeler))
+    if short and len(selection.table):
         run.note(
-            f"The quota of {name} is not met by {len(table):,} images: {', '.join(short)}. "
+            f"The quota of {name} is not met by {len(table):,} images: {'; '.join(short)}. "
             "A larger --limit, with another --out, makes more."
         )
     judged = inputs.judged(table) if settings.steering is not None else None
@@ -347,9 +355,34 @@ def _add_columns(path: Path, table: pd.DataFrame) -> None:
     write_text(path, rows.to_csv(index=False))
 
 
-def unmet(selection: Selection) -> list[str]:
-    """The wishes that were not met, and how far they are."""
+def _why_empty(made: Synthesised, policy: LabelPolicy) -> str:
+    """Why nothing is taken of a set: what admission and the policy did to its images."""
+    counts = made.table["admission"].value_counts()
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    short = "".join(f"; {wish}" for wish in unmet(made.selection, made.table, policy))
+    return f"none of the {len(made.table)} {made.name} images was taken ({verdicts}){short}"
+
+
+def unmet(selection: Selection, table: pd.DataFrame, policy: LabelPolicy) -> list[str]:
+    """The wishes that were not met, how far they are, and what the policy made of the images."""
     report = selection.report
-    unmet = report[(report["wish"] != "all") & (report["got"] < report["wanted"])]
-    columns = ["wish", "got", "wanted"]
-    return [f"{wish}, {got} of {wanted}" for wish, got, wanted in unmet[columns].to_numpy()]
+    short = report[(report["wish"] != "all") & (report["got"] < report["wanted"])]
+    return [
+        f"{wish}, {got} of {wanted} ("
+        + "; ".join(_decided(table, *pair, policy) for pair in parse_wish(wish).items())
+        + ")"
+        for wish, got, wanted in short[["wish", "got", "wanted"]].to_numpy()
+    ]
+
+
+def _decided(table: pd.DataFrame, name: str, value: int, policy: LabelPolicy) -> str:
+    """How many of the images got a value of an attribute, how many none, and how near they came."""
+    labels, p, rule = table[name], table[f"p_{name}"], policy.rules[name]
+    has, none = int((labels == value).sum()), int(labels.isna().sum())
+    side, limit = ("from {:.2f} up", rule.present) if value else ("below {:.2f}", rule.absent)
+    takes = "the policy never gives it" if limit is None else f"it takes p {side.format(limit)}"
+    reached = f"highest {p.max():.2f}" if value else f"lowest {p.min():.2f}"
+    return (
+        f"{has or 'none'} of {len(table)} labelled {name}={value}, abstained {none}; {takes}, "
+        f"{reached}"
+    )

@@ -16,6 +16,7 @@ import pandas as pd
 
 from augment.selection import parse_wish
 from classify import RARE
+from classify.names import one_of
 
 __all__ = [
     "Plan",
@@ -65,8 +66,8 @@ def _of_wishes(wishes: Mapping[str, int], attributes: Sequence[str]) -> Plan:
     for wish in parsed:
         if unknown := [name for name in wish if name not in attributes]:
             raise ValueError(
-                f"targets ask for {unknown[0]}, which the labeler cannot steer to; it knows "
-                f"{', '.join(attributes)}; correct the wish"
+                f"targets ask for {unknown[0]}, which the labeler cannot steer to; "
+                f"{one_of(unknown[0], attributes)}, which it knows"
             )
     deck = np.repeat(np.arange(len(parsed)), list(wishes.values()))
     order = np.random.default_rng((_WISHES, 0)).permutation(deck)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
 import jsonargparse
 import yaml
+
+from recipes.chain.written import dotted, resolved, shaped
 
 __all__ = [
     "Values",
@@ -18,6 +20,7 @@ __all__ = [
     "plain",
     "read_mapping",
     "read_values",
+    "understood",
 ]
 
 Values = Mapping[str, Any]
@@ -35,9 +38,7 @@ def read_values(kind: type[Kind], values: Values, what: str) -> Kind:
     Raises:
         ValueError: an unknown field or a refused value, in one line.
     """
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{what} is {values!r}; give a mapping of settings, such as {{}}")
-    _refuse_unknown(kind, values, what)
+    values = understood(kind, values, what)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, None)
     try:
@@ -47,20 +48,31 @@ def read_values(kind: type[Kind], values: Values, what: str) -> Kind:
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
 
 
-def _refuse_unknown(kind: Any, values: Values, what: str) -> None:
-    """Name a setting that a dataclass has not, at whatever depth."""
-    names = [f.name for f in fields(kind)]
-    hints = get_type_hints(kind)
-    for key, value in values.items():
-        if key not in names:
-            raise ValueError(
-                f"{what} has no setting {key}; it has {', '.join(names)}; correct the name"
-            )
-        if is_dataclass(hints[key]) and not isinstance(value, Mapping):
-            raise ValueError(f"{what}.{key} is {value!r}; give a mapping of settings, such as {{}}")
-        inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
-        if inner and isinstance(value, Mapping):
-            _refuse_unknown(inner[0], value, f"{what}.{key}")
+def understood(kind: type, values: Values, what: str) -> dict[str, Any]:
+    """The settings of a dataclass as it names and nests them; see `written.py` for the ways in
+    which they may be written.
+
+    Raises:
+        ValueError: an unknown name, at whatever depth, or a value that is refused; one line.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{what} is {values!r}; give a mapping of settings, such as {{}}")
+    known = dotted(kind)
+
+    def flat(values: Values, group: str = "") -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            name = resolved(f"{group}{key}", known, f"{what}: the setting")
+            inner = [other for other in known if other.startswith(f"{name}.")]
+            if inner and value and isinstance(value, Mapping):
+                yield from flat(value, f"{name}.")
+            elif is_dataclass(known[name]) and not isinstance(value, Mapping):
+                raise ValueError(
+                    f"{what}: {name} is {value!r}; give a mapping of settings, such as {{}}"
+                )
+            else:
+                yield name, shaped(known[name], value, f"{what}: {name}")
+
+    return nested(dict(flat(values)))
 
 
 def merged(base: Values, values: Values) -> dict[str, Any]:
