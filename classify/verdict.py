@@ -156,12 +156,16 @@ def _finding(rows: pd.DataFrame) -> Finding:
     )
 
 
-def headline(found: Sequence[Verdict]) -> str:
-    """Who gains over whom in F1, in one or two plain sentences."""
+def headline(found: Sequence[Verdict], unlike: Sequence[str] = ()) -> str:
+    """Who gains over whom in F1, in a few plain sentences; the first of them is of the sets, if
+    there are any, whose images are unlike the real ones.
+    """
+    sentences = [f"Images of {listed(unlike)} are unlike the real ones."] if unlike else []
     if not found:
-        return "No arm with synthetic images was compared with another, so there is no verdict."
+        nothing = "No arm with synthetic images was compared with another, so there is no verdict."
+        return " ".join([*sentences, nothing])
     overall, rare = _shown(found, MACRO), _shown(found, MACRO_RARE)
-    sentences = [f"In macro F1, {overall}."]
+    sentences.append(f"In macro F1, {overall}.")
     if rare:
         sentences.append(f"Over rare attributes, {'likewise' if rare == overall else rare}.")
     return " ".join(sentences)

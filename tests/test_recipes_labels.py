@@ -140,7 +140,6 @@ def test_labels_no_better_than_chance_are_named() -> None:
     [
         (["--labels.policy=absent.json"], r"policy absent\.json is missing"),
         (["--labels.wanted.band=0.1"], r"labels\.wanted is given with labels\.policy card"),
-        (["--admission.encoder=avatars"], r"give admission\.manifold too"),
         (["--admission.manifold=0"], r"admission\.manifold is 0"),
         (["--admission.manifold=12"], r"k is 12 with 12 real images"),
     ],

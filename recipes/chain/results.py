@@ -32,6 +32,7 @@ from recipes.chain.quality import (
     prevalence,
     useless_labels,
 )
+from recipes.chain.realism import REALISM, realism_table, unlike_sets
 from recipes.chain.targets import agreement
 
 if TYPE_CHECKING:
@@ -118,7 +119,10 @@ def tell(
         page.write_page(run.out / "report.html", title, sections)
         for name, made in synthesised.items():
             write_card(run.out / "synthetic" / name, dataset_card(run.config, inputs, made))
-        for line in _lines(told["summary"], count_scored(scores), len(inputs.attributes), judged):
+        unlike = unlike_sets(told["realism"])
+        for line in _lines(
+            told["summary"], count_scored(scores), len(inputs.attributes), judged, unlike
+        ):
             run.say(line)
         run.say(f"Report: {run.out / 'report.html'}")
     return summary
@@ -146,6 +150,7 @@ def _tables(
     tables = {
         "comparison": compare_arms(predictions, val, compared_pairs(arms, focus, best), shares),
         "admission": keep_rates({name: made.table for name, made in synthesised.items()}),
+        "realism": realism_table({name: made.realism for name, made in synthesised.items()}),
         "label_quality": label_quality(real["val"], labelled["val"][known]),
         "labeler_scores": labeler_scores(real, labelled, known),
         "targets": _hits(run, inputs, synthesised),
@@ -198,7 +203,7 @@ def _sections(
     comparison, quality = tables["comparison"], tables["label_quality"]
     audited = "audit" in tables and focus is not None
     return [
-        page.verdict_section(judged, run.cautions),
+        page.verdict_section(judged, run.cautions, unlike_sets(tables["realism"])),
         page.arms_section(
             tables["summary"],
             comparison,
@@ -223,6 +228,7 @@ def _sections(
             {name: _rarest(table, shares) for name, table in sets.items()},
             colours,
         ),
+        page.realism_section(tables["realism"], _farthest(synthesised), colours),
         page.rarity_section(common, _rarity(inputs, sets, labelled), colours),
         page.targets_section(tables["targets"], colours),
         page.admission_section(
@@ -239,6 +245,15 @@ def _rarest(table: pd.DataFrame, shares: pd.Series[float]) -> list[str]:
     rarity = label_rarity(table, shares.dropna())
     count = min(_SHOWN // 2, len(table) // 4)  # of a few, most would be called the rarest
     return list(table.loc[rarity.nlargest(count).index, "path"])
+
+
+def _farthest(synthesised: Mapping[str, Synthesised]) -> dict[str, list[str]]:
+    """Files of the images that lie the farthest from anything real, of every set."""
+    return {
+        name: list(made.table.nsmallest(_SHOWN // 4, REALISM)["path"])
+        for name, made in synthesised.items()
+        if REALISM in made.table
+    }
 
 
 def _rarity(inputs: Inputs, sets: Tables, labelled: Tables) -> pd.DataFrame | None:
@@ -289,11 +304,15 @@ def _labeler_meaning(inputs: Inputs) -> str:
 
 
 def _lines(
-    summary: pd.DataFrame, scored: int, attributes: int, judged: Sequence[Verdict]
+    summary: pd.DataFrame,
+    scored: int,
+    attributes: int,
+    judged: Sequence[Verdict],
+    unlike: Sequence[str],
 ) -> Iterator[str]:
     """The printed tables, the verdict, and a line a pair that it is about."""
     yield format_summary(summary, scored, attributes)
-    yield f"Verdict: {headline(judged)} {of_gains(judged)}".rstrip()
+    yield f"Verdict: {headline(judged, unlike)} {of_gains(judged)}".rstrip()
     for one in judged:
         yield f"{one.arm} - {one.baseline}: {one.reasons()}."
 
