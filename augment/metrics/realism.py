@@ -41,6 +41,7 @@ from augment.metrics.scores import Scores, precision_mask
 from augment.metrics.vectors import Vectors, check_count, vectors, vectors_alike
 
 __all__ = [
+    "LEAST",
     "LIKE",
     "MOST",
     "SYNTHETIC",

@@ -21,12 +21,20 @@ from augment import Denoiser, DenoiserFeatures, admitted
 from augment.metrics import Encoder, Preprocessing
 from augment.metrics.realism import MOST, UNLIKE, Realism, RealismGate
 from augment.metrics.views import View, look, plain_views
-from classify.datasets import decode
+from classify.datasets import decode, read_image
 from recipes.chain.encoders import load_encoder
 from recipes.chain.inputs import Inputs
 from recipes.chain.run import Run
 
-__all__ = ["REALISM", "RealismCheck", "generator_view", "realism_table", "seen", "unlike_sets"]
+__all__ = [
+    "REALISM",
+    "RealismCheck",
+    "generator_view",
+    "realism_table",
+    "seen",
+    "side_of",
+    "unlike_sets",
+]
 
 REALISM = "realism"
 """Column of a set's table: `Realism.scores` of the admitted images."""
@@ -157,3 +165,8 @@ def realism_table(found: Mapping[str, Realism | None]) -> pd.DataFrame:
 def unlike_sets(table: pd.DataFrame) -> list[str]:
     """The sets of a `realism_table` that are unlike the real images."""
     return list(table.loc[table["verdict"] == UNLIKE, "arm"].unique())
+
+
+def side_of(paths: Sequence[str | Path]) -> int:
+    """The size in pixels at which images are compared: the shortest side of any, at most 256."""
+    return min(256, *(min(read_image(path).size) for path in paths))
