@@ -156,16 +156,13 @@ def _finding(rows: pd.DataFrame) -> Finding:
     )
 
 
-def headline(found: Sequence[Verdict], unlike: Sequence[str] = ()) -> str:
-    """Who gains over whom in F1, in a few plain sentences; the first of them is of the sets, if
-    there are any, whose images are unlike the real ones.
-    """
-    sentences = [f"Images of {listed(unlike)} are unlike the real ones."] if unlike else []
+def headline(found: Sequence[Verdict], reservations: Sequence[str] = ()) -> str:
+    """What limits the study, a sentence each, then who gains over whom in F1, in one or two."""
     if not found:
         nothing = "No arm with synthetic images was compared with another, so there is no verdict."
-        return " ".join([*sentences, nothing])
+        return " ".join([*reservations, nothing])
     overall, rare = _shown(found, MACRO), _shown(found, MACRO_RARE)
-    sentences.append(f"In macro F1, {overall}.")
+    sentences = [*reservations, f"In macro F1, {overall}."]
     if rare:
         sentences.append(f"Over rare attributes, {'likewise' if rare == overall else rare}.")
     return " ".join(sentences)

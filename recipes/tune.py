@@ -56,6 +56,7 @@ SPACE: Mapping[str, Any] = {
     "set.count": [200, 400, 800],
     "arm.rows": ["once", "replaced"],
     "arm.repeats.replaced": {"low": 0.25, "high": 1.0},
+    "arm.train.loss.beta": [0.0, 0.999],
     "arm.train.mixing.weight": {"low": 0.2, "high": 1.0},
     "arm.train.second_stage.share": {"low": 0.0, "high": 0.4},
 }

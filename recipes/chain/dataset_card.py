@@ -203,6 +203,8 @@ def _threshold(inputs: Inputs, name: str) -> str:
     rule = inputs.policy.rules.get(name)
     if rule is None:
         return _number(inputs.labeler.thresholds.get(name))
+    if rule.doubt:
+        return "none"
     if rule.present == rule.absent and rule.present is not None:
         return _number(rule.present)
     return ", ".join("none" if cut is None else _number(cut) for cut in (rule.present, rule.absent))

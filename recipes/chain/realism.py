@@ -33,7 +33,6 @@ __all__ = [
     "realism_table",
     "seen",
     "side_of",
-    "unlike_sets",
 ]
 
 REALISM = "realism"
@@ -76,11 +75,12 @@ class RealismCheck:
         rows = admitted(table)
         found = self.gate(seen(list(rows["path"]), self.views, self.size, self.run.fabric))
         scores = pd.Series(found.scores, index=rows.index)
-        self.run.note(f"The images of {name} are {found.sentence()}.")
+        if found.verdict != UNLIKE:
+            self.run.note(f"The images of {name} are {found.sentence()}.")
         return table.assign(**{REALISM: scores.round(4)}), found
 
     def refuse(self, name: str, found: Realism, folder: Path) -> None:
-        """Stop at a set that is unlike the real images, or say it beside the verdict.
+        """Stop at a set that is unlike the real images, or let the verdict begin with it.
 
         Raises:
             ValueError: it is unlike, and that is not allowed.
@@ -94,10 +94,7 @@ class RealismCheck:
                 "lowest first), give a generator of such images, trained for longer, or less "
                 "guidance, or go on by --allow_unlike"
             )
-        self.run.caution(
-            f"The images of {name} are {UNLIKE} ({found.outside:.0%} lie outside of all that is "
-            "real), so a gain by them is no sign that they show what they are labelled as."
-        )
+        self.run.reserve(f"Images of {name} are {found.sentence()}.")
 
 
 def generator_view(denoiser: Denoiser, fabric: Fabric | None = None) -> Encoder:
@@ -160,11 +157,6 @@ def realism_table(found: Mapping[str, Realism | None]) -> pd.DataFrame:
         views = list(one.views.itertuples(name=None))
         rows += [(*head, *view) for view in views or [("", np.nan, np.nan, np.nan)]]
     return pd.DataFrame(rows, columns=columns)
-
-
-def unlike_sets(table: pd.DataFrame) -> list[str]:
-    """The sets of a `realism_table` that are unlike the real images."""
-    return list(table.loc[table["verdict"] == UNLIKE, "arm"].unique())
 
 
 def side_of(paths: Sequence[str | Path]) -> int:

@@ -50,6 +50,8 @@ class Run:
         """What the report should say besides the figures; a sentence each."""
         self.cautions: list[str] = []
         """Why its verdict should not be trusted; a sentence each."""
+        self.reservations: list[str] = []
+        """What the verdict begins with; a sentence each."""
         self._lock = FileLock(self.out / ".lock")
 
     def claim(self) -> None:
@@ -112,6 +114,11 @@ class Run:
         """Print it, and put it beside the report's verdict."""
         self.cautions.append(text)
         self.say(f"caution: {text}")
+
+    def reserve(self, text: str) -> None:
+        """Print it, and let the verdict begin with it."""
+        self.reservations.append(text)
+        self.say(text)
 
     def _check_claim(self) -> None:
         """Refuse a folder that holds another run, or results that are no run of ours."""

@@ -54,6 +54,9 @@ class LabelsConfig:
     """What a policy is fitted for."""
     soft: bool = False
     """Synthetic images train on their probabilities in place of 1 and 0."""
+    trust: list[str] = field(default_factory=list)
+    """Attributes whose labels are kept whatever speaks against them, or all; for a labeler that was
+    judged elsewhere."""
 
     def __post_init__(self) -> None:
         if self.policy != "fit" and self.wanted != PolicyConfig():
