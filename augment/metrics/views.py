@@ -80,7 +80,7 @@ class _RandomNetwork(nn.Module):
             for channels, width in zip((3, *_WIDTHS), _WIDTHS, strict=False):
                 layer = nn.Conv2d(channels, width, 3, padding=1, padding_mode="reflect")
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                assert layer.bias is not None  # only without `bias=False`
+                assert layer.bias is not None
                 nn.init.normal_(layer.bias, std=0.1)
                 self.layers.append(layer)
 
