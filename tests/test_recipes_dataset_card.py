@@ -66,6 +66,7 @@ def _card(
         settings=SyntheticSet(sampler=SamplerConfig(steps=9), guidance=guidance, **settings),
         table=table,
         selection=Selection(table[:1], pd.DataFrame()),
+        realism=SimpleNamespace(sentence=lambda: "like the real ones: 5% of them"),
     )
     config = SimpleNamespace(generator="runs/generator")
     return dataset_card(*cast(Any, (config, inputs, made)))
@@ -78,6 +79,7 @@ def test_it_counts_what_was_kept_and_says_why_the_rest_was_not() -> None:
     assert "| blank | 1 |" in text
     assert "off manifold" not in text
     assert "trained on 1 of them" in text
+    assert "The kept images are like the real ones: 5% of them." in text
     assert "/somewhere/of/mine" not in text
 
 

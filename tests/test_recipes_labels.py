@@ -130,7 +130,6 @@ def test_images_off_the_manifold_stay_out_and_are_counted(root: Path, tmp_path: 
     [
         (["--labels.policy=absent.json"], r"policy absent\.json is missing"),
         (["--labels.wanted.band=0.1"], r"labels\.wanted is given with labels\.policy card"),
-        (["--admission.encoder=avatars"], r"give admission\.manifold too"),
         (["--admission.manifold=0"], r"admission\.manifold is 0"),
         (["--admission.manifold=12"], r"k is 12 with 12 real images"),
     ],

@@ -16,6 +16,7 @@ from classify.report.scores import attributes_section, controls_section, verdict
 from classify.report.sets import (
     admission_section,
     rarity_section,
+    realism_section,
     samples_section,
     targets_section,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "labels_section",
     "notes_section",
     "rarity_section",
+    "realism_section",
     "record_section",
     "samples_section",
     "targets_section",

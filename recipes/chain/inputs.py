@@ -107,7 +107,9 @@ def prepare(
     _check_sets(run, denoiser, list(ready.values()))
     if config.labels.policy not in ("card", "fit"):
         LabelPolicy.read(config.labels.policy)
-    if config.admission.manifold and config.labelers[0] not in FITTED:
+    if config.admission.encoder is not None:
+        load_encoder(config.admission.encoder)
+    elif config.admission.manifold and config.labelers[0] not in FITTED:
         manifold_encoder(run, denoiser)
     judge = None if config.judge is None else load_labeler(config.judge)
     table, attributes, images = _real(run, read, denoiser, list(ready.values()))

@@ -31,6 +31,7 @@ from recipes.chain.quality import (
     log_probabilities,
     prevalence,
 )
+from recipes.chain.realism import REALISM, realism_table
 from recipes.chain.targets import agreement
 from recipes.chain.trust import counts_by_split
 
@@ -150,6 +151,7 @@ def _tables(
     tables = {
         "comparison": compare_arms(predictions, val, compared_pairs(arms, focus, best), shares),
         "admission": keep_rates({name: made.table for name, made in synthesised.items()}),
+        "realism": realism_table({name: made.realism for name, made in synthesised.items()}),
         "label_quality": label_quality(real["val"], labelled["val"][known]),
         "labeler_scores": labeler_scores(real, labelled, known),
         "label_trust": _trust(inputs, synthesised).reset_index(),
@@ -234,6 +236,7 @@ def _sections(
             {name: _rarest(table, shares) for name, table in sets.items()},
             colours,
         ),
+        page.realism_section(tables["realism"], _farthest(synthesised), colours),
         page.rarity_section(common, _rarity(inputs, sets, labelled), colours),
         page.targets_section(tables["targets"], colours),
         page.admission_section(
@@ -250,6 +253,15 @@ def _rarest(table: pd.DataFrame, shares: pd.Series[float]) -> list[str]:
     rarity = label_rarity(table, shares.dropna())
     count = min(_SHOWN // 2, len(table) // 4)  # of a few, most would be called the rarest
     return list(table.loc[rarity.nlargest(count).index, "path"])
+
+
+def _farthest(synthesised: Mapping[str, Synthesised]) -> dict[str, list[str]]:
+    """Files of the images that lie the farthest from anything real, of every set."""
+    return {
+        name: list(made.table.nsmallest(_SHOWN // 4, REALISM)["path"])
+        for name, made in synthesised.items()
+        if REALISM in made.table
+    }
 
 
 def _rarity(inputs: Inputs, sets: Tables, labelled: Tables) -> pd.DataFrame | None:

@@ -32,6 +32,7 @@ from augment import (
 )
 from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
+from augment.metrics.realism import Realism
 from augment.selection import parse_wish
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
@@ -39,6 +40,7 @@ from labeling import Labeler, LabelPolicy
 from recipes.chain.admission import Judge
 from recipes.chain.inputs import Inputs
 from recipes.chain.labels import softened
+from recipes.chain.realism import RealismCheck
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet, named_distance
 from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
@@ -69,6 +71,8 @@ class Synthesised:
     """The rows that the quota takes, and wish by wish what was got."""
     judged: pd.DataFrame | None = None
     """Of a steered set, the table as the run's judge labels it, if there is one."""
+    realism: Realism | None = None
+    """How its admitted images compare with the real ones."""
     doubted: Mapping[str, str] = field(default_factory=dict)
     """Attributes that have no label here since the run's sets speak against them -> why."""
 
@@ -83,13 +87,17 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
     """Every set of the run of which something is taken, by name; of the others there is a caution.
 
     Raises:
-        ValueError: copies of val or test images, unless they are allowed; nothing is taken of any
-            set.
+        ValueError: copies of val or test images, or images that are unlike the real ones, unless
+            they are allowed; nothing is taken of any set.
     """
-    made = {}
+    made: dict[str, Synthesised] = {}
+    check = None
     for name, settings in run.config.synthetic_sets.items():
         with run.doing(f"making the set {name}"):
-            made[name] = _synthesise(run, inputs, judge, name, settings)
+            one = _synthesise(run, inputs, judge, name, settings)
+        with run.doing(f"comparing the set {name} with the real images"):
+            check = check or RealismCheck.of(run, inputs)
+            made[name] = _compared(run, check, one)
     empty = {
         name: _why_empty(one, inputs.policy.completed(inputs.labeler))
         for name, one in made.items()
@@ -120,6 +128,17 @@ def _without(run: Run, made: Synthesised, doubted: Mapping[str, str]) -> Synthes
     run.fabric.barrier()
     selection = made.selection._replace(table=rows)
     return replace(made, table=table, selection=selection, doubted=doubted)
+
+
+def _compared(run: Run, check: RealismCheck, made: Synthesised) -> Synthesised:
+    """The set with its realism, which its table is given too."""
+    folder = run.out / "synthetic" / made.name
+    table, found = check(made.name, made.table)
+    if run.fabric.is_global_zero:
+        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
+    run.fabric.barrier()
+    check.refuse(made.name, found, folder)
+    return replace(made, table=table, realism=found)
 
 
 def _synthesise(
