@@ -1,4 +1,4 @@
-"""What the recipes that train a network of `augment` share: devices, and images to train on."""
+"""What the recipes that train a network of `augment` share: devices, images and their classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from classify.datasets import load_images
 
-__all__ = ["Devices", "files_sha256", "train_rows"]
+__all__ = ["Devices", "cells_as_names", "files_sha256", "train_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,12 @@ def train_rows(source: Path) -> pd.DataFrame:
     if rows.empty:
         raise ValueError(f"{source} has no train row; only these are trained on; add some")
     return rows
+
+
+def cells_as_names(column: pd.Series[Any]) -> pd.Series[str]:
+    """A column's cells as names of classes, empty where there is none; 1.0 is 1."""
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    return text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
 
 
 def files_sha256(paths: Iterable[str]) -> str:
