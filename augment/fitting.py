@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -33,8 +33,11 @@ __all__ = [
 _LEAST_STEPS, _MOST_STEPS = 2_000, 20_000
 _FREE = frozenset({"steps", "checkpoint_every", "sample_every", "workers"})
 """Settings of a training that another session of the same one may change."""
-_LIGHTNINGS_OWN_WARNINGS = (".*LeafSpec.*", ".*does not have many workers.*")
-"""It calls a deprecated class of torch, and gives a tip that `workers` answers."""
+_LIGHTNINGS_OWN_WARNINGS = (
+    ".*LeafSpec.*",  # it calls a deprecated class of torch
+    ".*does not have many workers.*",  # a tip, that `workers` answers
+    ".*your dataloader is not resumable.*",  # the rest of the epoch is drawn anew
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +196,7 @@ def fit(
     out: Path,
     *,
     callbacks: Sequence[Callback] = (),
+    logger: Logger | None = None,
     **trainer: Any,
 ) -> bool:
     """Train a module on a dataset, or go on where a run stopped in `out`.
@@ -202,6 +206,7 @@ def fit(
         examples: a sized dataset, shuffled here.
         out: where `checkpoints/` and `logs/` go.
         callbacks: more of them, called before the checkpoints.
+        logger: one of Lightning's besides that of the CSV file.
         trainer: further arguments of Lightning's Trainer, such as accelerator, devices, num_nodes
             and precision.
 
@@ -228,7 +233,7 @@ def fit(
     fitter = Trainer(
         max_steps=steps,
         gradient_clip_val=1.0,
-        logger=CSVLogger(out, name="logs"),
+        logger=[CSVLogger(out, name="logs"), *([logger] if logger else [])],
         callbacks=[Progress(steps), *callbacks, saving],
         enable_model_summary=False,
         enable_progress_bar=False,
@@ -260,7 +265,7 @@ def _resume_from(checkpoint: Path, wanted: Mapping[str, Any], steps: int) -> Pat
             "delete it to begin again, or give another --out"
         ) from error
     old, new = _flat(found), _flat(wanted)
-    if other := [name for name in {**old, **new} if old.get(name) != new.get(name)]:
+    if other := [name for name in {**new, **old} if old.get(name) != new.get(name)]:
         raise ValueError(
             f"{checkpoint} belongs to a run with other {other[0].removesuffix('_sha256')} "
             f"({old.get(other[0])}, now {new.get(other[0])}); "

@@ -91,7 +91,7 @@ def train_generator(
             with other ones, or with other labels, is refused.
         trained_on: what the images are, for the generator's card.
         trainer: further arguments of Lightning's Trainer, such as accelerator, devices, num_nodes
-            and precision.
+            and precision, and `logger`, one besides that of the CSV file.
 
     Returns:
         The folder of the generator, `out/generator`. The classes in its card are in the order of
@@ -114,7 +114,7 @@ def train_generator(
         sources = {**(sources or {}), "start_sha256": start.record()["weights"]}
     begun = adapted(begun, size=network["size"], classes=len(classes) if classes else None)
     check_images(images, begun.image)
-    identity: dict[str, Any] = {"network": network, **(sources or {})}
+    identity: dict[str, Any] = {**(sources or {}), "network": network}
     examples: Dataset[Any] = images
     if labels is not None and classes is not None:
         # An unknown class is the null one, which comes last.

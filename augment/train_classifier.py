@@ -107,7 +107,7 @@ def train_classifier(
             with other ones, or with other labels, is refused.
         trained_on: what the images are, for the card.
         trainer: further arguments of Lightning's Trainer, such as accelerator, devices, num_nodes
-            and precision.
+            and precision, and `logger`, one besides that of the CSV file.
 
     Returns:
         The folder of the classifier, `out/classifier`, for `load_noised_classifier`. The classes

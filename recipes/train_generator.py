@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         labels=_labels(rows, settings.classes, settings.images) if settings.classes else None,
         sources={"images_sha256": files_sha256(paths)},
         trained_on=settings.images.resolve().name,
-        **settings.trainer(),
+        **settings.trainer(settings.out),
     )
     print(f"python recipes/celeba_augment.py --data {settings.images} --generator {folder}")
     return folder

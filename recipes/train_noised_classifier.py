@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         attribute=settings.attribute,
         sources={"images_sha256": files_sha256(paths)},
         trained_on=settings.table.resolve().name,
-        **settings.trainer(),
+        **settings.trainer(settings.out),
     )
 
 

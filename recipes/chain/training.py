@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from classify.datasets import load_images
+from recipes.chain.loggers import logger_of
 
 __all__ = ["Devices", "cells_as_names", "files_sha256", "train_rows"]
 
@@ -27,11 +28,16 @@ class Devices:
     """Number of machines (Lightning's)."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Precision of the computations (Lightning's)."""
+    logger: str | None = None
+    """A logger besides the CSV file: tensorboard, wandb (offline), mlflow, or the path of a class
+    of Lightning's."""
 
-    def trainer(self) -> dict[str, Any]:
-        """The arguments of Lightning's Trainer."""
+    def trainer(self, out: Path) -> dict[str, Any]:
+        """The arguments of Lightning's Trainer, for a training in the folder `out`."""
         names = "accelerator", "devices", "num_nodes", "precision"
-        return {name: getattr(self, name) for name in names}
+        make = logger_of(self.logger)
+        more = {"logger": make(out)} if make else {}
+        return {name: getattr(self, name) for name in names} | more
 
 
 def train_rows(source: Path) -> pd.DataFrame:
