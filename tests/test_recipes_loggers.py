@@ -69,10 +69,10 @@ def test_the_logs_of_all_sessions_of_a_fit_make_its_curves(tmp_path: Path) -> No
     assert set(curves["seed"]) == {0}
     found = {(m, s): v for m, s, v in curves[["metric", "step", "value"]].itertuples(index=False)}
     assert found == {
-        ("train/loss", 9): 0.5,
-        ("val/f1", 9): 0.375,
-        ("val/loss", 9): 0.75,
-        ("train/loss", 19): 0.25,
+        ("train/loss", 10): 0.5,
+        ("val/f1", 10): 0.375,
+        ("val/loss", 10): 0.75,
+        ("train/loss", 20): 0.25,
     }
     section = curves_section(curves, {"real": 0})
     assert section is not None

@@ -47,6 +47,7 @@ def _read(log: Path) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame()
     every = pd.concat(tables).melt("step", list(_TITLES), "metric", "value").dropna()
+    every["step"] += 1  # Lightning counts from 0
     return every.drop_duplicates(["step", "metric"], keep="last").sort_values("step")
 
 

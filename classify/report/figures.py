@@ -187,7 +187,7 @@ def curves_plot(
                 axes.plot(rows["step"], rows["value"], **line, **style)
             axes.set_title(title, fontsize=10.5)
             axes.set_xlabel("steps")
-            axes.xaxis.set_major_locator(MaxNLocator(3))
+            axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
             axes.tick_params(length=0)
             axes.grid(alpha=0.18, linewidth=0.8)
         figure.legend(

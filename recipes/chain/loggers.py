@@ -30,7 +30,7 @@ def _mlflow(folder: Path) -> Logger:
     return loggers.MLFlowLogger(
         experiment_name="minority-augment",
         run_name=folder.name,
-        tracking_uri=(folder / "mlflow").resolve().as_uri(),
+        tracking_uri=f"sqlite:///{folder.resolve() / 'mlflow.db'}",
     )
 
 
@@ -42,9 +42,9 @@ def logger_of(name: str | None) -> Callable[[Path], Logger] | None:
     """What makes the logger of a training from the folder of the training.
 
     Args:
-        name: tensorboard, wandb (offline; `wandb sync` uploads what it writes), mlflow (files), or
-            the path of a class that takes `save_dir`, as most of Lightning's do; None for no other
-            logger than the CSV files'.
+        name: tensorboard, wandb (offline; `wandb sync` uploads what it writes), mlflow (an SQLite
+            file), or the path of a class that takes `save_dir`, as most of Lightning's do; None for
+            no other logger than the CSV files'.
 
     Raises:
         ValueError: no such class, or its package is not installed.
