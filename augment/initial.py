@@ -48,8 +48,13 @@ class NetworkConfig(NetworkShape):
             attn_norm_num_groups=self.group,
             resnet_time_scale_shift="scale_shift",
         )
-        schedule, variance = Schedule.cosine(), "learned_range"
-        return Denoiser(network, schedule, self.image, prediction="v_prediction", variance=variance)
+        return Denoiser(
+            network,
+            Schedule.cosine(),
+            self.image,
+            prediction="v_prediction",
+            variance="learned_range",
+        )
 
 
 def recommended_network(size: int, channels: int = 3) -> NetworkConfig:

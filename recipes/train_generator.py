@@ -4,7 +4,10 @@
     python recipes/train_generator.py IMAGES --out runs/generator --network.size 64
 
 It is a U-Net with learned variance, hybrid loss and a moving average of its weights, of random
-weights or of those of another generator, which needs far fewer images and steps. With `--classes`
+weights or of those of another generator, which needs far fewer images and steps: after 2,000 steps
+of 32 of 288 photographs of objects, a classifier told samples from photographs with an accuracy of
+.84 from random weights, of .70 from avatars-32 (by chance .50), and shapes could be seen in the
+latter only. With `--classes`
 it learns what the images of each class are, and `generate.py` then takes `--sampler.label` and
 `--sampler.class_scale`. `runs/generator/generator` is a diffusers pipeline folder, which every
 `--generator` here and `diffusers.DDPMPipeline.from_pretrained` open; `runs/generator/samples` shows
@@ -111,8 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         trained_on=settings.images.resolve().name,
         **settings.trainer(settings.out),
     )
-    print(f"python recipes/celeba_augment.py --data {settings.images} --generator {folder}")
+    print(_next(rows, settings.images, folder))
     return folder
+
+
+def _next(rows: pd.DataFrame, images: Path, folder: Path) -> str:
+    """The command that the generator was made for: a study where there are labels."""
+    if {*rows} <= {"file_name", "path"}:
+        return f"python recipes/generate.py {folder} --out {folder.parent / 'images'}"
+    return f"python recipes/celeba_augment.py --data {images} --generator {folder}"
 
 
 def _start(settings: Settings) -> NetworkConfig | Denoiser:

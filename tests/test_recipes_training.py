@@ -54,7 +54,7 @@ def _classifier(images: Path, out: Path, *flags: str, column: str = "Bright") ->
 
 
 def test_a_generator_is_trained_on_a_tables_train_rows_and_its_card_names_no_path(
-    images: Path, tmp_path: Path
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = _generator(images, tmp_path / "out", "--network.channels=1")
     denoiser = load_denoiser(folder)
@@ -62,7 +62,11 @@ def test_a_generator_is_trained_on_a_tables_train_rows_and_its_card_names_no_pat
     assert (denoiser.card["images"], denoiser.card["trained_on"]) == (6, "images")
     assert str(tmp_path) not in (folder / "card.json").read_text()
     (images / "metadata.csv").unlink()
-    assert load_denoiser(_generator(images, tmp_path / "all")).card["images"] == 8
+    capsys.readouterr()
+    folder = _generator(images, tmp_path / "all")
+    assert load_denoiser(folder).card["images"] == 8
+    line = capsys.readouterr().out.splitlines()[-1]  # there are no labels for a study
+    assert line == f"python recipes/generate.py {folder} --out {tmp_path / 'all' / 'images'}"
 
 
 def test_another_set_of_images_in_the_same_folder_is_refused(images: Path, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from classify.groups import divide, value_text
 
 __all__ = ["audit_arms", "audit_groups", "compose", "dividing", "export"]
 
+_KEYS = ("attribute", "seed", "grouping")
+"""What the rows of an exported file are chosen by."""
+
 
 def audit_groups(table: pd.DataFrame, files: pd.Index) -> pd.DataFrame | None:
     """What the test images are audited by.
@@ -102,8 +105,12 @@ def export(
 
 def _group_names(values: pd.DataFrame) -> pd.Series[str]:
     """The group of each image, `Male=1, Young=0`."""
-    named = [f"{name}=" + values[name].map(value_text) for name in values]
-    return named[0].str.cat(named[1:], sep=", ")
+    rows = values.itertuples(index=False)
+    named = [
+        ", ".join(f"{name}={value_text(value)}" for name, value in zip(values, row, strict=True))
+        for row in rows
+    ]
+    return pd.Series(named, values.index)
 
 
 def _fits(
@@ -127,8 +134,9 @@ def _fits(
                 frame = fairlearn_frame(
                     predictions.labels[rows, column], probabilities[rows], names.to_frame("group")
                 )
-                keys = {"attribute": attribute, "seed": seed, "grouping": grouping}
-                yield frame.assign(**keys)[[*keys, *frame]]
+                for place, key in enumerate((attribute, seed, grouping)):
+                    frame.insert(place, _KEYS[place], key)
+                yield frame
 
 
 def _unchanged(frame: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +146,7 @@ def _unchanged(frame: pd.DataFrame) -> pd.DataFrame:
 def _decisions(frame: pd.DataFrame) -> pd.DataFrame:
     """As Aequitas names and wants them."""
     decided = frame.assign(label=frame["y_true"], score=frame["y_pred"])
-    return decided[["attribute", "seed", "grouping", "label", "score", "group"]]
+    return decided[[*_KEYS, "label", "score", "group"]]
 
 
 def _write_gzip_csv(path: Path, parts: Iterator[pd.DataFrame]) -> None:

@@ -6,6 +6,7 @@ import pydoc
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import Logger
@@ -58,10 +59,15 @@ def logger_of(name: str | None) -> Callable[[Path], Logger] | None:
                 "pip install 'minority-augment[loggers]', or leave --logger out"
             )
         return _NAMED[name]
-    kind = pydoc.locate(name)
+    kind: Any = pydoc.locate(name)
     if not (isinstance(kind, type) and issubclass(kind, Logger)):
         raise ValueError(
             f"logger is {name}; give {', '.join(_NAMED)}, or the path of a class of Lightning's "
             "loggers, such as lightning.pytorch.loggers.CometLogger"
         )
-    return lambda folder: kind(save_dir=str(folder))
+
+    def make(folder: Path) -> Logger:
+        logger: Logger = kind(save_dir=str(folder))
+        return logger
+
+    return make
