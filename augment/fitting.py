@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _LEAST_STEPS, _MOST_STEPS = 2_000, 20_000
-_FREE = frozenset({"steps", "checkpoint_every", "sample_every", "workers"})
+_FREE = frozenset({"steps", "checkpoint_every", "sample_every", "patience", "workers"})
 """Settings of a training that another session of the same one may change."""
 _LIGHTNINGS_OWN_WARNINGS = (
     ".*LeafSpec.*",  # it calls a deprecated class of torch
@@ -197,6 +197,7 @@ def fit(
     *,
     callbacks: Sequence[Callback] = (),
     logger: Logger | None = None,
+    is_over: Callable[[], bool] = lambda: False,
     **trainer: Any,
 ) -> bool:
     """Train a module on a dataset, or go on where a run stopped in `out`.
@@ -207,6 +208,7 @@ def fit(
         out: where `checkpoints/` and `logs/` go.
         callbacks: more of them, called before the checkpoints.
         logger: one of Lightning's besides that of the CSV file.
+        is_over: whether the training may end before its last step.
         trainer: further arguments of Lightning's Trainer, such as accelerator, devices, num_nodes
             and precision.
 
@@ -243,8 +245,8 @@ def fit(
     with warnings.catch_warnings():
         for message in _LIGHTNINGS_OWN_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        fitter.fit(module, loader, ckpt_path=last)
-    if fitter.interrupted or fitter.global_step < steps:
+        fitter.fit(module, loader, ckpt_path=last, weights_only=True)
+    if fitter.interrupted or (fitter.global_step < steps and not is_over()):
         raise RuntimeError(
             f"the training was stopped after {fitter.global_step} of {steps} steps; the "
             "same call continues"

@@ -48,7 +48,8 @@ class Progress(Callback):
         if taken == _MEASURED_STEPS:
             measured = f"{seconds:.2g} s a step, measured on {taken}"
             say(f"{left:,} more steps take about {_duration(seconds * left)} ({measured})")
-        elif self.bar.disable and left and step % max(1, self.steps // _LINES) == 0:
+        is_due = taken > _MEASURED_STEPS and step % max(1, self.steps // _LINES) == 0
+        if self.bar.disable and left and is_due:
             loss = float(trainer.callback_metrics["train/loss"])
             about = _duration(seconds * left)
             say(f"step {step:,} of {self.steps:,}: loss {loss:.3f}, about {about} left")

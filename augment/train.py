@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
+from lightning import seed_everything
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset, StackDataset
-from torchvision.utils import save_image
 
-from augment import Denoiser, sample
+from augment.denoiser import Denoiser
 from augment.fitting import (
     Fitting,
     FittingConfig,
@@ -34,6 +32,7 @@ from augment.fitting import (
 from augment.initial import NetworkConfig, adapted
 from augment.loss import hybrid_loss
 from augment.pretrained import save_pipeline
+from augment.train_samples import Samples
 
 __all__ = ["GeneratorTraining", "NetworkConfig", "TrainConfig", "train_generator"]
 
@@ -50,13 +49,18 @@ class TrainConfig(FittingConfig):
     sample than epsilon, the noise of Ho et al. and of ADM."""
     label_dropout: float = 0.1
     """Share of the images whose class is hidden, for classifier-free guidance."""
-    sample_every: int = 1000
-    """Steps between pictures of samples, written under `samples/`."""
+    sample_every: int = 500
+    """Steps between pictures of samples, written under `samples/`, and their realism."""
+    patience: int = 6
+    """Intervals of `sample_every` steps without a better realism after which the training ends; 0
+    takes all steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.sample_every < 1:
             raise ValueError(f"training.sample_every is {self.sample_every}; give at least 1")
+        if self.patience < 0:
+            raise ValueError(f"training.patience is {self.patience}; give 0 or more")
         if not 0 <= self.ema < 1:
             raise ValueError(f"training.ema is {self.ema}; give a number from 0 to below 1")
         if not 0 <= self.label_dropout < 1:
@@ -123,9 +127,15 @@ def train_generator(
         identity["classes"] = classes
         examples = StackDataset(images, places)  # type: ignore[arg-type]
     module = GeneratorTraining(begun, training, **identity)
-    pictures = _Samples(out / "samples", training.sample_every)
+    samples = Samples(
+        images,
+        out / "samples",
+        every=training.sample_every,
+        patience=training.patience,
+        seed=training.seed,
+    )
     folder = out / "generator"
-    if fit(module, examples, out, callbacks=[pictures], **trainer):
+    if fit(module, examples, out, callbacks=[samples], is_over=lambda: samples.is_over, **trainer):
         card = {"trained_on": trained_on, "images": count, **module.hparams}
         save_pipeline(module.denoiser(), folder, card=card)
     return folder
@@ -203,21 +213,3 @@ class GeneratorTraining(Fitting):
             null_class=self.null_class,
             clip=self.clip,
         )
-
-
-class _Samples(Callback):
-    """A picture of 64 samples of the averaged network, of the same seeds every time.
-
-    Where there are classes, each row has one.
-    """
-
-    def __init__(self, folder: Path, every: int) -> None:
-        self.folder, self.every = folder, every
-
-    def on_train_batch_end(self, trainer: Trainer, module: GeneratorTraining, *_: Any) -> None:  # type: ignore[override]
-        if trainer.is_global_zero and trainer.global_step % self.every == 0:
-            denoiser = module.denoiser()
-            rows = denoiser.classes and [seed // 8 % denoiser.classes for seed in range(64)]
-            images = sample(denoiser, seeds=range(64), steps=25, labels=rows)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_image(images / 255, self.folder / f"{trainer.global_step:07d}.png", nrow=8)

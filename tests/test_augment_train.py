@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,7 @@ def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
         (TrainConfig, {"sample_every": 0}, "training.sample_every is 0; give at least 1$"),
         (TrainConfig, {"workers": -1}, "training.workers is -1; give 0 or more$"),
         (TrainConfig, {"lr": 0.0}, "training.lr is 0.0; give a positive learning rate$"),
+        (TrainConfig, {"patience": -1}, "training.patience is -1; give 0 or more"),
         (TrainConfig, {"label_dropout": 1.0}, "training.label_dropout is 1.0; give a share from 0"),
         (TrainConfig, {"ema": 1.0}, "training.ema is 1.0; give a number from 0 to below 1"),
     ],
@@ -293,9 +295,32 @@ def test_the_time_is_told_before_and_on_the_way(
 ) -> None:
     _train(images, tmp_path / "out", training=TrainConfig(steps=20, batch_size=2, sample_every=99))
     first, *lines = capsys.readouterr().out.splitlines()
-    told = r"8 more steps take about 0 s \(0\.\d+ s a step, measured on 10\)"
+    told = r"8 more steps take about \d+ s \(0\.\d+ s a step, measured on 10\)"
     assert re.fullmatch(told, next(line for line in [first, *lines] if "more steps" in line))
-    assert re.fullmatch(r"step 18 of 20: loss \d\.\d{3}, about 0 s left", lines[-1])
+    assert re.fullmatch(r"step 18 of 20: loss \d\.\d{3}, about \d+ s left", lines[-1])
+
+
+def test_it_ends_where_samples_come_no_nearer_and_goes_on_if_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = torch.randint(
+        0, 256, (40, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    taken = _count_steps(monkeypatch)
+    still = TrainConfig(
+        steps=9, batch_size=4, lr=1e-12, ema=0.0, sample_every=1, patience=3, checkpoint_every=99
+    )
+    folder = _train(images, tmp_path / "out", training=still)
+    count = len(taken)
+    assert 4 <= count < 9  # the first samples are the nearest so far; 3 more are waited for
+    assert load_denoiser(folder).image.size == 8
+    told = capsys.readouterr().out
+    assert re.search(r"step 1: samples \w.*: \d+% of them lie outside", told)
+    assert "no nearer to the images in 3 intervals of 1 steps, so the training ends;" in told
+    _train(images, tmp_path / "out", training=still)
+    assert len(taken) == count
+    _train(images, tmp_path / "out", training=replace(still, patience=0))
+    assert taken == list(range(9))
 
 
 LABELS = ["a", "b", "", "a", "b", "c", "a", "b"]

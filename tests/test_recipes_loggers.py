@@ -59,6 +59,7 @@ def test_a_table_is_written_as_parquet_and_read_back(tmp_path: Path) -> None:
 def test_the_logs_of_all_sessions_of_a_fit_make_its_curves(tmp_path: Path) -> None:
     log = tmp_path / "fits" / "real-0" / "log"
     for session, rows in (
+        (1, "step,val/f1,val/loss\n9,0.125,0.75\n"),  # stopped before it logged the loss
         (2, "step,train/loss,val/f1,val/loss\n9,0.5,,\n9,,0.25,0.75\n"),
         (10, "step,train/loss,val/f1,val/loss\n9,0.5,,\n9,,0.375,0.75\n19,0.25,,\n"),
     ):

@@ -46,7 +46,9 @@ def _read(log: Path) -> pd.DataFrame:
     tables = [pd.read_csv(file) for file in files if file.is_file()]
     if not tables:
         return pd.DataFrame()
-    every = pd.concat(tables).melt("step", list(_TITLES), "metric", "value").dropna()
+    # A session that was stopped early has not logged everything.
+    wide = pd.concat(tables).reindex(columns=["step", *_TITLES])
+    every = wide.melt("step", list(_TITLES), "metric", "value").dropna()
     every["step"] += 1  # Lightning counts from 0
     return every.drop_duplicates(["step", "metric"], keep="last").sort_values("step")
 
