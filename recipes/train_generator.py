@@ -6,13 +6,12 @@
 It is a U-Net with learned variance, hybrid loss and a moving average of its weights, of random
 weights or of those of another generator, which needs far fewer images and steps: after 2,000 steps
 of 32 of 288 photographs of objects, a classifier told samples from photographs with an accuracy of
-.84 from random weights, of .70 from avatars-32 (by chance .50), and shapes could be seen in the
-latter only. With `--classes`
-it learns what the images of each class are, and `generate.py` then takes `--sampler.label` and
-`--sampler.class_scale`. `runs/generator/generator` is a diffusers pipeline folder, which every
-`--generator` here and `diffusers.DDPMPipeline.from_pretrained` open; `runs/generator/samples` shows
-how it gets on. The same command again resumes a stopped run; with more `--training.steps` it
-continues one that has ended.
+.84 from random weights and .73 from avatars-32 (by chance .50), and only the latter's showed whole
+objects. With `--classes` it learns what the images of each class are, and `generate.py` then takes
+`--sampler.label` and `--sampler.class_scale`. `runs/generator/generator` is a diffusers pipeline
+folder, which every `--generator` here and `diffusers.DDPMPipeline.from_pretrained` open;
+`runs/generator/samples` shows how it gets on. The same command again resumes a stopped run; with
+more `--training.steps` it continues one that has ended.
 """
 
 from __future__ import annotations

@@ -15,9 +15,6 @@ from classify.groups import divide, value_text
 
 __all__ = ["audit_arms", "audit_groups", "compose", "dividing", "export"]
 
-_KEYS = ("attribute", "seed", "grouping")
-"""What the rows of an exported file are chosen by."""
-
 
 def audit_groups(table: pd.DataFrame, files: pd.Index) -> pd.DataFrame | None:
     """What the test images are audited by.
@@ -134,8 +131,9 @@ def _fits(
                 frame = fairlearn_frame(
                     predictions.labels[rows, column], probabilities[rows], names.to_frame("group")
                 )
-                for place, key in enumerate((attribute, seed, grouping)):
-                    frame.insert(place, _KEYS[place], key)
+                frame.insert(0, "attribute", attribute)
+                frame.insert(1, "seed", seed)
+                frame.insert(2, "grouping", grouping)
                 yield frame
 
 
@@ -146,7 +144,7 @@ def _unchanged(frame: pd.DataFrame) -> pd.DataFrame:
 def _decisions(frame: pd.DataFrame) -> pd.DataFrame:
     """As Aequitas names and wants them."""
     decided = frame.assign(label=frame["y_true"], score=frame["y_pred"])
-    return decided[[*_KEYS, "label", "score", "group"]]
+    return decided[["attribute", "seed", "grouping", "label", "score", "group"]]
 
 
 def _write_gzip_csv(path: Path, parts: Iterator[pd.DataFrame]) -> None:

@@ -59,15 +59,11 @@ def logger_of(name: str | None) -> Callable[[Path], Logger] | None:
                 "pip install 'minority-augment[loggers]', or leave --logger out"
             )
         return _NAMED[name]
-    kind: Any = pydoc.locate(name)
-    if not (isinstance(kind, type) and issubclass(kind, Logger)):
+    found = pydoc.locate(name)
+    if not (isinstance(found, type) and issubclass(found, Logger)):
         raise ValueError(
             f"logger is {name}; give {', '.join(_NAMED)}, or the path of a class of Lightning's "
             "loggers, such as lightning.pytorch.loggers.CometLogger"
         )
-
-    def make(folder: Path) -> Logger:
-        logger: Logger = kind(save_dir=str(folder))
-        return logger
-
-    return make
+    kind: Any = found  # its arguments are known by convention only
+    return lambda folder: kind(save_dir=str(folder))
