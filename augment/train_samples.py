@@ -22,6 +22,8 @@ from augment.sampler import sample
 __all__ = ["Samples"]
 
 _COUNT, _STEPS = 64, 25
+_LEAST_SIZE = 8
+"""In pixels; the views of smaller images show nothing."""
 _REAL = 1_000
 """Real images, at most, that the samples are compared with."""
 
@@ -69,7 +71,7 @@ class Samples(Callback):
         if trainer.is_global_zero:
             self._look(module, trainer.global_step)
         if trainer.strategy.reduce_boolean_decision(self.is_over, all=False):
-            trainer.should_stop = True
+            self.waited, trainer.should_stop = self.patience, True  # in every process
 
     def state_dict(self) -> dict[str, Any]:
         return {"nearest": self.nearest, "waited": self.waited}
@@ -85,8 +87,8 @@ class Samples(Callback):
         images = sample(denoiser, seeds=range(_COUNT), steps=_STEPS, labels=rows)
         self.folder.mkdir(parents=True, exist_ok=True)
         save_image(images / 255, self.folder / f"{step:07d}.png", nrow=8)
-        found = self._judge(images)
-        if not found.views.empty:
+        found = self._judge(images) if denoiser.image.size >= _LEAST_SIZE else None
+        if found is not None and not found.views.empty:
             distance = found.outside + float((found.views["accuracy"] - 0.5).abs().mean())
             self.waited = 0 if distance < self.nearest else self.waited + 1
             self.nearest = min(distance, self.nearest)
