@@ -16,6 +16,7 @@ from classify.datasets import (
     read_image,
 )
 from classify.fairness import audit
+from classify.fits import cautions
 from classify.groups import GROUPS, composition
 from classify.labels import check_learnable, label_tensor, labelled_attributes
 from classify.loss import LossConfig
@@ -42,6 +43,7 @@ __all__ = [
     "attribute_scores",
     "audit",
     "best_thresholds",
+    "cautions",
     "check_learnable",
     "compare",
     "compare_pairs",

@@ -71,20 +71,40 @@ def mean_interval(values: Floats, draws: Floats) -> Interval:
     """
     n_seeds = len(values)
     estimate = values.mean(axis=0)
-    images, single = _variance(draws.mean(axis=1)), _variance(draws).mean(axis=0)
-    if n_seeds == 1:
-        seeds, shared = np.zeros_like(images), images
-    else:
-        # The variance of a mean over seeds is (single + (S - 1) shared) / S.
-        shared = np.maximum((n_seeds * images - single) / (n_seeds - 1), 0)
-        seeds = values.var(axis=0, ddof=1) / n_seeds
-    error = np.sqrt(seeds + shared)
-    weight = _divide(seeds, seeds + shared, 0.0) ** _POWER
-    half = error * _quantile(special.ndtri(1 - LEVEL / 2), weight, max(n_seeds - 1, 1))
+    shared = shared_variance(draws)
+    seeds = np.zeros_like(shared) if n_seeds == 1 else values.var(axis=0, ddof=1) / n_seeds
+    error, weight = np.sqrt(seeds + shared), _weight(seeds, shared)
+    half = half_width(seeds, shared, n_seeds)
     # Without any spread a difference of exactly zero is no evidence, any other is certain.
     t = _divide(np.abs(estimate), error, np.where(estimate == 0, 0.0, np.inf))
     p_value = _two_sided(t, weight, max(n_seeds - 1, 1))
     return Interval(estimate=estimate, low=estimate - half, high=estimate + half, p_value=p_value)
+
+
+def shared_variance(draws: Floats) -> Floats:
+    """What the images add to the variance of all seeds alike, b above: float64 (...), of draws (B,
+    S, ...) as `mean_interval` takes them.
+    """
+    n_seeds = draws.shape[1]
+    images, single = _variance(draws.mean(axis=1)), _variance(draws).mean(axis=0)
+    if n_seeds == 1:
+        return images
+    # The variance of a mean over seeds is (single + (S - 1) shared) / S.
+    shared: Floats = np.maximum((n_seeds * images - single) / (n_seeds - 1), 0)
+    return shared
+
+
+def half_width(seeds: Floats, shared: Floats, n_seeds: int) -> Floats:
+    """Half of the interval of a mean over seeds: a and b above, and the number of seeds."""
+    z = special.ndtri(1 - LEVEL / 2)
+    quantile = _quantile(z, _weight(seeds, shared), max(n_seeds - 1, 1))
+    half: Floats = np.sqrt(seeds + shared) * quantile
+    return half
+
+
+def _weight(seeds: Floats, shared: Floats) -> Floats:
+    weight: Floats = _divide(seeds, seeds + shared, 0.0) ** _POWER
+    return weight
 
 
 def _quantile(z: Floats | np.float64, weight: Floats, degrees: int) -> Floats:

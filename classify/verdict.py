@@ -156,12 +156,13 @@ def _finding(rows: pd.DataFrame) -> Finding:
     )
 
 
-def headline(found: Sequence[Verdict]) -> str:
-    """Who gains over whom in F1, in one or two plain sentences."""
+def headline(found: Sequence[Verdict], reservations: Sequence[str] = ()) -> str:
+    """What limits the study, a sentence each, then who gains over whom in F1, in one or two."""
     if not found:
-        return "No arm with synthetic images was compared with another, so there is no verdict."
+        nothing = "No arm with synthetic images was compared with another, so there is no verdict."
+        return " ".join([*reservations, nothing])
     overall, rare = _shown(found, MACRO), _shown(found, MACRO_RARE)
-    sentences = [f"In macro F1, {overall}."]
+    sentences = [*reservations, f"In macro F1, {overall}."]
     if rare:
         sentences.append(f"Over rare attributes, {'likewise' if rare == overall else rare}.")
     return " ".join(sentences)

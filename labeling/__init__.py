@@ -10,8 +10,10 @@ from labeling.probe import fit_probe, load_probe, save_probe
 from labeling.pseudo import Read, label_probabilities, pseudo_label
 from labeling.quality import quality_by_group
 from labeling.thresholds import fit_thresholds
+from labeling.trust import NEEDED, doubts, share_doubt
 
 __all__ = [
+    "NEEDED",
     "Combination",
     "LabelPolicy",
     "Labeler",
@@ -21,6 +23,7 @@ __all__ = [
     "ProbeConfig",
     "Read",
     "Rule",
+    "doubts",
     "embedded_labelers",
     "export_onnx",
     "fit_head",
@@ -32,4 +35,5 @@ __all__ = [
     "pseudo_label",
     "quality_by_group",
     "save_probe",
+    "share_doubt",
 ]

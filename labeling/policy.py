@@ -22,6 +22,7 @@ from labeling.thresholds import (
     calibrated,
     calibration_error,
     fit_temperature,
+    fit_threshold,
 )
 
 __all__ = ["LabelPolicy", "PolicyConfig", "Rule"]
@@ -32,8 +33,8 @@ class PolicyConfig:
     """What is wanted of labels."""
 
     precision: float | None = None
-    """Share of present labels that shall be right: the lowest threshold that keeps it, the
-    F1-optimal one where none does; left out, the F1-optimal one."""
+    """Share of present labels that shall be right: the lowest threshold that keeps it; where none
+    does, or left out, the F1-optimal one, or 0.5 where such ones harm rows left out of the fit."""
     band: float = 0.0
     """Cells whose calibrated probability is nearer to the threshold than this stay empty."""
     both_precision: float | None = None
@@ -42,7 +43,7 @@ class PolicyConfig:
     min_count: int = 10
     """Validation rows that a wanted precision has to be seen on."""
     calibrate: bool = True
-    """Fit a temperature; otherwise it is 1."""
+    """Fit a temperature, kept where it helps on rows left out; otherwise it is 1."""
 
     def __post_init__(self) -> None:
         for name in ("precision", "both_precision"):
@@ -84,6 +85,8 @@ class Rule:
     """Expected calibration error on them, of 15 bins, at temperature 1."""
     ece_after: float | None = None
     """The same at `temperature`; on the rows that this was fitted on, so a little too good."""
+    doubt: str = ""
+    """Why every cell stays empty, whatever the probability; empty where none does for that."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
@@ -105,6 +108,8 @@ class Rule:
     def decide(self, p: Floats) -> Floats:
         """1, 0 or NaN = empty, float64 (N,), of calibrated probabilities (N,)."""
         labels = np.full(len(p), np.nan)
+        if self.doubt:
+            return labels
         labels[p >= self._lowest_present] = 1.0
         labels[p < self._highest_absent] = 0.0
         return labels
@@ -173,6 +178,18 @@ class LabelPolicy:
         self.check_labeler(labeler.sha256)
         return replace(self, rules={**self.of_card(labeler).rules, **self.rules})
 
+    def doubting(self, doubts: Mapping[str, str]) -> LabelPolicy:
+        """The policy that leaves all cells of some attributes empty, attribute -> why, and of no
+        others for that reason.
+        """
+        rules = {name: replace(r, doubt=doubts.get(name, "")) for name, r in self.rules.items()}
+        return replace(self, rules=rules)
+
+    @property
+    def doubts(self) -> dict[str, str]:
+        """Attribute -> why its cells stay empty, of those that do for a reason."""
+        return {name: rule.doubt for name, rule in self.rules.items() if rule.doubt}
+
     def check_labeler(self, sha256: str) -> None:
         """Refuse a labeler it was not fitted for, with a ValueError."""
         if self.labeler and sha256 and self.labeler != sha256:
@@ -207,7 +224,7 @@ class LabelPolicy:
         """The rules as a table of numbers: one row an attribute (index `attribute`), a column a
         field of `Rule`, NaN where it is None.
         """
-        names = [f.name for f in fields(Rule)]
+        names = [f.name for f in fields(Rule) if f.name != "doubt"]
         index = pd.Index(list(self.rules), name="attribute")
         table = pd.DataFrame(
             [asdict(rule) for rule in self.rules.values()], index=index, columns=names
@@ -276,7 +293,7 @@ def _fit_rule(p: Floats, y: Floats, config: PolicyConfig) -> Rule:
         return Rule(present=cut, absent=cut, n=n, n_positive=n_positive)
     temperature = fit_temperature(p, y) if config.calibrate else 1.0
     scaled = calibrated(p, temperature)
-    present, absent = _cuts(Curve.of(scaled, y), config)
+    present, absent = _cuts(scaled, y, config)
     rule = Rule(present=present, absent=absent, temperature=temperature, n=n, n_positive=n_positive)
     decided = rule.decide(scaled)
     return replace(
@@ -295,11 +312,12 @@ def _share_right(decided: Floats, y: Floats, value: int) -> float | None:
     return float(np.mean(y[called] == value)) if called.any() else None
 
 
-def _cuts(curve: Curve, config: PolicyConfig) -> tuple[float | None, float | None]:
+def _cuts(p: Floats, y: Floats, config: PolicyConfig) -> tuple[float | None, float | None]:
     """`present` and `absent` of the rule."""
+    curve = Curve.of(p, y)
     if config.both_precision is not None:
         return _precise_cuts(curve, config.both_precision, config.min_count)
-    threshold = curve.best
+    threshold = fit_threshold(p, y)
     if config.precision is not None:
         enough = curve.precise_present(config.precision, config.min_count)
         threshold = float(curve.cuts[enough][-1]) if enough.any() else threshold

@@ -1,6 +1,7 @@
 """What labelled rows say of probabilities: where to cut, and how far they are too sure.
 
-Both are fitted on real validation rows, never on test.
+Both are fitted on real validation rows, never on test, and given up where they do harm on folds of
+these that were left out of the fit: a few rows else say more than they know.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold
 from torchmetrics.functional.classification import binary_calibration_error
 
 from labeling.card import DEFAULT_THRESHOLD
@@ -23,22 +26,26 @@ __all__ = [
     "calibrated",
     "calibration_error",
     "fit_temperature",
+    "fit_threshold",
     "fit_thresholds",
+    "log_losses",
 ]
 
 Floats = npt.NDArray[np.float64]
 Cuts = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 
 _TEMPERATURES = (0.05, 20.0)
 _EDGE = 1e-7
 """Probabilities are kept this far from 0 and 1, whose log-odds are infinite; about float32's step
 below 1."""
+_FOLDS = 5
 
 
 def fit_thresholds(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike, attributes: Sequence[str]
 ) -> dict[str, float]:
-    """The F1-optimal threshold of each attribute, exact over all possible thresholds.
+    """`fit_threshold` of each attribute.
 
     Args:
         probabilities: float (N, A) in [0, 1]; NaN = no prediction.
@@ -46,16 +53,43 @@ def fit_thresholds(
         attributes: the A names, in the order of the columns.
 
     Returns:
-        name -> threshold t, meant as "present where p >= t". t lies half-way between the two
-        neighbouring probabilities it separates, or half-way to 0 below the smallest. Among equally
-        good ones the highest is taken. 0.5 where the labelled rows do not hold both values, since
-        nothing can be weighed there.
+        name -> threshold t, meant as "present where p >= t".
 
     Raises:
         ValueError: the shapes do not fit together, or a label is neither 1, 0 nor NaN.
     """
     p, y = as_columns(probabilities, labels, len(attributes))
-    return {name: Curve.of(p[:, i], y[:, i]).best for i, name in enumerate(attributes)}
+    return {name: fit_threshold(p[:, i], y[:, i]) for i, name in enumerate(attributes)}
+
+
+def fit_threshold(p: Floats, y: Floats) -> float:
+    """The F1-optimal threshold t, meant as "present where p >= t", exact over all possible ones.
+
+    t lies half-way between the two neighbouring probabilities it separates, or half-way to 0 below
+    the smallest. Among equally good ones the highest is taken. It is 0.5 where thresholds fitted
+    without a fold are worse on that fold than 0.5 (by the F1 of all folds together), or where there
+    are not two rows of each value to tell.
+
+    Args:
+        p: float64 (N,) probabilities in [0, 1].
+        y: float64 (N,) labels 1, 0 or NaN = unlabelled, left out.
+    """
+    known = ~np.isnan(y)
+    p, y = p[known], y[known]
+    if not (folds := _folds(y)):
+        return DEFAULT_THRESHOLD
+    decided = np.zeros(len(y), dtype=np.bool_)
+    for fitted, judged in folds:
+        decided[judged] = p[judged] >= Curve.of(p[fitted], y[fitted]).best
+    default = f1_score(y, p >= DEFAULT_THRESHOLD, zero_division=0)
+    harms = f1_score(y, decided, zero_division=0) < default
+    return DEFAULT_THRESHOLD if harms else Curve.of(p, y).best
+
+
+def _folds(y: Floats) -> list[tuple[Rows, Rows]]:
+    """Rows to fit on and rows to judge, of labels 1 or 0; none where a fold would lack a value."""
+    count = min(_FOLDS, int((y == 1).sum()), int((y == 0).sum()))
+    return [] if count < 2 else list(StratifiedKFold(count).split(y, y))
 
 
 def as_columns(
@@ -146,7 +180,8 @@ def fit_temperature(p: Floats, y: Floats) -> float:
     """The most probable temperature, whose logarithm is standard normal before any row is seen.
 
     That prior weighs about as much as one row: it decides only where the likelihood alone would
-    send the temperature to 0, since the rows happen to be told apart without error.
+    send the temperature to 0, since the rows happen to be told apart without error. It is 1 where
+    temperatures fitted without a fold do not lower that fold's log-loss (all folds together).
 
     Args:
         p: float64 (N,) probabilities in [0, 1].
@@ -155,11 +190,25 @@ def fit_temperature(p: Floats, y: Floats) -> float:
     Returns:
         A number in [0.05, 20]: above 1 for a labeler that is too sure of itself.
     """
-    log_odds = logit(np.clip(p, _EDGE, 1 - _EDGE))
+    gain = 0.0
+    for fitted, judged in _folds(y):
+        found = _most_probable_temperature(p[fitted], y[fitted])
+        plain, scaled = (log_losses(p[judged], y[judged], t) for t in (1.0, found))
+        gain += float((plain - scaled).sum())
+    return _most_probable_temperature(p, y) if gain > 0 else 1.0
 
+
+def log_losses(p: Floats, y: Floats, temperature: float) -> Floats:
+    """Log-loss (nats) of each probability (N,) at a temperature; labels 1 or 0 (N,)."""
+    margin = (1 - 2 * y) * logit(np.clip(p, _EDGE, 1 - _EDGE)) / temperature
+    losses: Floats = np.logaddexp(0.0, margin)
+    return losses
+
+
+def _most_probable_temperature(p: Floats, y: Floats) -> float:
     def loss(log_temperature: float) -> float:
-        margin = (1 - 2 * y) * log_odds / np.exp(log_temperature)
-        return float(np.logaddexp(0.0, margin).sum() + log_temperature**2 / 2)
+        losses = log_losses(p, y, float(np.exp(log_temperature)))
+        return float(losses.sum() + log_temperature**2 / 2)
 
     bounds = tuple(np.log(_TEMPERATURES))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))

@@ -4,10 +4,11 @@
     python recipes/measure.py CELEBA runs/minority --encoder resnet50 --reference tail:10000
 
 Sets are folders of images, or CSV files among images. It writes metrics.csv (a row a set, means
-with 95 % intervals over images), per_image.csv, density.png, rarest.png and commonest.png. On one
-core, the embedded encoder takes a second for 1,000 small images; features are kept, so that another
-run extracts none of them again. Distances among 16,000 real images take 12 seconds, and grow with
-the square of the number.
+with 95 % intervals over images, and the verdict whether it is like the real ones, of which
+`recipes/realism.py` measures how often it is wrong), per_image.csv, density.png, rarest.png and
+commonest.png. On one core, the embedded encoder takes a second for 1,000 small images; features
+are kept, so that another run extracts none of them again. Distances among 16,000 real images take
+12 seconds, and grow with the square of the number.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from torch import Tensor
 
 from augment.metrics import Encoder, Orders, extract, frechet_distance
 from augment.metrics.pictures import ImageSet
+from augment.metrics.realism import MOST, RealismGate
 from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
+from augment.metrics.views import plain_views
 from classify.datasets import load_images, read_image
 from classify.files import claim
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.encoders import load_encoder
+from recipes.chain.realism import seen, side_of
 
 __all__ = ["Settings", "image_sets", "main"]
 
@@ -110,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     if fabric.is_global_zero:
         results = measure_sets(real, others, found, tail_count=count, orders=orders)
         _add_frechet(results, found_beside)
+        _add_realism(results, encoder)
         results.write(settings.out, read_image)
         print(f"features: {encoder.card.name}, {encoder.card.source}")
         print(text_table(results.table))
@@ -234,6 +239,23 @@ def _add_frechet(results: Results, others: dict[str, list[Tensor]]) -> None:
     for column, (real, *generated) in others.items():
         distances = [np.nan, *(frechet_distance(real[rows], g) for g in generated)]
         results.table.insert(3, column, distances)
+
+
+def _add_realism(results: Results, encoder: Encoder) -> None:
+    """Whether each set is like the real one (`augment.metrics.realism`), in place: by the views
+    that need no weights and by the encoder.
+    """
+    views = {**plain_views(), encoder.card.name: encoder}
+    real, *others = results.sets
+    size = side_of([one.paths[0] for one in results.sets])
+    drawn = np.random.default_rng(0).permutation(len(real.paths))[:MOST]
+    gate = RealismGate(seen([str(real.paths[i]) for i in drawn], views, size))
+    for made in others:
+        found = gate(seen([str(path) for path in made.paths], views, size))
+        results.images[made.name]["realism"] = found.scores
+        row = results.table["set"] == made.name
+        results.table.loc[row, ["verdict", "outside"]] = [found.verdict, found.outside]
+        print(f"{made.name} is {found.sentence()}")
 
 
 if __name__ == "__main__":

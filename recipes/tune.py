@@ -181,8 +181,14 @@ def without_test(table: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
 
 _RUNG = 2
 """Fits after which a trial may be given up; two processes make them at once."""
-_ALL_ROWS: Mapping[str, Any] = {"num_real": None, "num_val": None, "judge": None}
-"""Of a table whose rows are drawn already, and of images that nobody is shown."""
+_ALL_ROWS: Mapping[str, Any] = {
+    "num_real": None,
+    "num_val": None,
+    "judge": None,
+    "allow_unlike": True,
+}
+"""Of a table whose rows are drawn already, and of images that nobody is shown; what unlike ones
+are worth, a trial's score says."""
 
 
 def _try(

@@ -86,6 +86,7 @@ def tiny_flags(data: Path, generator: Path, out: Path) -> list[str]:
             "--train.rounds=1",
             "--study.seeds=2",
         ),
+        "--labels.trust=[all]",  # 3 of 6 validation images judge nothing
         "--train.architecture=shufflenet_v2_x0_5",
         "--devices=1",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 from augment import (
     L2,
     AttributeGuidance,
+    AttributeGuidanceConfig,
     Denoiser,
     Joint,
     SelfGuidance,
+    SelfGuidanceConfig,
     Sum,
     reverse_process,
     sample,
@@ -207,3 +210,12 @@ def test_its_text_names_labeler_wish_and_what_was_changed() -> None:
         "AttributeGuidance(labeler='0123456789abcdef', wish={'Bright': 1}, scale=2.0, every=1, "
         "weights={'Left': 3.0})"
     )
+
+
+@pytest.mark.parametrize(
+    ("guidance", "config"),
+    [(AttributeGuidance, AttributeGuidanceConfig), (SelfGuidance, SelfGuidanceConfig)],
+)
+def test_a_guidance_has_the_defaults_of_its_settings(guidance: type, config: type) -> None:
+    defaults = {field.name: field.default for field in fields(guidance)}
+    assert {field.name: field.default for field in fields(config)}.items() <= defaults.items()

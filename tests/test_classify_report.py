@@ -122,6 +122,18 @@ def _policy(fitted: bool = True) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(ATTRIBUTES[:2], name="attribute"))
 
 
+def _trust() -> pd.DataFrame:
+    counts = {"train": [12, 40, 90], "val": [4, 20, 50], "test": [5, 21, 60]}
+    return pd.DataFrame(
+        {
+            "attribute": ATTRIBUTES[:3],
+            **counts,
+            **{f"not_{split}": [100, 90, 80] for split in counts},
+            "doubt": ["4 are too few", "", ""],
+        }
+    )
+
+
 def _images(folder: Path, count: int = 3) -> list[Path]:
     paths = [folder / f"{i}.png" for i in range(count)]
     for i, path in enumerate(paths):
@@ -154,7 +166,7 @@ def _full(folder: Path) -> list[Section | None]:
         samples_section({"fair": images, "rare": images[:2]}, {"rare": images[1:]}, COLOURS),
         rarity_section(_prevalence(), rarity, COLOURS),
         admission_section(ADMISSION, {"blank": images[:1]}, QUOTAS, COLOURS),
-        labels_section(_quality(), _policy(), SHARES),
+        labels_section(_quality(), _policy(), _trust(), SHARES),
         notes_section(["Took 9 min."]),
         record_section(settings, cards, ["torch"]),
     ]
@@ -309,16 +321,19 @@ def test_contents_lead_to_every_section_but_the_verdict(tmp_path: Path) -> None:
 def test_labels_are_judged_by_attribute_and_over_the_same_attributes_by_group(
     tmp_path: Path,
 ) -> None:
-    text = _text(_page(tmp_path, [labels_section(_quality(), _policy())]))
+    text = _text(_page(tmp_path, [labels_section(_quality(), _policy(), _trust())]))
     assert "2.6 % of labels wrong, 90.0 % kept" in text
     assert "Means over the 1 attributes" in text
     assert "Male=0 0.750" in text
+    assert "1 of 3 attributes have no label in the synthetic images" in text
+    assert f"{ATTRIBUTES[0]} 12 / 4 / 5 100 / 100 / 100 none: 4 are too few" in text
+    assert "40 / 20 / 21" not in text  # nothing speaks against it
     assert "0.123" not in text  # an attribute that one group cannot judge is in no group's mean
 
 
 @pytest.mark.parametrize("fitted", [True, False])
 def test_a_policy_says_whether_it_was_fitted(tmp_path: Path, fitted: bool) -> None:
-    text = _text(_page(tmp_path, [labels_section(_quality(), _policy(fitted))]))
+    text = _text(_page(tmp_path, [labels_section(_quality(), _policy(fitted), _trust())]))
     assert "0.700 0.400 1.500 0.061 0.012 87.5 %" in text
     assert "– 0.500 1.000 – – 50.0 %" in text
     assert ("These were fitted on real validation images" in text) == fitted
@@ -485,7 +500,7 @@ def test_text_of_the_user_is_escaped_wherever_it_stands(tmp_path: Path) -> None:
         samples_section({evil: [image]}, {evil: [image]}, colours),
         rarity_section(prevalence, None, colours),
         admission_section(ADMISSION.replace(swap), {evil: [image]}, QUOTAS.replace(swap), colours),
-        labels_section(quality, _policy().rename(index=swap)),
+        labels_section(quality, _policy().rename(index=swap), _trust().replace(swap)),
         notes_section([evil]),
         record_section({evil: evil}, {evil: {"a": evil}}, ["torch"]),
     ]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.linalg import sqrtm
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from labeling import ProbeConfig, fit_head
@@ -16,29 +19,46 @@ TRUTH = (FEATURES[:, :2] - 3 + torch.from_numpy(RNG.normal(size=(80, 2))) > 0).d
 ONE = ProbeConfig(strengths=(0.1,))
 
 
-def _sklearn(columns: slice = slice(None), rows: slice = slice(None)) -> LogisticRegression:
-    """On standardised features, without a projection."""
-    x = StandardScaler().fit(FEATURES.numpy()).transform(FEATURES.numpy())
-    return LogisticRegression(C=0.1, max_iter=1000, tol=1e-8).fit(x[rows], TRUTH[rows, columns])
+def _whitened(features: torch.Tensor) -> NDArray[np.float64]:
+    """Standardised features times (Sigma + shrinkage x mean variance)^(-1/2), without components:
+    a rotation of these, which a penalised fit does not see.
+    """
+    x = StandardScaler().fit_transform(features.double().numpy())
+    sigma = np.cov(x.T)
+    ridge = ONE.shrinkage * np.trace(sigma) / min(x.shape) * np.eye(len(sigma))
+    return x @ np.linalg.inv(np.real(sqrtm(sigma + ridge)))
 
 
-@pytest.mark.parametrize("attribute", [0, 1])
-def test_it_is_the_logistic_regression_of_the_standardised_features(attribute: int) -> None:
-    head = fit_head(FEATURES, TRUTH, config=ONE)
-    x = StandardScaler().fit(FEATURES.numpy()).transform(FEATURES.numpy())
-    expected = _sklearn(columns=attribute).decision_function(x)  # type: ignore[arg-type]
-    log_odds = head(FEATURES)[:, attribute].detach().numpy()
-    np.testing.assert_allclose(log_odds, expected, atol=2e-3)
+def _expected(x: NDArray[np.float64], labels: NDArray[np.float64]) -> LogisticRegression:
+    return LogisticRegression(C=0.1, max_iter=1000, tol=1e-8).fit(x, labels)
 
 
-def test_fewer_rows_than_features_lose_nothing_by_the_projection() -> None:
-    few = FEATURES[:10]
-    head = fit_head(few, TRUTH[:10], config=ONE)
-    x = StandardScaler().fit(few.numpy()).transform(few.numpy())
-    expected = LogisticRegression(C=0.1, max_iter=1000, tol=1e-8).fit(x, TRUTH[:10, 0])
-    np.testing.assert_allclose(
-        head(few)[:, 0].detach().numpy(), expected.decision_function(x), atol=2e-3
-    )
+@pytest.mark.parametrize("rows", [80, 10])
+def test_it_is_the_logistic_regression_of_the_whitened_features(rows: int) -> None:
+    """Of fewer rows than features too: nothing is lost by the projection."""
+    head = fit_head(FEATURES[:rows], TRUTH[:rows], config=ONE)
+    x = _whitened(FEATURES[:rows])
+    log_odds = head(FEATURES[:rows]).detach().numpy()
+    for attribute, labels in enumerate(TRUTH[:rows].T):
+        expected = _expected(x, labels).decision_function(x)
+        np.testing.assert_allclose(log_odds[:, attribute], expected, atol=2e-3)
+
+
+def test_a_small_mark_is_seen_beside_a_large_nuisance() -> None:
+    """One weak direction holds the label, and thirty features share a strong one."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(2, size=(400, 1)).astype(float)
+    nuisance = rng.normal(size=(400, 1)) + 0.1 * rng.normal(size=(400, 30))
+    mark = nuisance[:, :1] + 0.1 * (2 * labels - 1)
+    features = torch.from_numpy(np.column_stack([nuisance, mark])).float()
+
+    def loss(shrinkage: float) -> float:
+        config = ProbeConfig(strengths=(0.1,), shrinkage=shrinkage)
+        head = fit_head(features[:200], labels[:200], config=config)
+        p = head(features[200:]).sigmoid().detach().numpy()
+        return float(log_loss(labels[200:, 0], p[:, 0]))
+
+    assert loss(0.01) < 0.5 * loss(1.0)
 
 
 def test_unlabelled_cells_take_no_part() -> None:
@@ -48,8 +68,8 @@ def test_unlabelled_cells_take_no_part() -> None:
     changed[40:, 1] = empty[40:, 1]
     one, other = fit_head(FEATURES, empty, config=ONE), fit_head(FEATURES, changed, config=ONE)
     torch.testing.assert_close(one.weight, other.weight)
-    x = StandardScaler().fit(FEATURES.numpy()).transform(FEATURES.numpy())
-    expected = LogisticRegression(C=0.1, max_iter=1000, tol=1e-8).fit(x[:40], TRUTH[:40, 0])
+    x = _whitened(FEATURES)
+    expected = _expected(x[:40], TRUTH[:40, 0])
     np.testing.assert_allclose(
         one(FEATURES)[:, 0].detach().numpy(), expected.decision_function(x), atol=2e-3
     )
@@ -94,6 +114,7 @@ def test_an_attribute_with_one_value_is_refused() -> None:
     [
         ({"strengths": ()}, "strengths"),
         ({"folds": 1}, "folds"),
+        ({"shrinkage": 0.0}, "shrinkage"),
         ({"components": 0}, "components"),
         ({"rows": 0}, "rows"),
     ],

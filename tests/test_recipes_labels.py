@@ -14,10 +14,9 @@ from recipe_doubles import save_folder, save_generator, tiny_flags
 
 import recipes.chain.study
 from classify import Arm
-from labeling import LabelPolicy, quality_by_group
+from labeling import LabelPolicy
 from recipes.celeba_augment import main
 from recipes.chain.labels import softened
-from recipes.chain.quality import useless_labels
 
 POLICY = [
     *("--labels.policy=fit", "--labels.wanted.both_precision=0.6"),
@@ -126,21 +125,11 @@ def test_images_off_the_manifold_stay_out_and_are_counted(root: Path, tmp_path: 
     assert len(list((out / "synthetic" / "plain").glob("*.png"))) == 6
 
 
-def test_labels_no_better_than_chance_are_named() -> None:
-    rng = np.random.default_rng(0)
-    truth = pd.DataFrame((rng.random((400, 3)) < 0.2).astype(float), columns=["a", "b", "c"])
-    decided = truth.copy()
-    decided["b"] = 1.0  # says yes to everything
-    decided["c"] = (rng.random(400) < 0.2).astype(float)  # guesses
-    assert useless_labels(quality_by_group(truth, decided, [])) == ["b", "c"]
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--labels.policy=absent.json"], r"policy absent\.json is missing"),
         (["--labels.wanted.band=0.1"], r"labels\.wanted is given with labels\.policy card"),
-        (["--admission.encoder=avatars"], r"give admission\.manifold too"),
         (["--admission.manifold=0"], r"admission\.manifold is 0"),
         (["--admission.manifold=12"], r"k is 12 with 12 real images"),
     ],

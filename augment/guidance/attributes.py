@@ -56,7 +56,7 @@ class AttributeGuidanceConfig(Strength):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class AttributeGuidance(Ascent, AttributeGuidanceConfig):
+class AttributeGuidance(AttributeGuidanceConfig, Ascent):
     """Climbs the log-likelihood of each image's wish, the mean over its attributes.
 
     The gradient is normalised, so that it is not the likelihood's size but its direction that

@@ -76,7 +76,7 @@ class SelfGuidanceConfig(Strength):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class SelfGuidance(Ascent, SelfGuidanceConfig):
+class SelfGuidance(SelfGuidanceConfig, Ascent):
     """The paper's guidance, with its distance.
 
     The gradient runs through the first argument of the distance alone, through the sampler's own

@@ -41,7 +41,10 @@ from augment.metrics.scores import Scores, precision_mask
 from augment.metrics.vectors import Vectors, check_count, vectors, vectors_alike
 
 __all__ = [
+    "LEAST",
     "LIKE",
+    "MOST",
+    "SYNTHETIC",
     "TOO_FEW",
     "UNLIKE",
     "Realism",
@@ -65,8 +68,8 @@ MOST = 2000
 _REAL_OUTSIDE = 0.05
 """Share of the real images that the border leaves outside."""
 _UNLIKE = 0.5
-"""Share outside from which a set is unlike: more of it than not is nothing real. Measured by
-`recipes/realism.py`."""
+"""Share outside from which, less two of its standard errors, a set is unlike: more of it than not
+is nothing real. `recipes/realism.py` measures what comes of it."""
 _ALIKE = 0.1
 """How far from .5 an accuracy may be, besides two of its standard errors, for a set to be like."""
 _K = 3
@@ -96,10 +99,10 @@ class Realism:
         """One of four, in words."""
         if self.views.empty:
             return TOO_FEW
-        if self.outside >= _UNLIKE:
+        error = np.sqrt(sum(0.25 / count for count in self.images))  # of a difference of shares
+        if self.outside - 2 * error >= _UNLIKE:
             return UNLIKE
-        error = np.sqrt(sum(1 / count for count in self.images)) / 4
-        is_told = abs(self.telling["accuracy"] - 0.5) > _ALIKE + 2 * error
+        is_told = abs(self.telling["accuracy"] - 0.5) > _ALIKE + error  # a mean of two shares
         return SYNTHETIC if is_told else LIKE
 
     @property
@@ -117,8 +120,8 @@ class Realism:
             )
         return (
             f"{self.verdict}: {self.outside:.0%} of them lie outside of all that is real (of real "
-            f"images {_REAL_OUTSIDE:.0%}), and by its {self.telling.name} a classifier tells an "
-            f"image from real ones with accuracy {self.telling['accuracy']:.2f} (by chance .50)"
+            f"images {_REAL_OUTSIDE:.0%}), and a classifier tells them from real ones with "
+            f"accuracy {self.telling['accuracy']:.2f} (chance .50; view {self.telling.name})"
         )
 
 
@@ -270,11 +273,8 @@ def _components(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """The first principal components of both sets together, each of variance 1 (no labels)."""
     both = torch.cat([a, b]).cpu().numpy()
     count = min(_COMPONENTS, both.shape[1], len(both) // 4)
-    reduce = make_pipeline(
-        StandardScaler(),
-        PCA(count, svd_solver="full" if len(both) < 500 else "auto", random_state=0),
-    )
-    found = StandardScaler().fit_transform(reduce.fit_transform(both))
+    reduce = make_pipeline(StandardScaler(), PCA(count, random_state=0), StandardScaler())
+    found = reduce.fit_transform(both)
     return torch.from_numpy(found[: len(a)]), torch.from_numpy(found[len(a) :])
 
 

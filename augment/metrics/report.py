@@ -36,6 +36,7 @@ _SUBSET = 1000
 _TITLES = {
     "set": "set",
     "images": "images",
+    "verdict": "verdict",
     "frechet": "Frechet",
     "fid_pytorch_fid": "FID (pytorch-fid)",
     "sfid": "sFID",

@@ -41,7 +41,7 @@ def look(images: Tensor, views: Mapping[str, View]) -> dict[str, Tensor]:
     Returns:
         name -> float32 (N, D) on the CPU.
     """
-    batches = images.split(_BATCH)
+    batches = torch.split(images, _BATCH)
     return {
         name: torch.cat([view(batch).float().cpu() for batch in batches])
         for name, view in views.items()
@@ -80,6 +80,7 @@ class _RandomNetwork(nn.Module):
             for channels, width in zip((3, *_WIDTHS), _WIDTHS, strict=False):
                 layer = nn.Conv2d(channels, width, 3, padding=1, padding_mode="reflect")
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                assert layer.bias is not None
                 nn.init.normal_(layer.bias, std=0.1)
                 self.layers.append(layer)
 

@@ -17,6 +17,7 @@ from classify.report.scores import attributes_section, controls_section, verdict
 from classify.report.sets import (
     admission_section,
     rarity_section,
+    realism_section,
     samples_section,
     targets_section,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "notes_section",
     "rarity_section",
     "read_curves",
+    "realism_section",
     "record_section",
     "samples_section",
     "targets_section",

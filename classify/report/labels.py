@@ -11,9 +11,13 @@ from classify.report.tables import METRICS, Shares
 __all__ = ["labels_section"]
 
 _WORST = 8
+_FEW = 10
+_COUNTS = ["train", "val", "test", "not_train", "not_val", "not_test"]
 
 
-def labels_section(quality: pd.DataFrame, policy: pd.DataFrame, shares: Shares = None) -> Section:
+def labels_section(
+    quality: pd.DataFrame, policy: pd.DataFrame, trust: pd.DataFrame, shares: Shares = None
+) -> Section:
     """The labeler, tested on real validation images.
 
     Args:
@@ -21,6 +25,8 @@ def labels_section(quality: pd.DataFrame, policy: pd.DataFrame, shares: Shares =
             recall`, `error` (share of wrong labels), `kept` (share of cells that got a label).
         policy: what makes probabilities labels: index attribute, columns `present, absent,
             temperature, kept, ece_before, ece_after` and `n`, the rows it was fitted on (NaN: not).
+        trust: `attribute`, `doubt` (why synthetic images have no label of it, or empty), and images
+            that have it, `train, val, test`, and that lack it, `not_train, not_val, not_test`.
         shares: of positives.
     """
     t.check_columns("quality", quality, "group attribute f1 precision recall error kept")
@@ -40,6 +46,7 @@ def labels_section(quality: pd.DataFrame, policy: pd.DataFrame, shares: Shares =
     )
     blocks = [
         how(text),
+        *_doubts(trust),
         Paragraph(means),
         _table(everyone.nsmallest(_WORST, "f1")),
         Details("All attributes", [_table(t.ordered(everyone, shares))]),
@@ -54,6 +61,26 @@ def _table(quality: pd.DataFrame, of: str = "attribute") -> Table:
     columns |= {label: (metric, t.number) for metric, label in METRICS.items()}
     columns |= {"Wrong": ("error", t.percent), "Kept": ("kept", t.percent)}
     return t.tabulate(quality, columns)
+
+
+def _doubts(trust: pd.DataFrame) -> list[Block]:
+    """The attributes whose labels are not used, and those that few images show."""
+    doubted = trust["doubt"] != ""
+    shown = trust[doubted | (trust[_COUNTS] < _FEW).any(axis=1)]
+    if shown.empty:
+        return []
+    text = (
+        f"{int(doubted.sum())} of {len(trust)} attributes have no label in the synthetic images, "
+        "so that none trains on it. Shown with them are those of which a split has fewer than "
+        f"{_FEW} images of either value; counts are of train / val / test."
+    )
+    columns: t.Columns = {
+        "Attribute": ("attribute", str),
+        "Have it": lambda row: " / ".join(t.whole(row[name]) for name in _COUNTS[:3]),
+        "Lack it": lambda row: " / ".join(t.whole(row[name]) for name in _COUNTS[3:]),
+        "Labels": lambda row: f"none: {row['doubt']}" if row["doubt"] else "used",
+    }
+    return [how(text), t.tabulate(shown, columns)]
 
 
 def _by_group(quality: pd.DataFrame) -> list[Block]:

@@ -20,14 +20,17 @@ _SCOPES = {MACRO: "All attributes", MACRO_RARE: "Rare attributes"}
 _REMAINS = dict(zip(OUTCOMES, ("yes", "in part", "no evidence"), strict=True))
 
 
-def verdict_section(found: Sequence[Verdict], cautions: Sequence[str] = ()) -> Section:
+def verdict_section(
+    found: Sequence[Verdict], cautions: Sequence[str] = (), reservations: Sequence[str] = ()
+) -> Section:
     """What came out, in a few sentences, and why it should not be trusted.
 
     Args:
         found: of `classify.verdict.verdicts`.
         cautions: a sentence each.
+        reservations: what limits the study, a sentence each, before all else.
     """
-    blocks: list[Block] = [Paragraph(headline(found), "headline")]
+    blocks: list[Block] = [Paragraph(headline(found, reservations), "headline")]
     if more := of_gains(found):
         blocks.append(Paragraph(more))
     if found:

@@ -20,6 +20,7 @@ __all__ = [
     "admission_section",
     "contact_sheet",
     "rarity_section",
+    "realism_section",
     "samples_section",
     "targets_section",
 ]
@@ -184,6 +185,49 @@ def admission_section(
         table = t.tabulate(wishes, {**of_set, **columns})
         blocks += [heading("Quotas"), how(text), table]
     return Section("Admission", blocks)
+
+
+def realism_section(realism: pd.DataFrame, worst: Files, colours: Colours) -> Section | None:
+    """Whether the admitted images are like the real ones, by what had no part in the run.
+
+    Args:
+        realism: a row a set and view: columns `arm` (the set), `verdict`, `outside` (share),
+            `images`, `view`, `accuracy`, `frechet, precision` (over those of real halves).
+        worst: the images of each set that lie the farthest from anything real.
+        colours: of the sets.
+    """
+    needed = "arm verdict outside images view accuracy frechet precision"
+    t.check_columns("realism", realism, needed)
+    if realism.empty:
+        return None
+    text = (
+        "A set is unlike the real train images if more than half of it lies where nothing real "
+        "lies, by measures that nothing in this run was fitted to. It is recognisably synthetic if "
+        "a classifier tells its images from real ones, as it does for most generators, and for "
+        "images that are rare by intention. Accuracy is of images held out, .5 being chance. "
+        "Fréchet distance and precision are over those of two halves of the real images, 1 being "
+        "as good as real; images that are rare have more of the first and less of the second."
+    )
+    of_set: t.Columns = {"Set": t.key("arm", colours)}
+    columns: t.Columns = {
+        "Verdict": ("verdict", str), "Outside": ("outside", t.percent),
+        "Images": ("images", t.whole),
+    }  # fmt: skip
+    by_view: t.Columns = {
+        "By": ("view", str), "Accuracy": ("accuracy", t.number), "Fréchet": ("frechet", t.number),
+        "Precision": ("precision", t.number),
+    }  # fmt: skip
+    blocks: list[Block] = [
+        how(text),
+        t.tabulate(realism.drop_duplicates("arm"), {**of_set, **columns}),
+        Details("By view", [t.tabulate(realism, {**of_set, **by_view})]),
+    ]
+    if any(worst.values()):
+        blocks += [
+            heading("The farthest from real"),
+            _sheets(worst, "farthest of the set", colours),
+        ]
+    return Section("Like the real ones?", blocks)
 
 
 def _sheets(files: Files, what: str, colours: Colours) -> Sheets:

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader
 from augment import admitted, keep_rates
 from augment.selection import ADMISSION, BLANK, KEPT, LEAKS, MEMORISED, OFF_MANIFOLD, UNREADABLE
 from classify.files import write_text
+from recipes.chain.realism import REALISM
 from recipes.chain.targets import agreement
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ COLUMNS = {
     ADMISSION: "the verdict, see below",
     "copied": "the real image it copies, empty for others",
     "copied_distance": "how far it is from that one, in [0, 2]",
+    REALISM: "below 0 it lies outside of all that is real, the farther the lower",
 }
 """Column of a set's table -> what it holds."""
 VERDICTS = {
@@ -103,6 +105,7 @@ def dataset_card(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
         trained=len(made.selection.table),
         rates=list(zip(rates[ADMISSION], rates["images"], strict=True)),
         verdicts=VERDICTS,
+        realism=None if made.realism is None else made.realism.sentence(),
     )
 
 
@@ -200,6 +203,8 @@ def _threshold(inputs: Inputs, name: str) -> str:
     rule = inputs.policy.rules.get(name)
     if rule is None:
         return _number(inputs.labeler.thresholds.get(name))
+    if rule.doubt:
+        return "none"
     if rule.present == rule.absent and rule.present is not None:
         return _number(rule.present)
     return ", ".join("none" if cut is None else _number(cut) for cut in (rule.present, rule.absent))

@@ -29,6 +29,7 @@ from recipes.chain.labels import (
 from recipes.chain.run import Run
 from recipes.chain.sets import NO_FEATURES
 from recipes.chain.targets import plan_targets
+from recipes.chain.trust import counts_by_split, tell_counts
 
 __all__ = ["Inputs", "LogProbability", "manifold_encoder", "prepare"]
 
@@ -59,13 +60,15 @@ class Inputs:
     run: Run
     log_probability: LogProbability | None = None
 
-    def label(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with the labeler's labels and probabilities in place of its own."""
+    def label(self, table: pd.DataFrame, *, doubtful: bool = False) -> pd.DataFrame:
+        """The table with the labeler's labels and probabilities in place of its own; with
+        `doubtful`, also of attributes whose labels cannot be trusted.
+        """
         return pseudo_label(
             table,
             self.labeler,
             self.attributes,
-            policy=self.policy,
+            policy=self.policy.doubting({}) if doubtful else self.policy,
             read=read_image,
             fabric=self.run.fabric,
         )
@@ -104,7 +107,9 @@ def prepare(
     _check_sets(run, denoiser, list(ready.values()))
     if config.labels.policy not in ("card", "fit"):
         LabelPolicy.read(config.labels.policy)
-    if config.admission.manifold and config.labelers[0] not in FITTED:
+    if config.admission.encoder is not None:
+        load_encoder(config.admission.encoder)
+    elif config.admission.manifold and config.labelers[0] not in FITTED:
         manifold_encoder(run, denoiser)
     judge = None if config.judge is None else load_labeler(config.judge)
     table, attributes, images = _real(run, read, denoiser, list(ready.values()))
@@ -120,6 +125,10 @@ def prepare(
         run.note(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
         )
+    policy = policy_of(run, table, attributes, labeler)
+    given = [n for n in attributes if n in labeler.attributes and n not in policy.doubts]
+    check_quota(config.quota, int((table["split"] == "train").sum()), given)
+    _check_labels_suffice(run, policy)
     return Inputs(
         run=run,
         table=table,
@@ -129,10 +138,21 @@ def prepare(
         denoiser=denoiser,
         labeler=labeler,
         judge=judge,
-        policy=policy_of(run, table, attributes, labeler),
+        policy=policy,
         fit=replace(config.train, image_size=size, precision=config.precision),
         log_probability=log_probability,
     )
+
+
+def _check_labels_suffice(run: Run, policy: LabelPolicy) -> None:
+    """Refuse arms that would learn an attribute from synthetic images without a label of it."""
+    alone = [name for name, arm in run.config.chosen_arms.items() if arm.real == "none"]
+    if alone and policy.doubts:
+        raise ValueError(
+            f"arm {alone[0]} trains on no real image, and synthetic ones have no label of "
+            f"{', '.join(policy.doubts)}; leave the arm out, choose other --attributes, or keep "
+            "the labels by --labels.trust"
+        )
 
 
 def _real(
@@ -149,6 +169,7 @@ def _real(
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
     table = labelled_draw(table, attributes, config.num_real, config.num_val)
     check_table(table, attributes, known)
+    tell_counts(run, counts_by_split(table, attributes))
     if any(made.folder is None for made in config.synthetic_sets.values()):
         check_format(table, denoiser, config.generator)
     every_one_is_ready = len(ready) == len(config.labelers)

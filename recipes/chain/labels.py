@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from augment import Denoiser
 from classify import Images
@@ -18,6 +20,7 @@ from recipes.chain.labeler import train_labeler
 from recipes.chain.probe import generator_labeler
 from recipes.chain.run import Run
 from recipes.chain.settings import RunConfig
+from recipes.chain.trust import trusted
 
 __all__ = [
     "FITTED",
@@ -130,27 +133,36 @@ def policy_of(
     run: Run, table: pd.DataFrame, attributes: Sequence[str], labeler: Predictor
 ) -> LabelPolicy:
     """The policy asked for: the card's thresholds, a file's, or one fitted on the real val rows,
-    which is left in the run's folder.
+    which is left in the run's folder. What these rows speak against stays empty.
+
+    Raises:
+        ValueError: nothing is left, or the policy is another labeler's.
     """
-    named, path = run.config.labels.policy, run.out / _POLICY
-    if named == "card":
-        return LabelPolicy.of_card(labeler)
-    if named != "fit":
-        policy = LabelPolicy.read(named)
-        policy.check_labeler(labeler.sha256)
-        return policy
-    if path.is_file():  # of this run's earlier session
-        return LabelPolicy.read(path)
     val = table[table["split"] == "val"]
     known = [name for name in attributes if name in labeler.attributes]
     columns = [list(labeler.attributes).index(name) for name in known]
     probabilities = label_probabilities(val, labeler, read=read_image, fabric=run.fabric)
+    probabilities = probabilities[:, columns]
+    policy = _policy(run, val, probabilities, known, labeler).completed(labeler)
+    return trusted(run, policy, val, probabilities, known)
+
+
+def _policy(
+    run: Run,
+    val: pd.DataFrame,
+    probabilities: NDArray[np.float32],
+    known: Sequence[str],
+    labeler: Predictor,
+) -> LabelPolicy:
+    named, path = run.config.labels.policy, run.out / _POLICY
+    if named == "card":
+        return LabelPolicy.of_card(labeler)
+    if named != "fit":
+        return LabelPolicy.read(named)
+    if path.is_file():  # of this run's earlier session
+        return LabelPolicy.read(path)
     policy = LabelPolicy.fit(
-        val,
-        probabilities[:, columns],
-        known,
-        config=run.config.labels.wanted,
-        labeler=labeler.sha256,
+        val, probabilities, known, config=run.config.labels.wanted, labeler=labeler.sha256
     )
     if run.fabric.is_global_zero and not run.config.preview:
         policy.write(path)

@@ -20,11 +20,7 @@ __all__ = [
     "labeler_scores",
     "log_probabilities",
     "prevalence",
-    "useless_labels",
 ]
-
-_TELLING = 0.1
-"""Of Youden's J, true less false positive rate: 0 by chance, 1 at best."""
 
 
 def label_quality(val: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
@@ -70,16 +66,6 @@ def labeler_scores(
         fitted_scores(given["test"], truth["test"], names, fitted, split="test"),
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def useless_labels(quality: pd.DataFrame) -> list[str]:
-    """Attributes that the labeler hardly tells better than chance, of `label_quality`."""
-    rows = quality[(quality["group"] == "all") & quality["f1"].notna()].set_index("attribute")
-    negatives = rows["n"] - rows["n_positive"]
-    # Every error is a missed positive or a false one.
-    false_positives = rows["error"] * rows["n"] - (1 - rows["recall"]) * rows["n_positive"]
-    telling = rows["recall"] - false_positives / negatives
-    return [str(name) for name in rows.index[telling < _TELLING]]
 
 
 def prevalence(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from augment import keep_rates
-from classify import Arm, count_scored, read_predictions, summarise, with_rare
+from classify import Arm, cautions, count_scored, read_predictions, summarise, with_rare
 from classify import report as page
 from classify.files import write_text
 from classify.verdict import Verdict, headline, of_gains, verdicts
@@ -31,9 +31,10 @@ from recipes.chain.quality import (
     labeler_scores,
     log_probabilities,
     prevalence,
-    useless_labels,
 )
+from recipes.chain.realism import REALISM, realism_table
 from recipes.chain.targets import agreement
+from recipes.chain.trust import counts_by_split
 
 if TYPE_CHECKING:
     from recipes.chain.inputs import Inputs
@@ -94,7 +95,8 @@ def tell(
     Returns:
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
-    labelled = {split: inputs.label(_rows(inputs, split)) for split in ("val", "test")}
+    rows = {split: _rows(inputs, split) for split in ("val", "test")}
+    labelled = {split: inputs.label(of, doubtful=True) for split, of in rows.items()}
     shares = train_shares(inputs.table, inputs.attributes)
     summary = summarise(with_rare(scores, shares))
     if run.fabric.is_global_zero:
@@ -106,7 +108,7 @@ def tell(
                 f"Of the arms without synthetic images ({', '.join(alone)}) {best} is the best on "
                 "the validation images, so the verdict compares with it too."
             )
-        told |= _tables(run, inputs, synthesised, arms, labelled, shares, best)
+        told |= _tables(run, inputs, synthesised, arms, labelled, scores, shares, best)
         for name, table in told.items():
             write_text(run.out / f"{name}.csv", table.to_csv(index=False))
         write_parquet(run.out / "scores.parquet", scores)
@@ -120,7 +122,8 @@ def tell(
         page.write_page(run.out / "report.html", title, sections)
         for name, made in synthesised.items():
             write_card(run.out / "synthetic" / name, dataset_card(run.config, inputs, made))
-        for line in _lines(told["summary"], count_scored(scores), len(inputs.attributes), judged):
+        scored = count_scored(scores), len(inputs.attributes)
+        for line in _lines(told["summary"], *scored, judged, run.reservations):
             run.say(line)
         run.say(f"Report: {run.out / 'report.html'}")
     return summary
@@ -136,6 +139,7 @@ def _tables(
     synthesised: Mapping[str, Synthesised],
     arms: Mapping[str, Arm],
     labelled: Tables,
+    scores: pd.DataFrame,
     shares: Mapping[str, float],
     best: str,
 ) -> Tables:
@@ -148,8 +152,10 @@ def _tables(
     tables = {
         "comparison": compare_arms(predictions, val, compared_pairs(arms, focus, best), shares),
         "admission": keep_rates({name: made.table for name, made in synthesised.items()}),
+        "realism": realism_table({name: made.realism for name, made in synthesised.items()}),
         "label_quality": label_quality(real["val"], labelled["val"][known]),
         "labeler_scores": labeler_scores(real, labelled, known),
+        "label_trust": _trust(inputs, synthesised).reset_index(),
         "targets": _hits(run, inputs, synthesised),
     }
     groups = audit_groups(inputs.table, predictions.files)
@@ -160,12 +166,18 @@ def _tables(
                 f"audit/: {left_out:,} rows of each file are left out, as their images lack a "
                 "value of the group."
             )
-    if useless := useless_labels(tables["label_quality"]):
-        run.caution(
-            f"The labeler cannot tell {', '.join(useless)} on the real validation images (hardly "
-            "better than chance): what is trained on its labels of these says nothing."
-        )
+    for caution in cautions(scores, predictions):
+        run.caution(caution)
     return tables
+
+
+def _trust(inputs: Inputs, synthesised: Mapping[str, Synthesised]) -> pd.DataFrame:
+    """`counts_by_split`, and in `doubt` why synthetic images have no label of the attribute."""
+    doubted = inputs.policy.doubts
+    for made in synthesised.values():
+        doubted |= made.doubted
+    counts = counts_by_split(inputs.table, inputs.attributes)
+    return counts.assign(doubt=[doubted.get(str(name), "") for name in counts.index])
 
 
 def _hits(run: Run, inputs: Inputs, synthesised: Mapping[str, Synthesised]) -> pd.DataFrame:
@@ -204,7 +216,7 @@ def _sections(
     comparison, quality = tables["comparison"], tables["label_quality"]
     audited = "audit" in tables and focus is not None
     return [
-        page.verdict_section(judged, run.cautions),
+        page.verdict_section(judged, run.cautions, run.reservations),
         page.arms_section(
             tables["summary"],
             comparison,
@@ -229,12 +241,13 @@ def _sections(
             {name: _rarest(table, shares) for name, table in sets.items()},
             colours,
         ),
+        page.realism_section(tables["realism"], _farthest(synthesised), colours),
         page.rarity_section(common, _rarity(inputs, sets, labelled), colours),
         page.targets_section(tables["targets"], colours),
         page.admission_section(
             tables["admission"], _rejected(synthesised), _quotas(synthesised), colours
         ),
-        page.labels_section(quality, _policy(inputs), shares),
+        page.labels_section(quality, _policy(inputs), tables["label_trust"], shares),
         page.curves_section(page.read_curves(run.out, arms, run.config.study.seeds), colours),
         page.notes_section(run.notes),
         page.record_section(run.config.record(), _cards(inputs), _PACKAGES),
@@ -248,6 +261,15 @@ def _rarest(table: pd.DataFrame, shares: pd.Series[float]) -> list[str]:
     return list(table.loc[rarity.nlargest(count).index, "path"])
 
 
+def _farthest(synthesised: Mapping[str, Synthesised]) -> dict[str, list[str]]:
+    """Files of the images that lie the farthest from anything real, of every set."""
+    return {
+        name: list(made.table.nsmallest(_SHOWN // 4, REALISM)["path"])
+        for name, made in synthesised.items()
+        if REALISM in made.table
+    }
+
+
 def _rarity(inputs: Inputs, sets: Tables, labelled: Tables) -> pd.DataFrame | None:
     """The log-probability of the sets, where the distribution of the attributes is known."""
     if inputs.log_probability is None:
@@ -255,9 +277,17 @@ def _rarity(inputs: Inputs, sets: Tables, labelled: Tables) -> pd.DataFrame | No
     tables = {
         "real test, true labels": _rows(inputs, "test"),
         "real test, the labeler's labels": labelled["test"],
-        **{f"{name}, the labeler's labels": table for name, table in sets.items()},
+        **{f"{n}, the labeler's labels": _whole(inputs, table) for n, table in sets.items()},
     }
     return log_probabilities(inputs.log_probability, tables, inputs.attributes)
+
+
+def _whole(inputs: Inputs, table: pd.DataFrame) -> pd.DataFrame:
+    """Labelled rows with the labels, too, that cannot be trusted."""
+    rules = inputs.policy.doubting({}).rules
+    empty = [name for name in inputs.attributes if name in rules and table[name].isna().all()]
+    given = {name: rules[name].decide(table[f"p_{name}"].to_numpy(np.float64)) for name in empty}
+    return table.assign(**given)
 
 
 def _rejected(synthesised: Mapping[str, Synthesised]) -> dict[str, list[str]]:
@@ -296,11 +326,15 @@ def _labeler_meaning(inputs: Inputs) -> str:
 
 
 def _lines(
-    summary: pd.DataFrame, scored: int, attributes: int, judged: Sequence[Verdict]
+    summary: pd.DataFrame,
+    scored: int,
+    attributes: int,
+    judged: Sequence[Verdict],
+    reservations: Sequence[str],
 ) -> Iterator[str]:
     """The printed tables, the verdict, and a line a pair that it is about."""
     yield format_summary(summary, scored, attributes)
-    yield f"Verdict: {headline(judged)} {of_gains(judged)}".rstrip()
+    yield f"Verdict: {headline(judged, reservations)} {of_gains(judged)}".rstrip()
     for one in judged:
         yield f"{one.arm} - {one.baseline}: {one.reasons()}."
 

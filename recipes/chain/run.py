@@ -20,7 +20,9 @@ from recipes.chain.stopping import Stopped
 __all__ = ["Run", "check_folder"]
 
 _RECORD = "config.yaml"
-_CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview", "trials", "logger"})
+_CIRCUMSTANCES = frozenset(
+    {"out", "devices", "num_nodes", "preview", "trials", "allow_unlike", "logger"}
+)
 """Settings that do not change the results: another value continues the same run."""
 _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 """Files that a run writes last, over those of its own earlier session."""
@@ -50,6 +52,8 @@ class Run:
         """What the report should say besides the figures; a sentence each."""
         self.cautions: list[str] = []
         """Why its verdict should not be trusted; a sentence each."""
+        self.reservations: list[str] = []
+        """What the verdict begins with; a sentence each."""
         self._lock = FileLock(self.out / ".lock")
 
     def claim(self) -> None:
@@ -112,6 +116,11 @@ class Run:
         """Print it, and put it beside the report's verdict."""
         self.cautions.append(text)
         self.say(f"caution: {text}")
+
+    def reserve(self, text: str) -> None:
+        """Print it, and let the verdict begin with it."""
+        self.reservations.append(text)
+        self.say(text)
 
     def _check_claim(self) -> None:
         """Refuse a folder that holds another run, or results that are no run of ours."""

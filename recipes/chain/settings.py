@@ -55,6 +55,9 @@ class LabelsConfig:
     """What a policy is fitted for."""
     soft: bool = False
     """Synthetic images train on their probabilities in place of 1 and 0."""
+    trust: list[str] = field(default_factory=list)
+    """Attributes whose labels are kept whatever speaks against them, or all; for a labeler that was
+    judged elsewhere."""
 
     def __post_init__(self) -> None:
         if self.policy != "fit" and self.wanted != PolicyConfig():
@@ -72,17 +75,13 @@ class AdmissionConfig:
     """Neighbours k: an image is off the manifold if it lies in no ball that reaches from a real
     training image to its k-th nearest other; left out, this is not judged."""
     encoder: str | None = None
-    """Whose features the balls are in, as for `recipes/measure.py`; left out, the labeler's own."""
+    """A pretrained network, as for `recipes/measure.py`: the sets' realism is judged by its
+    features too, and the balls are in them; left out, the balls are in the labeler's own."""
 
     def __post_init__(self) -> None:
         if self.manifold is not None and self.manifold < 1:
             raise ValueError(
                 f"admission.manifold is {self.manifold}; give 1 or more, the paper's 3"
-            )
-        if self.encoder is not None and self.manifold is None:
-            raise ValueError(
-                f"admission.encoder is {self.encoder}, but nothing is judged by it; give "
-                "admission.manifold too"
             )
 
 
@@ -156,6 +155,8 @@ class RunConfig:
     of a class of Lightning's."""
     allow_leak: bool = False
     """Go on without the generated images that copy real val or test images."""
+    allow_unlike: bool = False
+    """Go on with a set whose images are unlike the real ones; the verdict then says so."""
     devices: int | str = "auto"
     """Number of devices, or auto: every accelerator, or two processes of a CPU; several give the
     same images as one."""

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from classify import run_study
+from classify import label_tensor, run_study
+from classify.power import in_words, sees_nothing, visible
 from recipes.chain.admission import Judge
 from recipes.chain.arms import Material, make_arm
+from recipes.chain.comparison import train_shares
 from recipes.chain.inputs import Inputs, manifold_encoder
 from recipes.chain.labels import softened
 from recipes.chain.loggers import logger_of
@@ -36,6 +38,8 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
         The summary, also printed and written: columns `arm, metric, mean, low, high, n_seeds`; None
         for a preview.
     """
+    if run.fabric.is_global_zero:
+        _foretell(run, inputs)
     if run.config.preview:
         preview(run, inputs)
         return None
@@ -62,6 +66,19 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
     return tell(run, inputs, title, sets, arms, scores, reference=reference)
 
 
+def _foretell(run: Run, inputs: Inputs) -> None:
+    """Tell what differences the study can see; where it sees none, the verdict begins with that."""
+    names, seeds = list(inputs.attributes), run.config.study.seeds
+    test = inputs.table[inputs.table["split"] == "test"]
+    labels = label_tensor(test, names).numpy()
+    found = visible(labels, names, seeds, train_shares(inputs.table, names))
+    told = in_words(found, seeds, len(test))
+    if sees_nothing(found):
+        run.reserve(f"This study can see next to nothing. {told}")
+    else:
+        run.note(told)
+
+
 def judge_of(run: Run, inputs: Inputs) -> Judge:
     """Of synthetic images, by the manifold of the real ones too if that was asked for."""
     k = run.config.admission.manifold
@@ -84,7 +101,7 @@ def material_of(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Ma
         sets=rows,
         attributes=list(inputs.attributes),
         label=label,
-        policy=inputs.policy.completed(inputs.labeler),
+        policy=inputs.policy,
         fit=inputs.fit,
         count=sum(len(rows[name]) for name in compared),
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from augment import (
@@ -31,15 +32,18 @@ from augment import (
 )
 from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
+from augment.metrics.realism import Realism
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
 from labeling import Labeler
 from recipes.chain.admission import Judge
 from recipes.chain.inputs import Inputs
 from recipes.chain.labels import softened
+from recipes.chain.realism import RealismCheck
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet, named_distance
 from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
+from recipes.chain.trust import counts_by_split, impossible, reserved
 from recipes.chain.values import plain
 
 __all__ = [
@@ -66,6 +70,10 @@ class Synthesised:
     """The rows that the quota takes, and wish by wish what was got."""
     judged: pd.DataFrame | None = None
     """Of a steered set, the table as the run's judge labels it, if there is one."""
+    realism: Realism | None = None
+    """How its admitted images compare with the real ones."""
+    doubted: Mapping[str, str] = field(default_factory=dict)
+    """Attributes that have no label here since the run's sets speak against them -> why."""
 
     def train_rows(self, inputs: Inputs) -> pd.DataFrame:
         """The rows as classifiers train on them, with soft labels where those were asked for."""
@@ -78,14 +86,44 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
     """Every set of the run, by name.
 
     Raises:
-        ValueError: copies of val or test images, unless they are allowed; a set of which nothing
-            is taken.
+        ValueError: copies of val or test images, or images that are unlike the real ones, unless
+            they are allowed; a set of which nothing is taken.
     """
-    sets = {}
+    sets: dict[str, Synthesised] = {}
+    check = None
     for name, settings in run.config.synthetic_sets.items():
         with run.doing(f"making the set {name}"):
-            sets[name] = _synthesise(run, inputs, judge, name, settings)
-    return sets
+            made = _synthesise(run, inputs, judge, name, settings)
+        with run.doing(f"comparing the set {name} with the real images"):
+            check = check or RealismCheck.of(run, inputs)
+            sets[name] = _compared(run, check, made)
+    counts = counts_by_split(inputs.table, inputs.attributes)
+    doubted = impossible(counts, sets, run.config.labels.trust)
+    reserved(run, doubted)
+    return {name: _without(run, made, doubted) for name, made in sets.items()} if doubted else sets
+
+
+def _without(run: Run, made: Synthesised, doubted: Mapping[str, str]) -> Synthesised:
+    """The set with these attributes' cells empty, in its file too."""
+    empty = dict.fromkeys(doubted, np.nan)
+    table, rows = made.table.assign(**empty), made.selection.table.assign(**empty)
+    if run.fabric.is_global_zero:
+        folder = run.out / "synthetic" / made.name
+        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
+    run.fabric.barrier()
+    selection = made.selection._replace(table=rows)
+    return replace(made, table=table, selection=selection, doubted=doubted)
+
+
+def _compared(run: Run, check: RealismCheck, made: Synthesised) -> Synthesised:
+    """The set with its realism, which its table is given too."""
+    folder = run.out / "synthetic" / made.name
+    table, found = check(made.name, made.table)
+    if run.fabric.is_global_zero:
+        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
+    run.fabric.barrier()
+    check.refuse(made.name, found, folder)
+    return replace(made, table=table, realism=found)
 
 
 def _synthesise(
