@@ -31,8 +31,8 @@ class DenoiserFeatures(nn.Module):
     """Activations of every block of a denoiser, averaged over a grid of places.
 
     The image is scaled as at a low noise level, but gets no noise: features that follow from the
-    image alone. A model with classes is asked for its class 0. Grey and colour images are converted
-    to what the model takes.
+    image alone. A model with classes is asked for its null class, or without one for class 0. Grey
+    and colour images are converted to what the model takes.
     """
 
     def __init__(
@@ -92,9 +92,7 @@ class DenoiserFeatures(nn.Module):
 
     def _at(self, images: Tensor, i: int) -> Tensor:
         schedule = self.denoiser.schedule
-        labels = None
-        if self.denoiser.classes is not None:
-            labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        labels = self.denoiser.any_class(len(images))
         with self._caught() as activations:
             self.denoiser(math.sqrt(schedule.alpha_bar[i]) * images, i, schedule, labels)
         return torch.cat([self._averaged(one) for one in activations], dim=1)

@@ -77,6 +77,7 @@ class Denoiser(nn.Module):
         prediction: PredictionType = "epsilon",
         variance: VarianceType = "fixed_small",
         classes: int | None = None,
+        null_class: int | None = None,
         clip: bool = True,
         card: Mapping[str, Any] | None = None,
     ) -> None:
@@ -90,6 +91,8 @@ class Denoiser(nn.Module):
             prediction: what its first C channels are.
             variance: where the reverse step's variance comes from.
             classes: how many classes a class-conditional network knows; None if it knows none.
+            null_class: the label that stands for no class, for a network that was trained with one;
+                it is not counted among the classes.
             clip: whether the sampler clips its estimate of the images to [-1, 1].
             card: where the weights came from, for reports and resume checks; `sha256` is theirs,
                 `settings` and `dtype` are what they were read as.
@@ -101,6 +104,7 @@ class Denoiser(nn.Module):
         self.prediction = prediction
         self.variance = variance
         self.classes = classes
+        self.null_class = null_class
         self.clip = clip
         self.card = dict(card or {})
 
@@ -122,6 +126,14 @@ class Denoiser(nn.Module):
         output = getattr(output, "sample", output).float()
         first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)
         return Prediction(self._eps(first, x_i, i, schedule), v)
+
+    def any_class(self, images: int) -> Tensor | None:
+        """Labels int64 (images,) for who asks of no class: the null class, or else class 0; None
+        for a network without classes.
+        """
+        if self.classes is None:
+            return None
+        return torch.full((images,), self.null_class or 0, device=self.device)
 
     def with_network(self, network: nn.Module) -> Denoiser:
         """The same denoiser, with all it carries, around another frozen network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 from lightning.fabric import Fabric
 
+from augment.classifier_free import towards_class
 from augment.denoiser import Denoiser
 from augment.devices import settled
 from augment.generated_folder import checked_seeds, make_missing
@@ -37,6 +39,8 @@ class SamplerConfig:
     """Share of the noise that ddim adds, 0 to 1."""
     label: int | None = None
     """The class of every image, for a model with classes; left out, each image's own, uniform."""
+    class_scale: float = 1.0
+    """Classifier-free guidance towards the class, for a model with a null class; 1 is none."""
     compile: bool = False
     """Compile the network first: takes minutes, pays on long runs, changes only the rounding."""
 
@@ -44,6 +48,10 @@ class SamplerConfig:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"sampler.{name} is {getattr(self, name)}; give at least 1")
+        if not 0 <= self.class_scale < math.inf:
+            raise ValueError(
+                f"sampler.class_scale is {self.class_scale}; give 0 or more, 1 for no guidance"
+            )
         if self.solver not in ("ancestral", "ddim", "dpm"):
             raise ValueError(
                 f"sampler.solver is {self.solver!r}; give ancestral (the paper's), ddim or dpm"
@@ -62,12 +70,14 @@ class SamplerConfig:
         return DPMSolver2M() if self.solver == "dpm" else Ancestral()
 
     def chosen(self) -> dict[str, Any]:
-        """Solver and class for a folder's record, where they are not the default."""
+        """Solver, class and its guidance for a folder's record, where they are not the default."""
         chosen: dict[str, Any] = {}
         if self.solver != "ancestral":
             chosen["solver"] = repr(self.rule)
         if self.label is not None:
             chosen["label"] = self.label
+        if self.class_scale != 1:
+            chosen["class_scale"] = self.class_scale
         return chosen
 
 
@@ -113,6 +123,7 @@ def generate(
             session's steps; how many stands in the image's own text chunk, `unguided_steps`.
     """
     seeds = checked_seeds(seeds)
+    denoiser = towards_class(denoiser, sampler.class_scale)
     asked = None if sampler.label is None else [sampler.label] * len(seeds)
     classes = class_labels(denoiser, seeds, asked)
     labels = None if classes is None else dict(zip(seeds, classes.tolist(), strict=True))

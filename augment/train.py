@@ -1,62 +1,40 @@
-"""Train a generator: learned variance, cosine schedule, hybrid loss, moving average.
+"""Train a generator: learned variance, hybrid loss, moving average, classes where there are some.
 
-What comes out is a diffusers pipeline folder, which `load_denoiser` and
-`diffusers.DDPMPipeline.from_pretrained` both open.
+It begins with random weights and a cosine schedule, or with another generator. What comes out is a
+diffusers pipeline folder, which `load_denoiser` and `diffusers.DDPMPipeline.from_pretrained` both
+open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from lightning import seed_everything
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import Dataset
-from torchvision.utils import save_image
+from torch.utils.data import Dataset, StackDataset
 
-from augment import Denoiser, Schedule, load_denoiser, sample
-from augment.fitting import Fitting, FittingConfig, NetworkShape, check_images, fit
+from augment.denoiser import Denoiser
+from augment.fitting import (
+    Fitting,
+    FittingConfig,
+    check_images,
+    class_names,
+    fit,
+    recommended_steps,
+)
+from augment.initial import NetworkConfig, adapted
 from augment.loss import hybrid_loss
 from augment.pretrained import save_pipeline
-from augment.pretrained.unet import UNet2DModel
+from augment.train_samples import Samples
 
 __all__ = ["GeneratorTraining", "NetworkConfig", "TrainConfig", "train_generator"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig(NetworkShape):
-    """The U-Net to train; the defaults are for a CPU."""
-
-    group: ClassVar[int] = 8
-
-    def build(self) -> nn.Module:
-        """A UNet2DModel with random weights.
-
-        Its output has twice the image's channels: noise, then variance weights.
-        """
-        attending = [level in self.attention_levels for level in range(len(self.widths))]
-        network: nn.Module = UNet2DModel(
-            sample_size=self.size,
-            in_channels=self.channels,
-            out_channels=2 * self.channels,
-            layers_per_block=self.blocks,
-            block_out_channels=self.widths,
-            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attending),
-            up_block_types=tuple(
-                "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attending)
-            ),
-            attention_head_dim=min(32, self.widths[-1]),
-            norm_num_groups=self.group,
-            # Without it, diffusers leaves the middle attention unnormalised under scale-shift.
-            attn_norm_num_groups=self.group,
-            resnet_time_scale_shift="scale_shift",
-        )
-        return network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +43,39 @@ class TrainConfig(FittingConfig):
 
     ema: float = 0.999
     """Longest memory of the moving average of the weights, which is what is saved."""
-    prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
-    """What the network predicts: v keeps colours right from the first noisy steps on, and so needs
-    less training and fewer steps to sample than epsilon, the noise of Ho et al. and of ADM."""
-    sample_every: int = 1000
-    """Steps between pictures of samples, written under `samples/`."""
+    prediction: Literal["v_prediction", "epsilon"] | None = None
+    """What the network predicts; left out, what its start does. v, as random weights do, keeps
+    colours right from the first noisy steps on, and so needs less training and fewer steps to
+    sample than epsilon, the noise of Ho et al. and of ADM."""
+    label_dropout: float = 0.1
+    """Share of the images whose class is hidden, for classifier-free guidance."""
+    sample_every: int = 500
+    """Steps between pictures of samples, written under `samples/`, and their realism."""
+    patience: int = 6
+    """Intervals of `sample_every` steps without a better realism after which the training ends; 0
+    takes all steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.sample_every < 1:
             raise ValueError(f"training.sample_every is {self.sample_every}; give at least 1")
+        if self.patience < 0:
+            raise ValueError(f"training.patience is {self.patience}; give 0 or more")
         if not 0 <= self.ema < 1:
             raise ValueError(f"training.ema is {self.ema}; give a number from 0 to below 1")
+        if not 0 <= self.label_dropout < 1:
+            raise ValueError(
+                f"training.label_dropout is {self.label_dropout}; give a share from 0 to below 1"
+            )
 
 
 def train_generator(
     images: Dataset[Tensor],
     out: Path,
-    network: NetworkConfig,
+    start: NetworkConfig | Denoiser,
     training: TrainConfig,
     *,
-    start: str | Path | None = None,
+    labels: Sequence[str] | None = None,
     sources: Mapping[str, str] | None = None,
     trained_on: str = "",
     **trainer: Any,
@@ -96,34 +86,72 @@ def train_generator(
         images: a sized dataset of uint8 (channels, size, size), such as `augment.images.ImageFiles`
             or a uint8 tensor (N, channels, size, size).
         out: where the pipeline folder, checkpoints, logs and pictures go.
-        network: the U-Net.
+        start: the network to give random weights, or a generator to begin with, which is adapted to
+            the images' size and classes (`augment.initial.adapted`) and left as it is.
         training: how to train it.
-        start: a generator of the same network, as `load_denoiser` takes it, to start from instead
-            of random weights.
+        labels: the name of each image's class, empty where it is not known; left out, the generator
+            has no classes.
         sources: hashes of what the training starts from, such as `images_sha256`; a run in `out`
-            with other ones is refused.
+            with other ones, or with other labels, is refused.
         trained_on: what the images are, for the generator's card.
         trainer: further arguments of Lightning's Trainer, such as accelerator, devices, num_nodes
-            and precision.
+            and precision, and `logger`, one besides that of the CSV file.
 
     Returns:
-        The folder of the generator, `out/generator`.
+        The folder of the generator, `out/generator`. The classes in its card are in the order of
+        its labels: numbers by value, other names by the alphabet.
 
     Raises:
-        FileNotFoundError: there is no generator to start from.
-        ValueError: the images or the start do not fit the network, or the run in `out` is another.
+        ValueError: the images or labels do not fit one another or the start, or the run in `out` is
+            another.
     """
-    check_images(images, network)
+    count = len(images)  # type: ignore[arg-type]
+    classes = None if labels is None else _checked_classes(labels, count)
+    training = replace(training, steps=training.steps or recommended_steps(count))
     seed_everything(training.seed, verbose=False)
-    module = GeneratorTraining(network, training, **(sources or {}))
-    if start is not None:
-        module.start_from(start)
-    pictures = _Samples(out / "samples", training.sample_every)
+    if isinstance(start, NetworkConfig):
+        begun, network = start.build(), asdict(start)
+        check_images(images, begun.image)
+    else:
+        size = images[0].shape[-1] if count else None
+        begun, network = start, {"size": size, "channels": start.image.channels}
+        sources = {**(sources or {}), "start_sha256": start.record()["weights"]}
+    begun = adapted(begun, size=network["size"], classes=len(classes) if classes else None)
+    check_images(images, begun.image)
+    identity: dict[str, Any] = {**(sources or {}), "network": network}
+    examples: Dataset[Any] = images
+    if labels is not None and classes is not None:
+        # An unknown class is the null one, which comes last.
+        places = [(classes.index(name) if name else len(classes)) for name in labels]
+        identity["labels_sha256"] = hashlib.sha256(str(places).encode()).hexdigest()
+        identity["classes"] = classes
+        examples = StackDataset(images, places)  # type: ignore[arg-type]
+    module = GeneratorTraining(begun, training, **identity)
+    samples = Samples(
+        images,
+        out / "samples",
+        every=training.sample_every,
+        patience=training.patience,
+        seed=training.seed,
+    )
     folder = out / "generator"
-    if fit(module, images, out, callbacks=[pictures], **trainer):
-        about = {"trained_on": trained_on, "images": len(images)}  # type: ignore[arg-type]
-        save_pipeline(module.denoiser(), folder, card={**about, **module.hparams})
+    if fit(module, examples, out, callbacks=[samples], is_over=lambda: samples.is_over, **trainer):
+        card = {"trained_on": trained_on, "images": count, **module.hparams}
+        save_pipeline(module.denoiser(), folder, card=card)
     return folder
+
+
+def _checked_classes(labels: Sequence[str], images: int) -> list[str]:
+    """The classes that the labels name."""
+    if len(labels) != images:
+        raise ValueError(f"there are {len(labels)} labels of {images} images; give one an image")
+    classes = class_names(labels)
+    if len(classes) < 2:
+        raise ValueError(
+            f"the images have {len(classes)} classes; a generator with classes needs at least 2; "
+            "name another column, or none"
+        )
+    return classes
 
 
 class GeneratorTraining(Fitting):
@@ -131,36 +159,37 @@ class GeneratorTraining(Fitting):
 
     config: TrainConfig
 
-    def __init__(self, network: NetworkConfig, config: TrainConfig, **sources: str) -> None:
-        super().__init__(network, config, **sources)
-        self.network = network.build()
+    def __init__(self, start: Denoiser, config: TrainConfig, **identity: Any) -> None:
+        """`start` has learned variance; its network is copied."""
+        super().__init__(start.image, config, **identity)
+        self.network = copy.deepcopy(start.network).train().requires_grad_(True)
         self.average = AveragedModel(self.network, avg_fn=self._moved)
         self.average.requires_grad_(False)  # or several processes would wait for its gradients
-        self.schedule = Schedule.cosine()
+        self.schedule, self.null_class, self.clip = start.schedule, start.null_class, start.clip
+        epsilon = (config.prediction or start.prediction) == "epsilon"
+        self.prediction: Literal["epsilon", "v_prediction"] = (
+            "epsilon" if epsilon else "v_prediction"
+        )
 
-    def start_from(self, generator: str | Path) -> None:
-        """Take the weights of a generator with the same network, whose hash then counts too."""
-        other = load_denoiser(generator)
-        weights = other.network.state_dict()
-        try:
-            self.network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(
-                f"{generator} has another network than network.* describes; give the same sizes"
-            ) from error
-        self.average.module.load_state_dict(weights)
-        self.hparams["start_sha256"] = other.card["sha256"]
-
-    def training_step(self, images: Tensor, batch_index: int) -> Tensor:
+    def training_step(self, batch: Tensor | Sequence[Tensor], batch_index: int) -> Tensor:
+        images, *labels = [batch] if isinstance(batch, Tensor) else batch
         x0 = self.clean(images)
         t = torch.randint(len(self.schedule), (len(x0),), device=x0.device)
         eps = torch.randn_like(x0)
         x_t = self.schedule.q_sample(x0, t, eps)
-        velocity = self.config.prediction == "v_prediction"
-        output = self.network(x_t, t).sample.float()
+        output = self.network(x_t, t, *map(self._dropped, labels)).sample.float()
+        velocity = self.prediction == "v_prediction"
         loss = hybrid_loss(self.schedule, output, x0, x_t, t, eps, velocity=velocity)
         self.log("train/loss", loss, prog_bar=True)
         return loss
+
+    def _dropped(self, labels: Tensor) -> Tensor:
+        """Labels, some of them hidden, so that the network learns what images of any class are.
+
+        Reference: Ho & Salimans 2022, https://arxiv.org/abs/2207.12598
+        """
+        hidden = torch.rand(len(labels), device=labels.device) < self.config.label_dropout
+        return labels.masked_fill(hidden, self.null_class or 0)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -178,19 +207,9 @@ class GeneratorTraining(Fitting):
             self.average.module,
             self.schedule,
             self.image,
-            prediction=self.config.prediction,
+            prediction=self.prediction,
             variance="learned_range",
+            classes=self.null_class,  # the null class comes after the others
+            null_class=self.null_class,
+            clip=self.clip,
         )
-
-
-class _Samples(Callback):
-    """A picture of 64 samples of the averaged network, of the same seeds every time."""
-
-    def __init__(self, folder: Path, every: int) -> None:
-        self.folder, self.every = folder, every
-
-    def on_train_batch_end(self, trainer: Trainer, module: GeneratorTraining, *_: Any) -> None:  # type: ignore[override]
-        if trainer.is_global_zero and trainer.global_step % self.every == 0:
-            images = sample(module.denoiser(), seeds=range(64), steps=25)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_image(images / 255, self.folder / f"{trainer.global_step:07d}.png", nrow=8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, StackDataset
 
-from augment.fitting import Fitting, FittingConfig, NetworkShape, check_images, fit
+from augment.fitting import Fitting, FittingConfig, NetworkShape, check_images, class_names, fit
 from augment.pretrained import NoisedClassifier, save_noised_classifier
 from augment.pretrained.architecture import Architecture
 from augment.pretrained.checkpoints import ScheduleName, Settings
@@ -107,7 +107,7 @@ def train_classifier(
             with other ones, or with other labels, is refused.
         trained_on: what the images are, for the card.
         trainer: further arguments of Lightning's Trainer, such as accelerator, devices, num_nodes
-            and precision.
+            and precision, and `logger`, one besides that of the CSV file.
 
     Returns:
         The folder of the classifier, `out/classifier`, for `load_noised_classifier`. The classes
@@ -117,13 +117,13 @@ def train_classifier(
         ValueError: the images do not fit the network or the labels, there are fewer than two
             classes, or the run in `out` is another.
     """
-    check_images(images, network)
+    check_images(images, network.image)
     if len(labels) != len(images):  # type: ignore[arg-type]
         raise ValueError(
             f"there are {len(labels)} labels of {len(images)} images; "  # type: ignore[arg-type]
             "give one an image"
         )
-    classes = sorted(set(labels), key=_order)
+    classes = class_names(labels)
     if len(classes) < 2:
         raise ValueError(
             f"{attribute} has {len(classes)} classes in the training images; "
@@ -146,12 +146,6 @@ def train_classifier(
     return folder
 
 
-def _order(name: str) -> tuple[bool, float, str]:
-    """Numbers by value, then other names by the alphabet."""
-    number = name.removeprefix("-").isdecimal()
-    return not number, float(name) if number else 0.0, name
-
-
 class ClassifierTraining(Fitting):
     """A classifier of images at every level of noise."""
 
@@ -166,7 +160,7 @@ class ClassifierTraining(Fitting):
         classes: int,
         identity: Mapping[str, Any],
     ) -> None:
-        super().__init__(network, config, **identity)
+        super().__init__(network.image, config, network=asdict(network), **identity)
         self.network = network.build(classes)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from augment.classifier_free import towards_class
 from augment.denoiser import Denoiser
 from augment.devices import settled
 from augment.files import read_record
@@ -69,7 +70,8 @@ def upsample(
             the upsampler's, the upsampler has classes and they have none, `folder` holds something
             else, or no large image is finite.
     """
-    denoiser, source = upsampler.denoiser, _SmallImages.read(small)
+    denoiser = towards_class(upsampler.denoiser, sampler.class_scale)
+    upsampler, source = Upsampler(denoiser), _SmallImages.read(small)
     labels = _labels(denoiser, source, sampler)
     denoiser.schedule.respaced(sampler.steps)  # Says which are allowed before a file is written.
     if source.size >= denoiser.image.size:

@@ -1,7 +1,7 @@
 """A table of labelled images -> trained attribute classifiers -> scores."""
 
 from classify.arms import Arm, duplicate, oversample, rand_augment, relabel, reweight, substitute
-from classify.audit_frames import aequitas_frame, fairlearn_frame, metric_frame
+from classify.audit_frames import fairlearn_frame, metric_frame
 from classify.augmentation import Augmentation
 from classify.checkpoint import save_checkpoint
 from classify.comparison import compare, compare_pairs, count_scored, summarise
@@ -39,7 +39,6 @@ __all__ = [
     "MixingConfig",
     "Predictions",
     "StageConfig",
-    "aequitas_frame",
     "attribute_columns",
     "attribute_scores",
     "audit",

@@ -10,12 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import f1_score
 
-from classify.groups import value_text
-
 if TYPE_CHECKING:
     from fairlearn.metrics import MetricFrame
 
-__all__ = ["aequitas_frame", "fairlearn_frame", "metric_frame"]
+__all__ = ["fairlearn_frame", "metric_frame"]
 
 _Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
 
@@ -51,26 +49,6 @@ def fairlearn_frame(
     frame.insert(1, "y_pred", (score[there] >= threshold).astype(int))
     frame.insert(2, "score", score[there])
     return frame
-
-
-def aequitas_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """What Aequitas takes, of a frame of `fairlearn_frame`.
-
-    Returns:
-        Columns `label` and `score`, 1 or 0 (the decision, so that Aequitas needs no threshold of
-        its own), and `sens_attr_<column>` of the groups, text as Aequitas wants it ("Male=1", which
-        stays text in a CSV file, where a bare 1 is read back as a number and refused); "unknown"
-        where a value is lacking.
-    """
-    groups = frame.drop(columns=["y_true", "y_pred", "score"])
-    text = {f"sens_attr_{name}": _as_text(values) for name, values in groups.items()}
-    return pd.DataFrame({"label": frame["y_true"], "score": frame["y_pred"], **text})
-
-
-def _as_text(values: pd.Series) -> pd.Series:
-    # By distinct value, as there are few; as objects, for a column may hold none at all.
-    names = {value: f"{values.name}={value_text(value)}" for value in values.dropna().unique()}
-    return values.astype(object).map(names).astype(object).fillna("unknown")
 
 
 def metric_frame(frame: pd.DataFrame, columns: list[str], *, min_count: int = 30) -> MetricFrame:

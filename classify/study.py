@@ -28,7 +28,7 @@ from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores, best_thresholds, fitted_scores
 from classify.predictions import PREDICTIONS, Judged, unit_folder, write_predictions
 from classify.train import fit, predict
-from classify.trainer import forget_state
+from classify.trainer import MakeLogger, forget_state
 
 COLUMNS = ("arm", "seed", "split", "attribute", "metric", "value")
 _SCORES = "scores.csv"
@@ -48,6 +48,7 @@ def run_study(
     steps: int | None = None,
     cache: Path | None = None,
     skip_bad: bool = False,
+    logger: MakeLogger | None = None,
 ) -> pd.DataFrame:
     """Fit every arm with every seed and score it on val and, once, on test.
 
@@ -64,6 +65,7 @@ def run_study(
             of the first arm.
         cache: Folder for decoded images (see `classify.decode`).
         skip_bad: Leave out images that do not decode.
+        logger: Makes a further logger of each fit, from its folder in `out`.
 
     Returns:
         Tidy scores, columns `arm, seed, split, attribute, metric, value`; the same in every
@@ -97,7 +99,7 @@ def run_study(
         return pd.concat([unit.fit(images, fabric.device) for unit in units], ignore_index=True)
     hashes = {name: _fingerprint(table, attributes, images) for name, table in tables.items()}
     for unit in units[fabric.global_rank :: fabric.world_size]:
-        unit.complete(out, hashes[unit.arm], images, fabric.device)
+        unit.complete(out, hashes[unit.arm], images, fabric.device, logger)
     for unit in units:  # of the other processes
         wait_until(partial(unit.is_complete, out))
     return pd.concat([unit.scores(out) for unit in units], ignore_index=True)
@@ -114,7 +116,14 @@ class _Unit:
     config: FitConfig
     steps: int
 
-    def complete(self, out: Path, table: str, images: Images, device: torch.device) -> None:
+    def complete(
+        self,
+        out: Path,
+        table: str,
+        images: Images,
+        device: torch.device,
+        logger: MakeLogger | None,
+    ) -> None:
         """Leave scores and predictions in the unit's folder, by whatever work is left to do;
         `table` is the hash of its images and labels.
         """
@@ -130,7 +139,7 @@ class _Unit:
         if not self.is_complete(out):
             if (folder / _SCORES).exists():
                 _log.warning("%s is not as the fit left it: it is made again", folder)
-            scores = self.fit(images, device, folder)
+            scores = self.fit(images, device, folder, logger)
             write_text(folder / _SCORES, scores.to_csv(index=False))
             seal(folder, _RESULTS)
             forget_state(folder)
@@ -150,7 +159,13 @@ class _Unit:
         )
         return scores.astype({"value": "float64"})
 
-    def fit(self, images: Images, device: torch.device, folder: Path | None = None) -> pd.DataFrame:
+    def fit(
+        self,
+        images: Images,
+        device: torch.device,
+        folder: Path | None = None,
+        logger: MakeLogger | None = None,
+    ) -> pd.DataFrame:
         """Fit and evaluate; scores, and in the folder the predictions."""
         train, val, test = (
             self.table[self.table["split"] == split] for split in ("train", *PREDICTIONS)
@@ -166,6 +181,7 @@ class _Unit:
             images=images,
             device=device,
             label=f"{self.arm}, seed {self.seed}",
+            logger=logger,
         )
         _log.info("%s, seed %d: macro F1 %.3f on val", self.arm, self.seed, result.val_f1)
         rows: dict[Judged, pd.DataFrame] = {"val": val, "test": test}

@@ -18,7 +18,16 @@ from classify.data import FitData, Split
 from classify.datasets.images import Images, decode_tables
 from classify.labels import check_learnable, label_tensor
 from classify.model import AttributeClassifier
-from classify.trainer import KeepBest, StepBar, alone, check_whole, make_trainer, quiet, saved_state
+from classify.trainer import (
+    KeepBest,
+    MakeLogger,
+    StepBar,
+    alone,
+    check_whole,
+    make_trainer,
+    quiet,
+    saved_state,
+)
 
 _SCORE = "val/f1"
 """The logged score that chooses the weights."""
@@ -98,6 +107,7 @@ def fit(
     skip_bad: bool = False,
     device: torch.device | None = None,
     label: str = "fit",
+    logger: MakeLogger | None = None,
 ) -> FitResult:
     """Train a classifier; keep the weights of the best validation.
 
@@ -114,6 +124,7 @@ def fit(
         skip_bad: Leave out images that do not decode.
         device: By default the best there is.
         label: Stands before the progress bar.
+        logger: Makes a further logger of Lightning's, from the folder, where there is one.
 
     Raises:
         ValueError: Nothing to learn from, or an image that does not decode.
@@ -137,7 +148,7 @@ def fit(
         torch.manual_seed(seed)
         module = AttributeClassifier(attributes, config, steps=steps, labels=data.train.labels)
         best, bar = KeepBest(_SCORE), StepBar(label, steps, _SCORE)
-        trainer = make_trainer(config, data, folder, [best, bar], device)
+        trainer = make_trainer(config, data, folder, [best, bar], device, logger)
         trainer.fit(module, data, ckpt_path=saved_state(folder), weights_only=True)
         check_whole(trainer, steps)
     module.load_state_dict(best.weights)

@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,6 +25,11 @@ from classify.config import FitConfig
 from classify.data import FitData
 from classify.files import write_bytes
 
+MakeLogger = Callable[[Path], Logger]
+"""From the folder of a fit to a logger of it, besides that of the CSV file."""
+
+LOG = "log"
+"""Folder of the CSV files of a fit, one a session."""
 STATE = "last.ckpt"
 """File of the state that an interrupted fit continues from."""
 _rank_zero: Any = rank_zero_only
@@ -40,11 +45,14 @@ def make_trainer(
     folder: Path | None,
     callbacks: list[L.Callback],
     device: torch.device | None,
+    logger: MakeLogger | None = None,
 ) -> L.Trainer:
     """A Trainer for one device, even inside a job of several processes, that says nothing."""
+    logs: list[Logger] = []
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         callbacks = [*callbacks, SaveState(folder / STATE)]
+        logs = [CSVLogger(folder, name=LOG), *([logger(folder)] if logger else [])]
     numbered = device is not None and device.index is not None and device.type != "cpu"
     return L.Trainer(
         accelerator=device.type if device else "auto",
@@ -55,7 +63,7 @@ def make_trainer(
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
-        logger=CSVLogger(folder, name="log") if folder else False,
+        logger=logs or False,
         callbacks=callbacks,
         enable_checkpointing=folder is not None,
         enable_progress_bar=False,

@@ -22,6 +22,7 @@ from classify import FitConfig, attribute_columns, labelled_attributes, load_tab
 from labeling import Predictor
 from recipes.chain.command_line import parse, run
 from recipes.chain.labeler import train_labeler
+from recipes.chain.loggers import logger_of
 from recipes.chain.sources import DATA
 
 
@@ -45,6 +46,9 @@ class Settings:
     """Licence of the weights, for the card."""
     skip_bad: bool = False
     """Leave out images that do not decode."""
+    logger: str | None = None
+    """A logger besides the CSV file: tensorboard, wandb (offline), mlflow, or the path of a class
+    of Lightning's."""
     train: FitConfig = field(default_factory=FitConfig)
     """Network, optimiser, schedule and augmentation."""
 
@@ -68,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> Predictor:
         seed=settings.seed,
         skip_bad=settings.skip_bad,
         half=settings.half,
+        logger=logger_of(settings.logger),
     )
     scores = (labeler.card.scores or {}).values()
     judged = [row["f1"] for row in scores if row["f1"] is not None]

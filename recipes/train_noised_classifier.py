@@ -13,9 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from augment.images import ImageFiles
 from augment.train_classifier import (
@@ -26,9 +23,9 @@ from augment.train_classifier import (
 from classify.datasets import read_image
 from classify.names import one_of
 from recipes.chain.command_line import parse, run
-from recipes.chain.training import Devices, files_sha256, train_rows
+from recipes.chain.training import Devices, cells_as_names, files_sha256, train_rows
 
-__all__ = ["Settings", "class_names", "main"]
+__all__ = ["Settings", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             f"{settings.table} has no column {settings.attribute}; "
             f"{one_of(settings.attribute, list(map(str, rows)))}"
         )
-    names = class_names(rows[settings.attribute])
+    names = cells_as_names(rows[settings.attribute])
     paths, network = list(rows["path"][names != ""]), settings.network
     return train_classifier(
         ImageFiles(paths, read_image, size=network.size, channels=network.channels),
@@ -67,14 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         attribute=settings.attribute,
         sources={"images_sha256": files_sha256(paths)},
         trained_on=settings.table.resolve().name,
-        **settings.trainer(),
+        **settings.trainer(settings.out),
     )
-
-
-def class_names(column: pd.Series[Any]) -> pd.Series[str]:
-    """A column's cells as names of classes, empty where there is none; 1.0 is 1."""
-    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
-    return text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
 
 
 if __name__ == "__main__":

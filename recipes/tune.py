@@ -37,6 +37,7 @@ from recipes.chain.command_line import parse, run
 from recipes.chain.draw import halved, labelled_draw
 from recipes.chain.files import write_csv
 from recipes.chain.inputs import Inputs, prepare
+from recipes.chain.loggers import logger_of
 from recipes.chain.run import Run
 from recipes.chain.search import Search, check_space
 from recipes.chain.settings import NO_FLAGS, RunConfig
@@ -214,6 +215,7 @@ def _try(
             steps=inputs.fit.steps(n_real),
             cache=whole.cache,
             skip_bad=config.skip_bad,
+            logger=logger_of(config.logger),
         )
         is_value = (scores["attribute"] == MACRO) & (scores["metric"] == config.objective)
         value = float(scores.loc[is_value & (scores["split"] == "test"), "value"].mean())

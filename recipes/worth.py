@@ -31,6 +31,7 @@ from recipes.chain.files import write_csv, write_figure
 from recipes.chain.inputs import prepare
 from recipes.chain.labels import FITTED, GENERATOR, TRAIN
 from recipes.chain.learning_curve import ANY, chart, curves, exchanged, sentence
+from recipes.chain.loggers import logger_of
 from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig
 from recipes.chain.sources import LABELERS
@@ -197,6 +198,7 @@ def _scores(whole: Run, config: WorthConfig, table: pd.DataFrame, size: int) -> 
             fabric=whole.fabric,
             cache=whole.cache,
             skip_bad=config.skip_bad,
+            logger=logger_of(config.logger),
         )
     scores = with_rare(scores, train_shares(table, material.attributes))
     whose, whence = zip(*scores["arm"].map(knows), strict=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,20 +16,18 @@ from diffusers import DDPMPipeline
 from PIL import Image
 from torch import Tensor
 
-from augment import load_denoiser, sample
+from augment import DenoiserFeatures, load_denoiser, sample
+from augment.classifier_free import towards_class
 from augment.train import GeneratorTraining, NetworkConfig, TrainConfig, train_generator
 
 NETWORK = NetworkConfig(size=8, widths=(8, 8), attention_levels=(1,))
-TRAINING = TrainConfig(steps=4, batch_size=3, sample_every=4, checkpoint_every=2, ema=0.5)
 
-pytestmark = [
-    # Lightning's own: it calls a deprecated class of torch, and gives tips.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-    pytest.mark.filterwarnings("ignore:.*resumed from the checkpoint ended.*"),
-]
+
+class Ended(BaseException):
+    """What SIGTERM raises here."""
+
+
+TRAINING = TrainConfig(steps=4, batch_size=3, sample_every=4, checkpoint_every=2, ema=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def images() -> Tensor:
 
 
 def _train(images: Tensor, out: Path, **changes: object) -> Path:
-    options: dict[str, object] = {"network": NETWORK, "training": TRAINING}
+    options: dict[str, object] = {"start": NETWORK, "training": TRAINING}
     return train_generator(images, out, accelerator="cpu", devices=1, **options | changes)  # type: ignore[arg-type]
 
 
@@ -120,8 +121,8 @@ def test_a_stopped_run_takes_only_the_steps_that_remain(
 @pytest.mark.parametrize(
     "change",
     [
-        {"training": TrainConfig(**{**vars(TRAINING), "steps": 6})},
-        {"network": NetworkConfig(size=8, widths=(8, 16), attention_levels=())},
+        {"training": TrainConfig(**{**vars(TRAINING), "lr": 6.0})},
+        {"start": NetworkConfig(size=8, widths=(8, 16), attention_levels=())},
     ],
 )
 def test_other_settings_in_the_same_folder_are_refused(
@@ -139,7 +140,7 @@ def test_other_settings_in_the_same_folder_are_refused(
 
 def test_grey_images_and_a_network_of_one_channel(images: Tensor, tmp_path: Path) -> None:
     network = NetworkConfig(size=8, channels=1, widths=(8, 8), attention_levels=())
-    denoiser = load_denoiser(_train(images[:6, :1], tmp_path / "out", network=network))
+    denoiser = load_denoiser(_train(images[:6, :1], tmp_path / "out", start=network))
     assert denoiser.image.shape == (1, 8, 8)
     assert denoiser.card["images"] == 6
 
@@ -160,7 +161,7 @@ def test_images_that_do_not_fit_are_refused(images: Tensor, tmp_path: Path) -> N
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
-    module = GeneratorTraining(NETWORK, TrainConfig(steps=1000))
+    module = GeneratorTraining(NETWORK.build(), TrainConfig(steps=1000))
     factors = [module._lr_factor(step) for step in range(1001)]
     assert factors[0] == pytest.approx(0.01)
     assert factors[99] == factors[100] == 1.0
@@ -188,6 +189,8 @@ def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
         (TrainConfig, {"sample_every": 0}, "training.sample_every is 0; give at least 1$"),
         (TrainConfig, {"workers": -1}, "training.workers is -1; give 0 or more$"),
         (TrainConfig, {"lr": 0.0}, "training.lr is 0.0; give a positive learning rate$"),
+        (TrainConfig, {"patience": -1}, "training.patience is -1; give 0 or more"),
+        (TrainConfig, {"label_dropout": 1.0}, "training.label_dropout is 1.0; give a share from 0"),
         (TrainConfig, {"ema": 1.0}, "training.ema is 1.0; give a number from 0 to below 1"),
     ],
 )
@@ -216,24 +219,159 @@ def test_a_checkpoint_that_was_cut_off_is_refused(images: Tensor, tmp_path: Path
 
 
 def test_a_run_from_another_start_is_refused(images: Tensor, tmp_path: Path) -> None:
-    start = _train(images, tmp_path / "start")
+    start = load_denoiser(_train(images, tmp_path / "start"))
     _train(images, tmp_path / "out")
     with pytest.raises(ValueError, match="other start"):
         _train(images, tmp_path / "out", start=start)
-    with pytest.raises(
-        ValueError, match=r"avatars-32 has another network than network\.\* describ"
-    ):
-        _train(images, tmp_path / "new", start="avatars-32")
 
 
 def test_it_starts_from_another_generators_weights(images: Tensor, tmp_path: Path) -> None:
-    start = _train(images, tmp_path / "start")
+    first = load_denoiser(_train(images, tmp_path / "start"))
     still = TrainConfig(**{**vars(TRAINING), "steps": 1, "lr": 1e-12})
-    folder = _train(images, tmp_path / "out", start=start, training=still)
-    first, after = (load_denoiser(path) for path in (start, folder))
+    after = load_denoiser(_train(images, tmp_path / "out", start=first, training=still))
     for key, value in first.network.state_dict().items():
         torch.testing.assert_close(after.network.state_dict()[key], value)
     assert after.card["start_sha256"] == first.card["sha256"]
+    assert not any(parameter.requires_grad for parameter in first.network.parameters())
+
+
+def test_more_steps_continue_a_training_that_has_ended_and_fewer_are_refused(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = _count_steps(monkeypatch)
+    _train(images, tmp_path / "out")
+    more = TrainConfig(**{**vars(TRAINING), "steps": 7, "sample_every": 7, "checkpoint_every": 9})
+    folder = _train(images, tmp_path / "out", training=more)
+    assert taken == list(range(7))
+    assert load_denoiser(folder).card["training"]["steps"] == 7
+    assert (tmp_path / "out" / "samples" / "0000007.png").is_file()
+    with pytest.raises(
+        ValueError, match=r"training.steps is 4, but .* has 7 steps behind it; give at least as"
+    ):
+        _train(images, tmp_path / "out")
+
+
+def test_what_a_short_and_a_long_training_did_is_forgotten_by_neither(images: Tensor) -> None:
+    """The learning rate is the longer schedule's at once, and the average goes on."""
+    module = GeneratorTraining(NETWORK.build(), TrainConfig(steps=20_000))
+    assert module._lr_factor(10_000) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (15, Ended)])
+def test_a_signal_is_heeded_after_its_step_and_nothing_is_lost(
+    images: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[BaseException],
+) -> None:
+    def end(number: int, frame: object) -> None:
+        raise kind
+
+    before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+    taken = _count_steps(monkeypatch)
+    step = GeneratorTraining.training_step
+
+    def stop(self: GeneratorTraining, *batch: object) -> Tensor:
+        if self.trainer.global_step == 2 and len(taken) == 2:
+            signal.raise_signal(number)
+        return step(self, *batch)  # type: ignore[arg-type]
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(GeneratorTraining, "training_step", stop)
+            with pytest.raises((kind, SystemExit)):
+                _train(images, tmp_path / "out")
+        assert signal.getsignal(number) in (end, signal.SIG_IGN)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    _train(images, tmp_path / "out")
+    assert taken == [0, 1, 2, 3]
+
+
+def test_the_time_is_told_before_and_on_the_way(
+    images: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _train(images, tmp_path / "out", training=TrainConfig(steps=20, batch_size=2, sample_every=99))
+    first, *lines = capsys.readouterr().out.splitlines()
+    told = r"8 more steps take about \d+ s \(0\.\d+ s a step, measured on 10\)"
+    assert re.fullmatch(told, next(line for line in [first, *lines] if "more steps" in line))
+    assert re.fullmatch(r"step 18 of 20: loss \d\.\d{3}, about \d+ s left", lines[-1])
+
+
+def test_it_ends_where_samples_come_no_nearer_and_goes_on_if_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = torch.randint(
+        0, 256, (40, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    taken = _count_steps(monkeypatch)
+    still = TrainConfig(
+        steps=9, batch_size=4, lr=1e-12, ema=0.0, sample_every=1, patience=3, checkpoint_every=99
+    )
+    folder = _train(images, tmp_path / "out", training=still)
+    count = len(taken)
+    assert 4 <= count < 9  # the first samples are the nearest so far; 3 more are waited for
+    assert load_denoiser(folder).image.size == 8
+    told = capsys.readouterr().out
+    assert re.search(r"step 1: samples \w.*: \d+% of them lie outside", told)
+    assert "no nearer to the images in 3 intervals of 1 steps, so the training ends;" in told
+    _train(images, tmp_path / "out", training=still)
+    assert len(taken) == count
+    _train(images, tmp_path / "out", training=replace(still, patience=0))
+    assert taken == list(range(9))
+
+
+LABELS = ["a", "b", "", "a", "b", "c", "a", "b"]
+
+
+def test_with_labels_each_class_is_learned_and_a_null_class(images: Tensor, tmp_path: Path) -> None:
+    folder = _train(images, tmp_path / "out", labels=LABELS)
+    denoiser = load_denoiser(folder)
+    assert (denoiser.classes, denoiser.null_class) == (3, 3)
+    assert denoiser.card["classes"] == ["a", "b", "c"]
+    assert denoiser.network.config["num_class_embeds"] == 4
+    assert sample(denoiser, [0, 1], steps=3, labels=[0, 2]).shape == (2, 3, 8, 8)
+    assert DenoiserFeatures(denoiser)(torch.zeros(2, 3, 8, 8)).shape[0] == 2
+    with pytest.raises(ValueError, match="label 3 is no class of the model; allowed are 0 to 2"):
+        sample(denoiser, [0], labels=[3])
+    with pytest.raises(ValueError, match="belongs to a run with other labels"):
+        _train(images, tmp_path / "out", labels=[*LABELS[:-1], "c"])
+    again = load_denoiser(_train(images, tmp_path / "more", start=denoiser, labels=LABELS))
+    assert again.classes == 3
+    with pytest.raises(ValueError, match="the start has 3 classes, the images none; name their"):
+        _train(images, tmp_path / "none", start=denoiser)
+
+
+def test_labels_that_make_no_classes_are_refused(images: Tensor, tmp_path: Path) -> None:
+    for labels, message in (
+        (["a"] * 8, "the images have 1 classes; a generator with classes needs at least 2"),
+        (["a"], "there are 1 labels of 8 images; give one an image"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _train(images, tmp_path / "out", labels=labels)
+
+
+def test_the_classes_of_images_are_told_apart_after_a_short_training(tmp_path: Path) -> None:
+    """Dark and bright images: each class's samples have its brightness, and guidance adds to it."""
+    levels = torch.tensor([40, 215] * 32, dtype=torch.uint8).reshape(-1, 1, 1, 1)
+    training = TrainConfig(steps=400, batch_size=32, lr=3e-3, ema=0.9, sample_every=999)
+    folder = _train(
+        levels.expand(-1, 3, 8, 8).clone(),
+        tmp_path / "out",
+        training=training,
+        labels=["0", "1"] * 32,
+    )
+    denoiser = load_denoiser(folder)
+    dark, bright = (
+        sample(denoiser, range(16), steps=10, labels=[k] * 16).float().mean() for k in (0, 1)
+    )
+    assert bright - dark > 80
+    null = sample(denoiser, range(16), steps=10, labels=[0] * 16)
+    assert torch.equal(
+        sample(towards_class(denoiser, 1.0), range(16), steps=10, labels=[0] * 16), null
+    )
 
 
 def test_a_restart_does_not_repeat_the_first_sessions_noise(

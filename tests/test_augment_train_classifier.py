@@ -22,15 +22,6 @@ from augment.train_classifier import (
 NETWORK = ClassifierNetworkConfig(size=8, widths=(32, 32), attention_levels=())
 TRAINING = ClassifierTrainConfig(steps=40, batch_size=16, lr=2e-3, checkpoint_every=20)
 
-pytestmark = [
-    # Lightning's own: it calls a deprecated class of torch, and gives tips.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-    pytest.mark.filterwarnings("ignore:.*resumed from the checkpoint ended.*"),
-]
-
 
 def _images(labels: Sequence[str]) -> torch.Tensor:
     """Dark images, and bright ones for the class 1."""

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score
 
-from classify.audit_frames import aequitas_frame, fairlearn_frame, metric_frame
+from classify.audit_frames import fairlearn_frame, metric_frame
 from classify.fairness import BETWEEN, COLUMNS, WITHIN, audit
 from classify.groups import composition
 
@@ -235,14 +235,11 @@ def test_composition_of_a_set() -> None:
     assert set(composition({"real": table}, ["Male"])["grouping"]) == {"Male"}
 
 
-def test_frames_for_other_tools() -> None:
+def test_the_frame_for_other_tools() -> None:
     groups = pd.DataFrame({"Male": [1.0, 0.0, np.nan, 1.0]})
     frame = fairlearn_frame([1, 0, 1, np.nan], [0.9, 0.6, 0.2, 0.9], groups)
     assert frame[["y_true", "y_pred"]].to_numpy().tolist() == [[1, 1], [0, 1], [1, 0]]
-    other = aequitas_frame(frame)
-    assert list(other.columns) == ["label", "score", "sens_attr_Male"]
-    assert other["sens_attr_Male"].tolist() == ["Male=1", "Male=0", "unknown"]
-    assert other["score"].tolist() == [1, 1, 0]
+    assert list(frame) == ["y_true", "y_pred", "score", "Male"]
 
 
 def test_fairlearn_takes_the_frame() -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 import torchvision
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -113,10 +114,16 @@ def test_any_process_of_a_study_leaves_the_log_of_its_fits(
     table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    _fit(table, replace(CONFIG, epochs=1), folder=tmp_path)
+    _fit(
+        table,
+        replace(CONFIG, epochs=1),
+        folder=tmp_path,
+        logger=lambda folder: CSVLogger(folder, name="another"),
+    )
     assert rank_zero_only.rank == 1
-    (log,) = tmp_path.glob("log/*/metrics.csv")
-    assert len(pd.read_csv(log)["val/f1"].dropna()) == 3
+    for name in ("log", "another"):
+        (log,) = tmp_path.glob(f"{name}/*/metrics.csv")
+        assert len(pd.read_csv(log)["val/f1"].dropna()) == 3
 
 
 def test_prediction_of_table_and_of_pixels_agree(table: pd.DataFrame) -> None:

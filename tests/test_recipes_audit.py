@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pandas.api.types import is_numeric_dtype
 from recipe_doubles import digests
 
 from classify import Predictions, metric_frame
@@ -63,19 +62,34 @@ def test_fairlearn_finds_the_audits_figures_in_the_file(
     frame = pd.read_csv(tmp_path / f"fairlearn-{arm}.csv.gz")
     assert set(frame["seed"]) == set(range(SEEDS))
     told = audit_arms(predictions, groups, AUDITED).query("arm == @arm and baseline == ''")
-    told = told[told["grouping"] == " x ".join(columns)]
+    grouping = " x ".join(columns)
+    told = told[told["grouping"] == grouping]
     audited = [name for name in ATTRIBUTES if name not in columns]
     assert set(told["attribute"]) == set(audited)
     for attribute in audited:
-        rows = frame[frame["attribute"] == attribute]
-        fits = [metric_frame(rows[rows["seed"] == seed], columns) for seed in range(SEEDS)]
+        rows = frame.query("attribute == @attribute and grouping == @grouping")
+        fits = [metric_frame(rows[rows["seed"] == seed], ["group"]) for seed in range(SEEDS)]
         figures = told[told["attribute"] == attribute].set_index(["group", "metric"])["value"]
-        for key, row in (sum(fit.by_group for fit in fits) / SEEDS).iterrows():
-            values = key if isinstance(key, tuple) else (key,)
-            pairs = zip(columns, values, strict=True)
-            group = ", ".join(f"{name}={value:g}" for name, value in pairs)
+        for group, row in (sum(fit.by_group for fit in fits) / SEEDS).iterrows():
             for metric in METRICS:
                 assert figures[group, metric] == pytest.approx(row[metric], nan_ok=True)
+
+
+def test_no_cell_is_empty_and_what_is_left_out_is_counted(
+    tmp_path: Path, table: pd.DataFrame, predictions: Predictions
+) -> None:
+    groups = audit_groups(table, predictions.files)
+    assert groups is not None
+    left_out = export(tmp_path, predictions, groups, AUDITED)
+    labelled, lacking = ~np.isnan(predictions.labels[:, 0]), groups["Male"].isna().to_numpy()
+    # Bald by Male and by both; Male is labelled wherever it groups.
+    assert left_out == SEEDS * 2 * (labelled & lacking).sum()
+    rows = SEEDS * (3 * labelled.sum() + (~lacking).sum()) - left_out
+    for tool in ("fairlearn", "aequitas"):
+        for arm in AUDITED:
+            frame = pd.read_csv(tmp_path / f"{tool}-{arm}.csv.gz")
+            assert not frame.isna().to_numpy().any()
+            assert len(frame) == rows
 
 
 def test_aequitas_reads_groups_as_text_and_decisions(
@@ -86,15 +100,12 @@ def test_aequitas_reads_groups_as_text_and_decisions(
     export(tmp_path, predictions, groups, AUDITED)
     frame = pd.read_csv(tmp_path / "aequitas-real.csv.gz")
     other = pd.read_csv(tmp_path / "fairlearn-real.csv.gz")
-    names = ["sens_attr_Male", "sens_attr_Young"]
-    assert list(frame) == ["attribute", "seed", "label", "score", *names]
-    assert not any(is_numeric_dtype(frame[name]) for name in names)
-    assert set(frame["sens_attr_Male"]) == {"Male=0", "Male=1", "unknown"}
+    assert list(frame) == ["attribute", "seed", "grouping", "label", "score", "group"]
     assert frame["score"].tolist() == other["y_pred"].tolist()
     assert frame["label"].tolist() == other["y_true"].tolist()
+    assert set(frame.loc[frame["grouping"] == "Male", "group"]) == {"Male=0", "Male=1"}
     own = frame[frame["attribute"] == "Male"]
-    assert set(own["sens_attr_Male"]) == {"unknown"}
-    assert set(own["sens_attr_Young"]) == {"Young=0", "Young=1"}
+    assert set(own["group"]) == {"Young=0", "Young=1"}
 
 
 def test_equal_predictions_give_equal_bytes(

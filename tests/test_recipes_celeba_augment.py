@@ -148,8 +148,9 @@ def test_other_tools_get_the_predictions_by_group(root: Path) -> None:
         f"{tool}-{arm}.csv.gz" for tool in ("aequitas", "fairlearn") for arm in ("real", "targeted")
     ]
     frame = pd.read_csv(folder / "fairlearn-real.csv.gz")
-    assert list(frame) == ["attribute", "seed", "y_true", "y_pred", "score", "Male"]
-    assert len(frame) == 2 * 2 * 8  # attributes, seeds, test images
+    judged = ["y_true", "y_pred", "score", "group"]
+    assert list(frame) == ["attribute", "seed", "grouping", *judged]
+    assert len(frame) == 2 * 8  # seeds, test images, of the attribute that does not group itself
 
 
 def test_report_needs_nothing_from_outside(root: Path) -> None:

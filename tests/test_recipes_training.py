@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,24 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from augment import load_denoiser, load_noised_classifier
-from recipes import train_generator, train_noised_classifier
-from recipes.train_noised_classifier import class_names
+from recipes import generate, train_generator, train_noised_classifier
+from recipes.chain.training import cells_as_names
 
 GENERATOR = ["--network.size=8", "--network.widths=[8, 8]", "--network.attention_levels=[]"]
 CLASSIFIER = ["--network.size=8", "--network.widths=[32, 32]", "--network.attention_levels=[]"]
 STEPS = ["--training.steps=2", "--training.batch_size=2", "--accelerator=cpu", "--devices=1"]
-
-pytestmark = [
-    # Lightning's own: it calls a deprecated class of torch, and gives tips.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-    pytest.mark.filterwarnings("ignore:.*resumed from the checkpoint ended.*"),
-]
 
 
 @pytest.fixture
@@ -61,7 +54,7 @@ def _classifier(images: Path, out: Path, *flags: str, column: str = "Bright") ->
 
 
 def test_a_generator_is_trained_on_a_tables_train_rows_and_its_card_names_no_path(
-    images: Path, tmp_path: Path
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = _generator(images, tmp_path / "out", "--network.channels=1")
     denoiser = load_denoiser(folder)
@@ -69,7 +62,11 @@ def test_a_generator_is_trained_on_a_tables_train_rows_and_its_card_names_no_pat
     assert (denoiser.card["images"], denoiser.card["trained_on"]) == (6, "images")
     assert str(tmp_path) not in (folder / "card.json").read_text()
     (images / "metadata.csv").unlink()
-    assert load_denoiser(_generator(images, tmp_path / "all")).card["images"] == 8
+    capsys.readouterr()
+    folder = _generator(images, tmp_path / "all")
+    assert load_denoiser(folder).card["images"] == 8
+    line = capsys.readouterr().out.splitlines()[-1]  # there are no labels for a study
+    assert line == f"python recipes/generate.py {folder} --out {tmp_path / 'all' / 'images'}"
 
 
 def test_another_set_of_images_in_the_same_folder_is_refused(images: Path, tmp_path: Path) -> None:
@@ -92,10 +89,82 @@ def test_a_classifier_is_trained_on_the_train_rows_that_have_a_value(
     assert load_noised_classifier(folder).classes == 3
 
 
+def test_a_generator_starts_from_another_at_any_size_and_the_last_line_is_the_next_command(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = _generator(images, tmp_path / "first")
+    assert "8 images are few" not in capsys.readouterr().out
+    words = [str(images), f"--out={tmp_path / 'second'}", f"--start={first}", *STEPS]
+    folder = train_generator.main([*words, "--network.size=16"])
+    denoiser = load_denoiser(folder)
+    assert denoiser.image.shape == (3, 16, 16)
+    assert denoiser.card["start_sha256"] == load_denoiser(first).card["sha256"]
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == f"python recipes/celeba_augment.py --data {images} --generator {folder}"
+    for flag, message in (
+        ("--network.channels=1", r"network.channels is 1, but .* its own network, of 3 channels;"),
+        ("--network.widths=[8, 8]", r"network.widths is \(8, 8\), but .* leave it out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_generator.main([*words, flag])
+
+
+def test_few_images_are_better_learned_from_another_generator(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _generator(images, tmp_path / "out")
+    assert "6 images are few to start from random weights: --start" in capsys.readouterr().out
+
+
+def test_columns_become_classes_and_their_combinations(images: Path, tmp_path: Path) -> None:
+    _write(images, split=["train"] * 8, Bright=list("01010101"), Kind=list("aabbaab") + [""])
+    folder = _generator(images, tmp_path / "one", "--classes", "Kind")
+    assert load_denoiser(folder).card["classes"] == ["a", "b"]
+    both = load_denoiser(_generator(images, tmp_path / "two", "--classes", "Bright", "Kind"))
+    names = [f"Bright={bright},Kind={kind}" for bright in "01" for kind in "ab"]
+    assert (both.card["classes"], both.classes, both.null_class) == (names, 4, 4)
+    made = generate.main(
+        [str(tmp_path / "two" / "generator"), f"--out={tmp_path / 'made'}", "--seeds=3"]
+        + ["--sampler.steps=2", "--sampler.label=2", "--sampler.class_scale=2"]
+        + ["--guidance.scale=0", "--accelerator=cpu", "--devices=1"]
+    )
+    assert list(pd.read_csv(made / "metadata.csv")["class_label"]) == [2, 2, 2]
+    with pytest.raises(
+        ValueError, match="has no column Hat; it has file_name, split, Bright, Kind"
+    ):
+        _generator(images, tmp_path / "none", "--classes", "Hat")
+
+
+def test_sigterm_saves_says_one_line_and_the_same_command_continues(
+    images: Path, tmp_path: Path
+) -> None:
+    root = Path(__file__).parents[1]
+    words = [sys.executable, "-u", str(root / "recipes" / "train_generator.py"), str(images)]
+    words += [f"--out={tmp_path / 'out'}", *GENERATOR, *STEPS[1:]]
+    words = [*words, "--training.steps=5000"]
+    log = tmp_path / "stderr"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            words, cwd=root, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "more steps take about" in line:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 143
+    text = log.read_text()
+    assert text.strip().splitlines()[-1] == "stopped by SIGTERM; the same command continues"
+    assert "Traceback" not in text
+    state = torch.load(tmp_path / "out" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 12 <= state["global_step"] < 500  # 500 is when the first one is due
+
+
 def test_cells_are_names_whatever_pandas_read_them_as() -> None:
     for column in ([1.0, None, 0.0], ["1.0", "", " 0"], [1, pd.NA, 0]):
-        assert list(class_names(pd.Series(column))) == ["1", "", "0"]
-    assert list(class_names(pd.Series(["night", "1.50"]))) == ["night", "1.50"]
+        assert list(cells_as_names(pd.Series(column))) == ["1", "", "0"]
+    assert list(cells_as_names(pd.Series(["night", "1.50"]))) == ["night", "1.50"]
 
 
 @pytest.mark.parametrize(

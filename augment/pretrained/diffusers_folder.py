@@ -71,6 +71,12 @@ def load_pipeline(folder: Path) -> Denoiser:
     image = _image_format(network.config, unet)
     large = str(scheduler.get("variance_type")).startswith("fixed_large")
     learned = network.config["out_channels"] == 2 * image.channels
+    embeddings, null = network.config["num_class_embeds"], card.get("null_class")
+    if null is not None and (embeddings is None or null != embeddings - 1):
+        raise ValueError(
+            f"{folder / CARD} has the null class {null} of {embeddings} embeddings; allowed is the "
+            "last of them; give the folder as it was saved"
+        )
     return Denoiser(
         network,
         _schedule(scheduler),
@@ -78,7 +84,8 @@ def load_pipeline(folder: Path) -> Denoiser:
         prediction=scheduler.get("prediction_type", "epsilon"),
         variance="learned_range" if learned else "fixed_large" if large else "fixed_small",
         clip=bool(scheduler.get("clip_sample", True)),
-        classes=network.config["num_class_embeds"],
+        classes=embeddings if null is None else null,
+        null_class=null,
         card={"source": str(folder), **card, "sha256": sha256_of(weights)},
     )
 
@@ -98,12 +105,16 @@ def save_pipeline(
         The card as it is written.
     """
     original: Any = denoiser.network
-    config = {k: v for k, v in original.config.items() if k != "_name_or_path"}  # the writer's own
+    # The writer's own, and what diffusers would set back to its defaults.
+    own = ("_name_or_path", "_use_default_values")
+    config = {k: v for k, v in original.config.items() if k not in own}
     network = UNet2DModel.from_config(config)
     network.load_state_dict(original.state_dict())
     card = dict(card)
     if heads := common_heads(original, network):
         card["attention_heads"] = heads
+    if denoiser.null_class is not None:
+        card["null_class"] = denoiser.null_class
     torch.nn.Module.to(network, dtype)
     with replaced(folder) as written:
         _diffusers.DDPMPipeline(network, scheduler_of(denoiser)).save_pretrained(written)

@@ -6,6 +6,7 @@ entry in the list that is given to `write_page`.
 """
 
 from classify.report.arms import arms_section
+from classify.report.curves import curves_section, read_curves
 from classify.report.differences import differences_section
 from classify.report.figures import colours_of
 from classify.report.groups import audit_section
@@ -29,10 +30,12 @@ __all__ = [
     "audit_section",
     "colours_of",
     "controls_section",
+    "curves_section",
     "differences_section",
     "labels_section",
     "notes_section",
     "rarity_section",
+    "read_curves",
     "realism_section",
     "record_section",
     "samples_section",

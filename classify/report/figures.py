@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from classify.report.page import N_COLOURS
 from classify.report.tables import percent as as_percent
 
-__all__ = ["colours_of", "dot_plot", "forest_plot", "gaps_plot"]
+__all__ = ["colours_of", "curves_plot", "dot_plot", "forest_plot", "gaps_plot"]
 
 _MARKERS = "oDs^vPX*"
 _INK, _PAPER = "#010203", "#010204"
@@ -158,6 +158,41 @@ def gaps_plot(
                 _draw_intervals(axes, found, y, colours.get(str(arm)))
         for row, text in enumerate(shared[0].get_yticklabels()):
             text.set_alpha(0.75 if row % of_arm else 1)
+        return _to_inline_svg(figure)
+
+
+def curves_plot(
+    curves: pd.DataFrame, titles: Mapping[str, str], colours: Mapping[str, int]
+) -> Markup:
+    """Panels beside one another, one a metric: a line an arm over the optimiser steps.
+
+    Args:
+        curves: rows `arm, metric, step, value`, by ascending steps.
+        titles: metric -> heading of its panel.
+        colours: arm -> index of its colour and marker; others are grey.
+    """
+    arms = list(dict.fromkeys(curves["arm"]))
+    with mpl.rc_context(_STYLE):
+        per_row = _names_in_a_row(arms)
+        figure = Figure(
+            figsize=(_WIDTH / 72, 2.2 + _LEGEND * -(-len(arms) // per_row) / 72),
+            layout="constrained",
+        )
+        panels = figure.subplots(1, len(titles), sharex=True, squeeze=False)[0]
+        for axes, (metric, title) in zip(panels, titles.items(), strict=True):
+            for arm in arms:
+                rows = curves[(curves["arm"] == arm) & (curves["metric"] == metric)]
+                style = {**_marker(colours.get(arm)), "markersize": 3}
+                line = {"color": _ink(colours.get(arm)), "linewidth": 1, "label": f"\u200b{arm}"}
+                axes.plot(rows["step"], rows["value"], **line, **style)
+            axes.set_title(title, fontsize=10.5)
+            axes.set_xlabel("steps")
+            axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+            axes.tick_params(length=0)
+            axes.grid(alpha=0.18, linewidth=0.8)
+        figure.legend(
+            handles=panels[0].lines, loc="outside upper center", ncols=per_row, frameon=False
+        )
         return _to_inline_svg(figure)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -10,12 +11,18 @@ from matplotlib.figure import Figure
 
 from classify.files import write_bytes, write_text
 
-__all__ = ["write_csv", "write_figure"]
+__all__ = ["write_csv", "write_figure", "write_parquet"]
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, without its index."""
     write_text(path, table.to_csv(index=False))
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet, without its index, where pyarrow is installed to do so."""
+    if find_spec("pyarrow"):
+        write_bytes(path, table.to_parquet(index=False, engine="pyarrow"))
 
 
 def write_figure(path: Path, figure: Figure) -> None:

@@ -24,7 +24,7 @@ from classify import (
     save_checkpoint,
 )
 from classify.files import claim, wait_until
-from classify.trainer import forget_state
+from classify.trainer import MakeLogger, forget_state
 from labeling import Predictor, fit_thresholds, load_labeler
 
 __all__ = ["described", "fit_once", "train_labeler"]
@@ -43,6 +43,7 @@ def train_labeler(
     seed: int = 0,
     skip_bad: bool = False,
     half: bool = False,
+    logger: MakeLogger | None = None,
 ) -> Predictor:
     """Train a labeler, or load the one of the same training that stands in the folder.
 
@@ -58,6 +59,7 @@ def train_labeler(
         seed: of weights, order and augmentation.
         skip_bad: leave out images that do not decode.
         half: store the weights in half precision.
+        logger: makes a further logger, from the folder.
 
     Raises:
         ValueError: the folder holds a labeler of another training, or one that was not made here.
@@ -84,6 +86,7 @@ def train_labeler(
             images=images,
             device=device,
             label="labeler",
+            logger=logger,
         )
         probabilities = predict(result.module, images.pixels[images.rows(val)], device=device)
         labels = label_tensor(val, attributes)

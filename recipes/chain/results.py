@@ -24,6 +24,7 @@ from recipes.chain.comparison import (
     train_shares,
 )
 from recipes.chain.dataset_card import dataset_card, write_card
+from recipes.chain.files import write_parquet
 from recipes.chain.quality import (
     label_quality,
     label_rarity,
@@ -111,6 +112,7 @@ def tell(
         told |= _tables(run, inputs, synthesised, arms, labelled, scores, shares, best)
         for name, table in told.items():
             write_text(run.out / f"{name}.csv", table.to_csv(index=False))
+        write_parquet(run.out / "scores.parquet", scores)
         labeler = f"labeler: {', '.join(run.config.labelers)}"
         of_labeler = summarise(with_rare(told["labeler_scores"], shares).assign(arm=labeler))
         told["summary"] = pd.concat([summary, of_labeler])
@@ -160,7 +162,11 @@ def _tables(
     groups = audit_groups(inputs.table, predictions.files)
     if groups is not None and focus is not None:
         tables["audit"] = audit_arms(predictions, groups, [REAL, focus])
-        export(run.out / "audit", predictions, groups, [REAL, focus])
+        if left_out := export(run.out / "audit", predictions, groups, [REAL, focus]):
+            run.note(
+                f"audit/: {left_out:,} rows of each file are left out, as their images lack a "
+                "value of the group."
+            )
     for caution in cautions(scores, predictions):
         run.caution(caution)
     return tables
@@ -243,6 +249,7 @@ def _sections(
             tables["admission"], _rejected(synthesised), _quotas(synthesised), colours
         ),
         page.labels_section(quality, _policy(inputs), tables["label_trust"], shares),
+        page.curves_section(page.read_curves(run.out, arms, run.config.study.seeds), colours),
         page.notes_section(run.notes),
         page.record_section(run.config.record(), _cards(inputs), _PACKAGES),
     ]

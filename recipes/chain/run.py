@@ -20,7 +20,9 @@ from recipes.chain.stopping import Stopped
 __all__ = ["Run", "check_folder"]
 
 _RECORD = "config.yaml"
-_CIRCUMSTANCES = frozenset({"out", "devices", "num_nodes", "preview", "trials", "allow_unlike"})
+_CIRCUMSTANCES = frozenset(
+    {"out", "devices", "num_nodes", "preview", "trials", "allow_unlike", "logger"}
+)
 """Settings that do not change the results: another value continues the same run."""
 _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 """Files that a run writes last, over those of its own earlier session."""

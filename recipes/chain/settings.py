@@ -19,6 +19,7 @@ from classify.config import Precision
 from classify.names import one_of
 from labeling import PolicyConfig
 from recipes.chain.arms import CONTROLS, ArmSettings
+from recipes.chain.loggers import logger_of
 from recipes.chain.sets import (
     DEFAULT_SETS,
     GuidanceConfig,
@@ -153,6 +154,9 @@ class RunConfig:
     """Images generated at most in each set to meet the quota; left out, num_synthetic."""
     skip_bad: bool = False
     """Leave out images that do not decode instead of stopping at the first."""
+    logger: str | None = None
+    """A logger of the fits besides the CSV files: tensorboard, wandb (offline), mlflow, or the path
+    of a class of Lightning's."""
     allow_leak: bool = False
     """Go on without the generated images that copy real val or test images."""
     allow_unlike: bool = False
@@ -187,6 +191,7 @@ class RunConfig:
         object.__setattr__(self, "targets", read_targets(self.targets))
         if "all" in self.controls:
             object.__setattr__(self, "controls", list(CONTROLS))
+        logger_of(self.logger)  # says what is wrong with it
         self._check_numbers()
         self._check_out()
         self._check_names()

@@ -17,6 +17,7 @@ from recipes.chain.arms import Material, make_arm
 from recipes.chain.comparison import train_shares
 from recipes.chain.inputs import Inputs, manifold_encoder
 from recipes.chain.labels import softened
+from recipes.chain.loggers import logger_of
 from recipes.chain.preview import preview
 from recipes.chain.results import tell
 from recipes.chain.run import Run
@@ -64,6 +65,7 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
             fabric=run.fabric,
             cache=run.cache,
             skip_bad=run.config.skip_bad,
+            logger=logger_of(run.config.logger),
         )
     return tell(run, inputs, title, sets, arms, scores, reference=reference)
 

@@ -1,4 +1,4 @@
-"""What the recipes that train a network of `augment` share: devices, and images to train on."""
+"""What the recipes that train a network of `augment` share: devices, images and their classes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from classify.datasets import load_images
+from recipes.chain.loggers import logger_of
 
-__all__ = ["Devices", "files_sha256", "train_rows"]
+__all__ = ["Devices", "cells_as_names", "files_sha256", "train_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,16 @@ class Devices:
     """Number of machines (Lightning's)."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Precision of the computations (Lightning's)."""
+    logger: str | None = None
+    """A logger besides the CSV file: tensorboard, wandb (offline), mlflow, or the path of a class
+    of Lightning's."""
 
-    def trainer(self) -> dict[str, Any]:
-        """The arguments of Lightning's Trainer."""
+    def trainer(self, out: Path) -> dict[str, Any]:
+        """The arguments of Lightning's Trainer, for a training in the folder `out`."""
         names = "accelerator", "devices", "num_nodes", "precision"
-        return {name: getattr(self, name) for name in names}
+        make = logger_of(self.logger)
+        more = {"logger": make(out)} if make else {}
+        return {name: getattr(self, name) for name in names} | more
 
 
 def train_rows(source: Path) -> pd.DataFrame:
@@ -47,6 +53,12 @@ def train_rows(source: Path) -> pd.DataFrame:
     if rows.empty:
         raise ValueError(f"{source} has no train row; only these are trained on; add some")
     return rows
+
+
+def cells_as_names(column: pd.Series[Any]) -> pd.Series[str]:
+    """A column's cells as names of classes, empty where there is none; 1.0 is 1."""
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    return text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
 
 
 def files_sha256(paths: Iterable[str]) -> str:
