@@ -47,7 +47,7 @@ def best_on_val(scores: pd.DataFrame, arms: Sequence[str]) -> str:
     return str(judged.groupby("arm")["value"].mean().reindex(list(arms)).fillna(0.0).idxmax())
 
 
-def judged_pairs(arms: Mapping[str, Arm], focus: str | None, best: str | None) -> Pairs:
+def judged_pairs(arms: Mapping[str, Arm], focus: str | None, best: str) -> Pairs:
     """The pairs that the verdict is about: every arm with a set against the rivals that were run
     and the best one without synthetic images, and the focus against the others with a set.
     """
@@ -61,7 +61,7 @@ def judged_pairs(arms: Mapping[str, Arm], focus: str | None, best: str | None) -
     ]
 
 
-def compared_pairs(arms: Mapping[str, Arm], focus: str | None, best: str | None) -> Pairs:
+def compared_pairs(arms: Mapping[str, Arm], focus: str | None, best: str) -> Pairs:
     """Every arm against those before it, and what else the verdict is about, the focus' first."""
     names, judged = list(arms), judged_pairs(arms, focus, best)
     pairs = []
