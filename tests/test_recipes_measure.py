@@ -124,7 +124,7 @@ def test_the_command_writes_tables_and_pictures(
         assert (table[f"{name}_low"] <= table[name]).all()
         assert (table[name] <= table[f"{name}_high"]).all()
     images = pd.read_csv(out / "per_image.csv")
-    assert list(images) == ["set", "file", "avg_knn", "lof", "rarity"]
+    assert list(images) == ["set", "file", "avg_knn", "lof", "rarity", "realism"]
     assert len(images) == 25 + 12 + 9
     means = images.groupby("set")["avg_knn"].mean()
     np.testing.assert_allclose(means[table.index], table["avg_knn"])

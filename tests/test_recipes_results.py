@@ -34,8 +34,8 @@ ARMS = {"real": (), "again": (), **SETS}
 """Arm -> its sets; `again` is a control."""
 SEEDS = 2
 FILES = [
-    "scores", "summary", "comparison", "audit", "admission", "label_quality", "label_trust",
-    "labeler_scores", "targets",
+    "scores", "summary", "comparison", "audit", "admission", "realism", "label_quality",
+    "label_trust", "labeler_scores", "targets",
 ]  # fmt: skip
 
 
@@ -116,6 +116,7 @@ def _set(out: Path, name: str) -> SimpleNamespace:
         settings=SimpleNamespace(**one),
         table=table,
         selection=selection,
+        realism=None,
         doubted={"Male": "seen in 99 %"} if name == "second" else {},
     )
 
