@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from augment import merge
-from classify import Arm, FitConfig, duplicate, oversample, relabel, substitute
+from classify import Arm, FitConfig, LossConfig, duplicate, oversample, relabel, substitute
 from labeling import LabelPolicy, Rule
 from recipes.chain.values import merged, read_values
 
@@ -114,6 +114,11 @@ def _changes(train: Mapping[str, Any], fit: FitConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in train}
 
 
+def _loss(**changes: Any) -> dict[str, Any]:
+    """The cross-entropy but for these changes, whatever the run's own loss is."""
+    return {"loss": asdict(LossConfig(**changes))}
+
+
 CONTROLS: Mapping[str, ArmSettings] = {
     "duplicate": ArmSettings(
         rows="duplicated", meaning="as many real images again: does more of anything help?"
@@ -122,9 +127,7 @@ CONTROLS: Mapping[str, ArmSettings] = {
         rows="relabelled",
         meaning="the same images again, with the labeler's labels: does its knowledge help?",
     ),
-    "reweight": ArmSettings(
-        train={"loss": {"balance": 1.0}}, meaning="rare values count more in the loss"
-    ),
+    "reweight": ArmSettings(train=_loss(balance=1.0), meaning="rare values count more in the loss"),
     "oversample": ArmSettings(
         rows="oversampled", meaning="images with rare attributes come up more often"
     ),
@@ -136,22 +139,23 @@ CONTROLS: Mapping[str, ArmSettings] = {
         repeats=RepeatsConfig(threshold=0.15),
         meaning="oversample, with more attributes that count as rare",
     ),
+    "unweighted": ArmSettings(train=_loss(), meaning="a loss that counts all labels alike"),
     "logit_adjust": ArmSettings(
-        train={"loss": {"tau": 1.0}}, meaning="logit adjustment: aims at the balanced error"
+        train=_loss(tau=1.0), meaning="logit adjustment: aims at the balanced error"
     ),
     "class_balanced": ArmSettings(
-        train={"loss": {"beta": 0.999}}, meaning="class-balanced weights of the loss"
+        train=_loss(beta=0.999), meaning="class-balanced weights of the loss"
     ),
     "asymmetric": ArmSettings(
-        train={"loss": {"gamma_negative": 4.0, "gamma_positive": 1.0, "clip": 0.05}},
+        train=_loss(gamma_negative=4.0, gamma_positive=1.0, clip=0.05),
         meaning="asymmetric loss: easy negatives count less",
     ),
     "ldam_drw": ArmSettings(
-        train={"loss": {"margin": 0.5, "beta": 0.999, "defer": 0.8}},
+        train=_loss(margin=0.5, beta=0.999, defer=0.8),
         meaning="LDAM-DRW: a wider margin for what is rare, class-balanced weights at the end",
     ),
     "distribution_balanced": ArmSettings(
-        train={"loss": {"rebalance": True, "tau": 0.05, "tolerance": 2.0}},
+        train=_loss(rebalance=True, tau=0.05, tolerance=2.0),
         meaning="distribution-balanced loss: rare attributes of an image count more",
     ),
     "retrain_head": ArmSettings(

@@ -135,7 +135,8 @@ class RunConfig:
     controls: list[str] = field(default_factory=list)
     """Further arms of real images alone: all (each adds its fits), or some of duplicate, relabel,
     reweight, oversample, rand_augment, which tell why an arm gains, and of repeat_factor,
-    logit_adjust, class_balanced, asymmetric, ldam_drw, distribution_balanced, retrain_head."""
+    unweighted, logit_adjust, class_balanced, asymmetric, ldam_drw, distribution_balanced and
+    retrain_head."""
     image_size: int | None = None
     """Side of the classifier's input in pixels; left out, the generator's."""
     preview: bool = False
