@@ -245,7 +245,7 @@ def _add_realism(results: Results, encoder: Encoder) -> None:
     """Whether each set is like the real one (`augment.metrics.realism`), in place: by the views
     that need no weights and by the encoder.
     """
-    views = {**plain_views(), encoder.card.name: encoder}
+    views: dict[str, View] = {**plain_views(), encoder.card.name: encoder}
     real, *others = results.sets
     size = side_of([one.paths[0] for one in results.sets])
     drawn = np.random.default_rng(0).permutation(len(real.paths))[:MOST]
