@@ -31,7 +31,7 @@ from augment.metrics import Encoder, Orders, extract, frechet_distance
 from augment.metrics.pictures import ImageSet
 from augment.metrics.realism import MOST, RealismGate
 from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
-from augment.metrics.views import plain_views
+from augment.metrics.views import View, plain_views
 from classify.datasets import load_images, read_image
 from classify.files import claim
 from recipes.chain.command_line import parse, run
