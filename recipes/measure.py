@@ -31,7 +31,7 @@ from augment.metrics import Encoder, Orders, extract, frechet_distance
 from augment.metrics.pictures import ImageSet
 from augment.metrics.realism import MOST, RealismGate
 from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
-from augment.metrics.views import plain_views
+from augment.metrics.views import View, plain_views
 from classify.datasets import load_images, read_image
 from classify.files import claim
 from recipes.chain.command_line import parse, run
@@ -245,7 +245,7 @@ def _add_realism(results: Results, encoder: Encoder) -> None:
     """Whether each set is like the real one (`augment.metrics.realism`), in place: by the views
     that need no weights and by the encoder.
     """
-    views = {**plain_views(), encoder.card.name: encoder}
+    views: dict[str, View] = {**plain_views(), encoder.card.name: encoder}
     real, *others = results.sets
     size = side_of([one.paths[0] for one in results.sets])
     drawn = np.random.default_rng(0).permutation(len(real.paths))[:MOST]

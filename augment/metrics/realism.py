@@ -106,9 +106,9 @@ class Realism:
         return SYNTHETIC if is_told else LIKE
 
     @property
-    def telling(self) -> pd.Series:
+    def telling(self) -> pd.Series[float]:
         """The row of the view that tells them apart best."""
-        return self.views.loc[(self.views["accuracy"] - 0.5).abs().idxmax()]
+        return self.views.iloc[int((self.views["accuracy"] - 0.5).abs().argmax())]
 
     def sentence(self) -> str:
         """The verdict and its reasons."""
@@ -259,7 +259,7 @@ def ball_ratio(real: Vectors, generated: Vectors | None = None, *, k: int = _K) 
         is_near = among <= reach[:, k - 1 : k]  # without this one the ball reaches further
         radius = torch.where(is_near, reach[:, k:], reach[:, k - 1 : k]).T
         return _log_ratio(radius, among)
-    chunks = vectors("generated", generated).double().split(MOST)
+    chunks = torch.split(vectors("generated", generated).double(), MOST)
     radius = reach[None, :, k - 1]
     return np.concatenate([_log_ratio(radius, torch.cdist(x, real)) for x in chunks])
 
