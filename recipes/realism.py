@@ -104,8 +104,8 @@ def spoiled(images: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
     side = images.shape[-1]
 
     def blurred(sigma: float) -> Tensor:
-        smooth: Tensor = gaussian_blur(images, [2 * round(3 * sigma) + 1] * 2, [sigma] * 2)
-        return smooth
+        soft: Tensor = gaussian_blur(images, [2 * round(3 * sigma) + 1] * 2, [sigma] * 2)
+        return soft
 
     def coarse(tiles: Tensor) -> Tensor:
         return F.interpolate(tiles.float(), (side, side)).byte()
@@ -134,8 +134,8 @@ def _shuffled(images: Tensor, random: torch.Generator) -> Tensor:
     parts = torch.stack(
         [one[:, order] for one, order in zip(cut.flatten(2, 3), orders, strict=True)]
     )
-    grid = parts.reshape(*parts.shape[:2], 4, 4, part, part)
-    whole = grid.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    rows = parts.reshape(*images.shape[:2], 4, 4, part, part).transpose(3, 4)
+    whole = rows.reshape(*images.shape[:2], 4 * part, 4 * part)
     return F.interpolate(whole, images.shape[-2:])
 
 

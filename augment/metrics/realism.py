@@ -108,7 +108,7 @@ class Realism:
     @property
     def telling(self) -> pd.Series[float]:
         """The row of the view that tells them apart best."""
-        return self.views.iloc[int((self.views["accuracy"] - 0.5).abs().to_numpy().argmax())]
+        return self.views.iloc[int((self.views["accuracy"] - 0.5).abs().argmax())]
 
     def sentence(self) -> str:
         """The verdict and its reasons."""

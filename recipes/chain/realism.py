@@ -52,8 +52,10 @@ class RealismCheck:
     @classmethod
     def of(cls, run: Run, inputs: Inputs) -> RealismCheck:
         """By the run's real train images, at most 2,000 of them."""
-        views: dict[str, View] = plain_views()
-        views["generator"] = generator_view(inputs.denoiser, run.fabric)
+        views: dict[str, View] = {
+            **plain_views(),
+            "generator": generator_view(inputs.denoiser, run.fabric),
+        }
         if (wanted := run.config.admission.encoder) is not None:
             views[wanted] = load_encoder(wanted).to(run.fabric.device)
         train = inputs.table[inputs.table["split"] == "train"]
