@@ -19,8 +19,7 @@ def test_without_a_name_there_is_none() -> None:
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+@pytest.mark.filterwarnings("ignore")  # of packages that are not ours
 def test_a_named_one_writes_files_beside_the_training(name: str, tmp_path: Path) -> None:
     pytest.importorskip(name)
     make = logger_of(name)
