@@ -315,7 +315,7 @@ def test_nothing_to_learn_from(table: pd.DataFrame, change: object, message: str
     ],
 )  # fmt: skip
 def test_config_says_what_is_allowed(bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*; give") as error:
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*give") as error:
         FitConfig(**bad)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 

@@ -119,7 +119,7 @@ def test_soft_labels_are_read_by_classify_where_asked(table: Path, tmp_path: Pat
         (["evaluate", "TABLE", "--out", "new", "--split", "dev"], "split"),
         (["fit", "TABLE", "--out", "new", "--wanted.band", "2"], "band"),
         (["fit", "TABLE", "--out", "new", "--labeler", "[]"], "labeler is empty"),
-        (["paint"], "the command is 'paint'; it is one of label, fit"),
+        (["paint"], "the command is 'paint'; give one of label, fit"),
         ([], "the command is ''"),
     ],
 )

@@ -238,7 +238,7 @@ def test_arms_are_compared_with_those_before_and_the_focus_with_all(
 def test_the_lines_judge_every_arm_with_a_set_and_the_focus_against_all(
     told: tuple[Path, pd.DataFrame, _Run],
 ) -> None:
-    table, verdict, *lines, end = told[2].said
+    _, table, verdict, *lines, end = told[2].said
     assert table.startswith("Mean over 2 of 2 attributes, real test images, 2 seeds")
     assert verdict.startswith("Verdict: No synthetic image has a label of Smiling. In macro F1, ")
     number = r"[+-]\d\.\d{3}"
@@ -301,7 +301,7 @@ def test_the_labeler_stands_beside_the_arms_at_its_own_thresholds(
     assert scores["Smiling", "f1_fitted"] == pytest.approx(2 * smiling / (1 + smiling))
     f1 = (1 + 2 * smiling / (1 + smiling)) / 2
     assert scores["macro", "f1"] == pytest.approx(f1)
-    assert f"\nlabeler: mine  {f1:.3f} " in run.said[0]
+    assert f"\nlabeler: mine  {f1:.3f} " in run.said[1]
     assert "labeler: mine" in (out / "report.html").read_text(encoding="utf-8")
     assert set(summary["arm"]) == set(ARMS)  # it is none
 
@@ -345,7 +345,7 @@ def test_only_the_first_process_computes_and_writes(tmp_path: Path) -> None:
     summary, run = _tell(tmp_path, ["real", "first"], "first", first=False)
     assert list(summary["arm"].unique()) == ["real", "first"]
     assert {path.name for path in tmp_path.iterdir()} == {"fits", "synthetic"}
-    assert run.said == []
+    assert run.said == ["Comparing the arms, and writing the report ..."]
     assert not list(tmp_path.rglob("README.md"))
 
 

@@ -139,6 +139,8 @@ def _synthesised(
     )
     monkeypatch.setattr(synthesis, "impossible", lambda *_: {})
     monkeypatch.setattr(synthesis, "reserved", lambda *_: None)
+    monkeypatch.setattr(synthesis, "RealismCheck", SimpleNamespace(of=lambda *_: None))
+    monkeypatch.setattr(synthesis, "_compared", lambda _run, _check, made: made)
     inputs: Any = SimpleNamespace(
         table=_made(range(4)).assign(split="train"),
         attributes=["Bald", "Male"],

@@ -174,7 +174,8 @@ def _goes_on(hint: Any, values: Sequence[str], word: str) -> bool:
 def _as_one(flag: str, hint: Any, values: Sequence[str], kind: type) -> str:
     """The values of a flag in one word."""
     if flag == "--config":
-        return str(yaml.safe_dump(understood(kind, read_mapping(Path(values[0])), values[0])))
+        settings = understood(kind, read_mapping(Path(values[0])), values[0])
+        return str(yaml.safe_dump(settings, sort_keys=False))
     if hint is None or not values or values[0].startswith(("[", "{")):
         return values[0] if values else "true"
     several = takes(hint, Sequence) or (takes(hint, Mapping) and are_pairs(values))

@@ -94,7 +94,9 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
     check = None
     for name, settings in run.config.synthetic_sets.items():
         with run.doing(f"making the set {name}"):
-            one = _synthesise(run, inputs, judge, name, settings)
+            made[name] = one = _synthesise(run, inputs, judge, name, settings)
+        if one.selection.table.empty:
+            continue
         with run.doing(f"comparing the set {name} with the real images"):
             check = check or RealismCheck.of(run, inputs)
             made[name] = _compared(run, check, one)
