@@ -90,7 +90,8 @@ def test_soft_labels_are_taken_if_asked_for(root: Path, tmp_path: Path) -> None:
 )
 def test_other_settings_are_refused(root: Path, flags: list[str], what: str) -> None:
     before = digests(root / "labeler")
-    with pytest.raises(ValueError, match=rf"training\.json is of other work: {what}.*; give another"):
+    refusal = rf"training\.json is of other work: {what}.*; give another"
+    with pytest.raises(ValueError, match=refusal):
         train_labeler.main([str(root / "data"), "--out", str(root / "labeler"), *FAST, *flags])
     assert digests(root / "labeler") == before
 

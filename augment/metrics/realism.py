@@ -68,10 +68,10 @@ MOST = 2000
 _REAL_OUTSIDE = 0.05
 """Share of the real images that the border leaves outside."""
 _UNLIKE = 0.75
-"""Share outside from which, less two of its standard errors, a set is unlike. Of 300 images, against
-300 real avatars, .02 of ordinary samples lie outside, .34 of minority samples, .63 to .68 of
-samples steered to rare attributes, which are still good to train on, .94 of those of a generator
-trained for 200 steps, and all of noise, mosaics and clothes."""
+"""Share outside from which, less two of its standard errors, a set is unlike. Against 300 real
+avatars .02 of 300 ordinary samples lie outside, .34 of minority samples, .63 to .68 of samples
+steered to rare attributes, which are still good to train on, .94 of those of a generator trained
+for 200 steps, and all of noise, mosaics and clothes."""
 _ALIKE = 0.1
 """How far from .5 an accuracy may be, besides two of its standard errors, for a set to be like."""
 _K = 3
