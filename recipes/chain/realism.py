@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from augment import Denoiser, DenoiserFeatures, admitted
@@ -76,7 +77,10 @@ class RealismCheck:
             The table with the column `realism`, and what was found.
         """
         rows = admitted(table)
-        found = self.gate(seen(list(rows["path"]), self.views, self.size, self.run.fabric))
+        features = seen(list(rows["path"]), self.views, self.size, self.run.fabric)
+        # Every process judges; were each to use all cores, they would wait for one another.
+        with threadpool_limits(1 if self.run.fabric.world_size > 1 else None):
+            found = self.gate(features)
         scores = pd.Series(found.scores, index=rows.index)
         if found.verdict != UNLIKE:
             self.run.note(f"The images of {name} are {found.sentence()}.")
