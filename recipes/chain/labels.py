@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from augment import Denoiser
+from augment import Denoiser, Selection
+from augment.selection import parse_wish
 from classify import Images
 from classify.datasets import read_image
 from labeling import Combination, LabelPolicy, Predictor, label_probabilities, load_labeler
@@ -32,6 +33,7 @@ __all__ = [
     "load_labelers",
     "policy_of",
     "softened",
+    "unmet",
 ]
 
 _POLICY = "policy.json"
@@ -172,3 +174,28 @@ def softened(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
     """The table of `pseudo_label`, probabilities in place of 1 and 0; what is empty stays so."""
     p = {name: table[f"p_{name}"].where(table[name].notna()) for name in attributes}
     return table.assign(**p)
+
+
+def unmet(selection: Selection, table: pd.DataFrame, policy: LabelPolicy) -> list[str]:
+    """The wishes that were not met, how far they are, and what the policy made of the images."""
+    report = selection.report
+    short = report[(report["wish"] != "all") & (report["got"] < report["wanted"])]
+    return [
+        f"{wish}, {got} of {wanted} ("
+        + "; ".join(_decided(table, *pair, policy) for pair in parse_wish(wish).items())
+        + ")"
+        for wish, got, wanted in short[["wish", "got", "wanted"]].to_numpy()
+    ]
+
+
+def _decided(table: pd.DataFrame, name: str, value: int, policy: LabelPolicy) -> str:
+    """How many of the images got a value of an attribute, how many none, and how near they came."""
+    labels, p, rule = table[name], table[f"p_{name}"], policy.rules[name]
+    has, none = int((labels == value).sum()), int(labels.isna().sum())
+    side, limit = ("from {:.2f} up", rule.present) if value else ("below {:.2f}", rule.absent)
+    takes = "the policy never gives it" if limit is None else f"it takes p {side.format(limit)}"
+    reached = f"highest {p.max():.2f}" if value else f"lowest {p.min():.2f}"
+    return (
+        f"{has or 'none'} of {len(table)} labelled {name}={value}, abstained {none}; {takes}, "
+        f"{reached}"
+    )

@@ -33,13 +33,12 @@ from augment import (
 from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
 from augment.metrics.realism import Realism
-from augment.selection import parse_wish
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
 from labeling import Labeler, LabelPolicy
 from recipes.chain.admission import Judge
 from recipes.chain.inputs import Inputs
-from recipes.chain.labels import softened
+from recipes.chain.labels import softened, unmet
 from recipes.chain.realism import RealismCheck
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet, named_distance
@@ -55,7 +54,6 @@ __all__ = [
     "is_independent",
     "make_images",
     "synthesise",
-    "unmet",
 ]
 
 
@@ -382,28 +380,3 @@ def _why_empty(made: Synthesised, policy: LabelPolicy) -> str:
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     short = "".join(f"; {wish}" for wish in unmet(made.selection, made.table, policy))
     return f"none of the {len(made.table)} {made.name} images was taken ({verdicts}){short}"
-
-
-def unmet(selection: Selection, table: pd.DataFrame, policy: LabelPolicy) -> list[str]:
-    """The wishes that were not met, how far they are, and what the policy made of the images."""
-    report = selection.report
-    short = report[(report["wish"] != "all") & (report["got"] < report["wanted"])]
-    return [
-        f"{wish}, {got} of {wanted} ("
-        + "; ".join(_decided(table, *pair, policy) for pair in parse_wish(wish).items())
-        + ")"
-        for wish, got, wanted in short[["wish", "got", "wanted"]].to_numpy()
-    ]
-
-
-def _decided(table: pd.DataFrame, name: str, value: int, policy: LabelPolicy) -> str:
-    """How many of the images got a value of an attribute, how many none, and how near they came."""
-    labels, p, rule = table[name], table[f"p_{name}"], policy.rules[name]
-    has, none = int((labels == value).sum()), int(labels.isna().sum())
-    side, limit = ("from {:.2f} up", rule.present) if value else ("below {:.2f}", rule.absent)
-    takes = "the policy never gives it" if limit is None else f"it takes p {side.format(limit)}"
-    reached = f"highest {p.max():.2f}" if value else f"lowest {p.min():.2f}"
-    return (
-        f"{has or 'none'} of {len(table)} labelled {name}={value}, abstained {none}; {takes}, "
-        f"{reached}"
-    )
