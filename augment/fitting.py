@@ -292,10 +292,15 @@ def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def class_names(labels: Sequence[str]) -> list[str]:
-    """The classes of images, in the order of their indices: numbers by value, then other names by
-    the alphabet. An empty label is no class.
+def class_names(labels: Sequence[str], images: int) -> list[str]:
+    """The classes of so many images, in the order of their indices: numbers by value, then other
+    names by the alphabet. An empty label is no class.
+
+    Raises:
+        ValueError: not one label an image.
     """
+    if len(labels) != images:
+        raise ValueError(f"there are {len(labels)} labels of {images} images; give one an image")
     return sorted(set(labels) - {""}, key=_order)
 
 

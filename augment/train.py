@@ -143,9 +143,7 @@ def train_generator(
 
 def _checked_classes(labels: Sequence[str], images: int) -> list[str]:
     """The classes that the labels name."""
-    if len(labels) != images:
-        raise ValueError(f"there are {len(labels)} labels of {images} images; give one an image")
-    classes = class_names(labels)
+    classes = class_names(labels, images)
     if len(classes) < 2:
         raise ValueError(
             f"the images have {len(classes)} classes; a generator with classes needs at least 2; "

@@ -118,12 +118,7 @@ def train_classifier(
             classes, or the run in `out` is another.
     """
     check_images(images, network.image)
-    if len(labels) != len(images):  # type: ignore[arg-type]
-        raise ValueError(
-            f"there are {len(labels)} labels of {len(images)} images; "  # type: ignore[arg-type]
-            "give one an image"
-        )
-    classes = class_names(labels)
+    classes = class_names(labels, len(images))  # type: ignore[arg-type]
     if len(classes) < 2:
         raise ValueError(
             f"{attribute} has {len(classes)} classes in the training images; "

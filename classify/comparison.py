@@ -28,7 +28,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from tqdm import tqdm
 
 from classify.intervals import LEVEL, holm_within, mean_interval
 from classify.metrics import (
@@ -43,6 +42,7 @@ from classify.metrics import (
     RARE,
     SAMPLES,
 )
+from classify.progress import progress
 from classify.resampling import (
     Floats,
     Thresholds,
@@ -173,7 +173,7 @@ def compare_pairs(
     ahead, behind = ([arms.index(arm) for arm in side] for side in zip(*pairs, strict=True))
     of = _members(attributes, shares)
     means, parts = {mean: _Mean() for mean in of}, []
-    bar = tqdm(attributes, "comparing", unit="attribute", delay=2, leave=False, disable=None)
+    bar = progress(attributes, "comparing", unit="attribute")
     for column, name in enumerate(bar):
         p = np.stack([values[..., column] for values in probabilities.values()], axis=1)
         scores = _scores(weights, by_image, labels[:, column], p, threshold_of(name, thresholds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from difflib import SequenceMatcher
 
-__all__ = ["closest", "known_names", "one_of"]
+__all__ = ["closest", "known_names", "meant", "one_of"]
 
 _ALIKE = 0.75
 """Least likeness of a suggestion, in [0, 1]; two letters of three that changed places have it."""
@@ -29,9 +29,13 @@ def closest(name: str, known: Collection[str]) -> list[str]:
 
 def one_of(name: str, known: Collection[str]) -> str:
     """`did you mean Bald? give one of Bald, Male`, as a refusal of a name ends."""
+    return f"{meant(name, known)}give one of {known_names(known)}"
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """`did you mean Bald? `, before what there is; empty where the name is like none."""
     near = closest(name, known)
-    meant = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"{meant}give one of {known_names(known)}"
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def known_names(names: Collection[str], most: int = 16) -> str:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from classify.metrics import refuse_names_of_means
+from classify.progress import progress
 
 Floats = NDArray[np.float64]
 Thresholds = float | Mapping[str, float]
@@ -177,7 +177,7 @@ def by_attribute(
     thresholds: Thresholds,
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
     """Attribute by attribute its name, labels (N,) and predictions bool (S, R, N) of the R arms."""
-    bar = tqdm(attributes, "auditing", unit="attribute", delay=2, leave=False, disable=None)
+    bar = progress(attributes, "auditing", unit="attribute")
     for column, name in enumerate(bar):
         limit = threshold_of(name, thresholds)
         predicted = [values[..., column] >= limit for values in probabilities.values()]

@@ -29,12 +29,11 @@ from recipes.chain.command_line import parse, run
 from recipes.chain.comparison import train_shares
 from recipes.chain.files import write_csv, write_figure
 from recipes.chain.inputs import prepare
-from recipes.chain.labels import FITTED, GENERATOR, TRAIN
 from recipes.chain.learning_curve import ANY, chart, curves, exchanged, sentence
 from recipes.chain.loggers import logger_of
 from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig
-from recipes.chain.sources import LABELERS
+from recipes.chain.sources import FITTED, GENERATOR, LABELERS, TRAIN
 from recipes.chain.study import judge_of, material_of
 from recipes.chain.synthesis import is_independent, make_images, synthesise
 from recipes.chain.values import Values

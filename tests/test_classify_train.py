@@ -315,7 +315,8 @@ def test_nothing_to_learn_from(table: pd.DataFrame, change: object, message: str
     ],
 )  # fmt: skip
 def test_config_says_what_is_allowed(bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(bad))} is .*give") as error:
+    refusal = rf"{next(iter(bad))} is .*; (did you mean resnet18\? )?give"
+    with pytest.raises(ValueError, match=refusal) as error:
         FitConfig(**bad)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 

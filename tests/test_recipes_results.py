@@ -238,7 +238,8 @@ def test_arms_are_compared_with_those_before_and_the_focus_with_all(
 def test_the_lines_judge_every_arm_with_a_set_and_the_focus_against_all(
     told: tuple[Path, pd.DataFrame, _Run],
 ) -> None:
-    _, table, verdict, *lines, end = told[2].said
+    first, table, verdict, *lines, end = told[2].said
+    assert first == "Comparing the arms, and writing the report ..."
     assert table.startswith("Mean over 2 of 2 attributes, real test images, 2 seeds")
     assert verdict.startswith("Verdict: No synthetic image has a label of Smiling. In macro F1, ")
     number = r"[+-]\d\.\d{3}"

@@ -145,7 +145,7 @@ def _synthesised(
         table=_made(range(4)).assign(split="train"),
         attributes=["Bald", "Male"],
         labeler=None,
-        policy=SimpleNamespace(completed=lambda _labeler: POLICY),
+        policy=POLICY,
     )
     return synthesis.synthesise(run, inputs, None), cautions  # type: ignore[arg-type]
 

@@ -188,7 +188,8 @@ def test_bad_input_is_refused_in_one_line(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(FileNotFoundError, match="give a folder of images"):
         _generator(tmp_path / "none", out)
-    with pytest.raises(ValueError, match="has no column Bald; give one of file_name"):
+    known = "file_name, split, Bright"
+    with pytest.raises(ValueError, match=f"has no column Bald; give one of {known}"):
         _classifier(images, out, column="Bald")
     with pytest.raises(ValueError, match="split has 1 classes in the training images"):
         _classifier(images, out, column="split")

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from classify.names import closest, known_names
+from classify.progress import progress
 
 FILE = "metadata.csv"
 SPLITS = ("train", "val", "test")
@@ -77,7 +77,7 @@ def rows(file: Path, needed: Collection[str] = ("file_name",)) -> pd.DataFrame:
         _log.warning("%s: its column path is not used, path is where the image is", file)
     root = str(file.parent)
     paths = [os.path.join(root, name) for name in table["file_name"]]
-    bar = tqdm(paths, "looking for images", unit="image", delay=2, leave=False, disable=None)
+    bar = progress(paths, "looking for images", unit="image")
     missing_files = [not os.path.isfile(path) for path in bar]
     _refuse(file, table, missing_files, "image file is missing", "restore it, or drop the row")
     return table.assign(path=paths)

@@ -26,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm import tqdm
+
+from classify.progress import progress
 
 __all__ = ["Images", "decode", "decode_tables", "read_image"]
 
@@ -261,9 +262,7 @@ def _fill(pixels: NDArray[np.uint8], paths: Sequence[str] | pd.Index) -> NDArray
     kept: list[bool] = []
     with (
         ThreadPoolExecutor(_usable_cores()) as pool,
-        tqdm(
-            total=len(paths), desc="decoding", unit="image", delay=2, leave=False, disable=None
-        ) as bar,
+        progress(total=len(paths), desc="decoding", unit="image") as bar,
     ):
         for chunk in pool.map(fill, range(0, len(paths), _CHUNK)):
             kept += chunk

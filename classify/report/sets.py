@@ -201,10 +201,11 @@ def realism_section(realism: pd.DataFrame, worst: Files, colours: Colours) -> Se
     if realism.empty:
         return None
     text = (
-        "A set is unlike the real train images if more than half of it lies where nothing real "
-        "lies, by measures that nothing in this run was fitted to. It is recognisably synthetic if "
-        "a classifier tells its images from real ones, as it does for most generators, and for "
-        "images that are rare by intention. Accuracy is of images held out, .5 being chance. "
+        "A set is unlike the real train images if more than three quarters of it lie where nothing "
+        "real lies, by measures that nothing in this run was fitted to. It is recognisably "
+        "synthetic if a classifier tells its images from real ones, as it does for most "
+        "generators, and for images that are rare by intention. Accuracy is of images held out, "
+        ".5 being chance. "
         "Fréchet distance and precision are over those of two halves of the real images, 1 being "
         "as good as real; images that are rare have more of the first and less of the second."
     )

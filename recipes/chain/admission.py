@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from augment import RealImages, Signatures, admit, calibrate, in_manifold
 from augment.selection import Pixels, Split
 from classify import Images, decode
+from classify.progress import progress
 
 __all__ = ["Judge"]
 
@@ -98,5 +98,5 @@ class _Rows:
 def _features(encoder: Callable[[Tensor], Tensor], images: Pixels) -> NDArray[np.floating]:
     """Float (N, D) of any number of images."""
     batches = torch.split(torch.arange(len(images)), _ENCODED)
-    bar = tqdm(batches, "features", unit="batch", delay=2, leave=False, disable=None)
+    bar = progress(batches, "features", unit="batch")
     return torch.cat([encoder(images[positions]).cpu() for positions in bar]).numpy()

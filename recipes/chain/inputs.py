@@ -18,16 +18,10 @@ from labeling import Labeler, LabelPolicy, Predictor, load_labeler, pseudo_label
 from recipes.chain.checks import check_format, check_quota, check_table
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
-from recipes.chain.labels import (
-    FITTED,
-    GENERATOR,
-    labeler_of,
-    labeler_source,
-    load_labelers,
-    policy_of,
-)
+from recipes.chain.labels import labeler_of, labeler_source, load_labelers, policy_of
 from recipes.chain.run import Run
 from recipes.chain.sets import NO_FEATURES
+from recipes.chain.sources import FITTED, GENERATOR
 from recipes.chain.targets import plan_targets
 from recipes.chain.trust import counts_by_split, tell_counts
 

@@ -21,13 +21,10 @@ from recipes.chain.labeler import train_labeler
 from recipes.chain.probe import generator_labeler
 from recipes.chain.run import Run
 from recipes.chain.settings import RunConfig
-from recipes.chain.sources import FITTED, GENERATOR, TRAIN
+from recipes.chain.sources import FITTED, TRAIN
 from recipes.chain.trust import trusted
 
 __all__ = [
-    "FITTED",
-    "GENERATOR",
-    "TRAIN",
     "labeler_of",
     "labeler_source",
     "load_labelers",

@@ -83,9 +83,8 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Stopped) and "fabric" in vars(
-            self
-        ):  # or they would report a lost connection
+        # Or they would report a lost connection; devices that were never started have none.
+        if isinstance(error, Stopped) and "fabric" in vars(self):
             for process in getattr(self.fabric.strategy.launcher, "procs", ()):
                 process.kill()
         self._lock.release()

@@ -51,10 +51,8 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
     chosen = run.config.chosen_arms
     there = [name for name, arm in chosen.items() if set(arm.sets) <= sets.keys()]
     run.config = replace(run.config, arms=there if len(there) < len(chosen) else run.config.arms)
-    arms = {
-        name: make_arm(settings, material_of(run, inputs, sets))
-        for name, settings in run.config.chosen_arms.items()
-    }
+    material = material_of(run, inputs, sets)
+    arms = {name: make_arm(settings, material) for name, settings in run.config.chosen_arms.items()}
     with run.stage("Training the classifiers"):
         scores = run_study(
             arms,

@@ -99,7 +99,7 @@ def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]
             check = check or RealismCheck.of(run, inputs)
             made[name] = _compared(run, check, one)
     empty = {
-        name: _why_empty(one, inputs.policy.completed(inputs.labeler))
+        name: _why_empty(one, inputs.policy)
         for name, one in made.items()
         if one.selection.table.empty
     }
@@ -122,21 +122,16 @@ def _without(run: Run, made: Synthesised, doubted: Mapping[str, str]) -> Synthes
     """The set with these attributes' cells empty, in its file too."""
     empty = dict.fromkeys(doubted, np.nan)
     table, rows = made.table.assign(**empty), made.selection.table.assign(**empty)
-    if run.fabric.is_global_zero:
-        folder = run.out / "synthetic" / made.name
-        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
-    run.fabric.barrier()
+    _keep(run, _folder(run, made.name), table)
     selection = made.selection._replace(table=rows)
     return replace(made, table=table, selection=selection, doubted=doubted)
 
 
 def _compared(run: Run, check: RealismCheck, made: Synthesised) -> Synthesised:
     """The set with its realism, which its table is given too."""
-    folder = run.out / "synthetic" / made.name
+    folder = _folder(run, made.name)
     table, found = check(made.name, made.table)
-    if run.fabric.is_global_zero:
-        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
-    run.fabric.barrier()
+    _keep(run, folder, table)
     check.refuse(made.name, found, folder)
     return replace(made, table=table, realism=found)
 
@@ -144,7 +139,7 @@ def _compared(run: Run, check: RealismCheck, made: Synthesised) -> Synthesised:
 def _synthesise(
     run: Run, inputs: Inputs, judge: Judge, name: str, settings: SyntheticSet
 ) -> Synthesised:
-    config, folder = run.config, run.out / "synthetic" / name
+    config, folder = run.config, _folder(run, name)
     n_real = int((inputs.table["split"] == "train").sum())
     if settings.folder is None:
         size = settings.count or config.num_synthetic
@@ -158,15 +153,13 @@ def _synthesise(
     else:
         table = judge(inputs.label(_linked(run, settings, folder)))
         selection = select(table, config.quota, n_real=n_real)
-    if run.fabric.is_global_zero:
-        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
-    run.fabric.barrier()
+    _keep(run, folder, table)
     if not config.allow_leak:
         try:
             refuse_leaks(table)
         except ValueError as error:
             raise ValueError(f"the set {name}: {error}") from error
-    short = unmet(selection, table, inputs.policy.completed(inputs.labeler))
+    short = unmet(selection, table, inputs.policy)
     if short and len(selection.table):
         run.note(
             f"The quota of {name} is not met by {len(table):,} images: {'; '.join(short)}. "
@@ -362,6 +355,17 @@ def _link(source: Path, target: Path) -> None:
         scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         shutil.copyfile(source, scratch)
         os.replace(scratch, target)
+
+
+def _folder(run: Run, name: str) -> Path:
+    return run.out / "synthetic" / name
+
+
+def _keep(run: Run, folder: Path, table: pd.DataFrame) -> None:
+    """Have the first process write a set's table; the others go on when it stands."""
+    if run.fabric.is_global_zero:
+        _add_columns(folder / "metadata.csv", table.drop(columns="path"))
+    run.fabric.barrier()
 
 
 def _add_columns(path: Path, table: pd.DataFrame) -> None:

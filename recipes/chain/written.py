@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from classify.names import closest, known_names, one_of
+from classify.names import known_names, meant, one_of
 
 __all__ = ["are_pairs", "dotted", "resolved", "shaped", "takes"]
 
@@ -43,12 +43,11 @@ def resolved(name: str, known: Collection[str], what: str, remedy: str = "") -> 
     if found:
         several = " and ".join(full[other] for other in found)
         raise ValueError(f"{what} {name} may be {several}; write one of them in full")
-    near = closest(name, [other for other in known if not other.endswith("+")])
-    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    suggested = meant(name, [other for other in known if not other.endswith("+")])
     group = bare.rpartition(".")[0]
     beside = [other for other in full if other.rpartition(".")[0] == group] or list(full)
     remedy = remedy or f"give one of {known_names(beside)}"
-    raise ValueError(f"{what} {name} is not known; {meant}{remedy}")
+    raise ValueError(f"{what} {name} is not known; {suggested}{remedy}")
 
 
 def dotted(kind: type, prefix: str = "") -> dict[str, Any]:
