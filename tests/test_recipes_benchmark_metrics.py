@@ -104,5 +104,5 @@ def test_other_results_are_not_overwritten(tmp_path: Path) -> None:
         main(_flags(tmp_path))
     (out / "benchmark_metrics.json").unlink()
     (out / "settings.json").write_text('{"real": 1}')
-    with pytest.raises(ValueError, match=r"real is 1 there and 60 now; give another"):
+    with pytest.raises(ValueError, match=r"real is 1 there and 60 now, .*; give another folder"):
         main(_flags(tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -194,6 +195,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, 
 def test_every_file_is_there(told: tuple[Path, pd.DataFrame, _Run]) -> None:
     out, summary, _ = told
     files = {f"{name}.csv" for name in FILES} | {"report.html", "audit", "fits", "synthetic"}
+    if find_spec("pyarrow"):
+        files.add("scores.parquet")
     assert {path.name for path in out.iterdir()} == files
     pd.testing.assert_frame_equal(pd.read_csv(out / "summary.csv"), summary)
     audited = {f"{tool}-{arm}.csv.gz" for tool in ("fairlearn", "aequitas") for arm in
