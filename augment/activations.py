@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from augment.denoiser import Denoiser
+from augment.distance import map_distance
 
-__all__ = ["DenoiserFeatures"]
+__all__ = ["ActivationDistance", "DenoiserFeatures"]
 
 _CLEAN = 0.98
 """alpha_bar at which the network looks, at an image nearly without noise: timestep 82 of 1,000 in a
@@ -91,11 +92,18 @@ class DenoiserFeatures(nn.Module):
         return grey.expand(-1, channels, -1, -1)
 
     def _at(self, images: Tensor, i: int) -> Tensor:
+        pooled = [F.adaptive_avg_pool2d(one.float(), self.grid) for one in self.maps(images, i)]
+        return torch.cat([one.flatten(1) for one in pooled], dim=1)
+
+    def maps(self, images: Tensor, i: int) -> list[Tensor]:
+        """Each block's activations (B, C, h, w), of images of the model's own channels, scaled as
+        at index i of its schedule.
+        """
         schedule = self.denoiser.schedule
         labels = self.denoiser.any_class(len(images))
         with self._caught() as activations:
             self.denoiser(math.sqrt(schedule.alpha_bar[i]) * images, i, schedule, labels)
-        return torch.cat([self._averaged(one) for one in activations], dim=1)
+        return [_as_map(one) for one in activations]
 
     @contextmanager
     def _caught(self) -> Iterator[list[Tensor]]:
@@ -113,13 +121,52 @@ class DenoiserFeatures(nn.Module):
             for hook in hooks:
                 hook.remove()
 
-    def _averaged(self, activation: Tensor) -> Tensor:
-        """(B, C, h, w), or a transformer's (B, N, C) of N = h w places, to (B, C grid^2)."""
-        if activation.ndim == 3:
-            side = math.isqrt(activation.shape[1])
-            activation = activation[:, -side * side :].transpose(1, 2)
-            activation = activation.reshape(*activation.shape[:2], side, side)
-        return F.adaptive_avg_pool2d(activation.float(), self.grid).flatten(1)
+
+class ActivationDistance:
+    """Distance in the generator's own activations: `FeatureDistance` without another network.
+
+    A pixel distance is raised by noise and by the background's colour; the blocks of a network that
+    draws faces see faces. It needs no labels and no weights besides the generator's.
+    """
+
+    name = "activations"
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        alpha_bar: float = _CLEAN,
+        blocks: Sequence[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            denoiser: the pretrained model, shared and not copied.
+            alpha_bar: signal level in (0, 1) at which it looks at an image without noise.
+            blocks: names of submodules of its network; left out, all blocks.
+
+        Raises:
+            ValueError: as `DenoiserFeatures`.
+        """
+        self._features = DenoiserFeatures(denoiser, alpha_bar=(alpha_bar,), blocks=blocks)
+
+    def __repr__(self) -> str:
+        # Of the weights, the record of a folder's denoiser tells.
+        (i,) = self._features.indices
+        return f"ActivationDistance({i}, {list(self._features.blocks)})"
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """(B,) of images (B, C, S, S) of the generator's format, differentiable in both."""
+        (i,) = self._features.indices
+        return map_distance(self._features.maps(a, i), self._features.maps(b, i))
+
+
+def _as_map(activation: Tensor) -> Tensor:
+    """(B, C, h, w) as it is; of a transformer's (B, N, C), the last h w tokens are places."""
+    if activation.ndim == 4:
+        return activation
+    side = math.isqrt(activation.shape[1])
+    places = activation[:, -side * side :].transpose(1, 2)
+    return places.reshape(*places.shape[:2], side, side)
 
 
 def block_names(network: nn.Module) -> list[str]:
