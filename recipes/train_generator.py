@@ -97,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     start = _start(settings)
     if settings.start is None and len(paths) < _FEW_IMAGES:
         print(
-            f"{len(paths):,} images are few to start from random weights: --start avatars-32, or "
-            "better a generator of images like yours, needs fewer of them",
+            f"{len(paths):,} images are few to start from random weights: stop this, and give "
+            "--start avatars-32, or better a generator of images like yours, and another --out",
             flush=True,
         )
     image = start.image
