@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -151,6 +152,19 @@ def test_few_images_are_not_judged_and_it_is_said() -> None:
         assert found.verdict == TOO_FEW
         assert np.isnan(found.scores).all()
         assert "31" in found.sentence()
+
+
+def test_few_images_that_may_be_unlike_are_doubted() -> None:
+    """By the margin of two standard errors, of 27 in 32 nothing is certain, of 270 in 320 it is."""
+    views = pd.DataFrame({"accuracy": [0.9]}, index=["pixels"])
+    few, many = (
+        Realism(scores=np.zeros(n), outside=27 / 32, images=(n, n), views=views) for n in (32, 320)
+    )
+    assert few.verdict == SYNTHETIC
+    told = "; beyond doubt unlike are 32 images beside 32 only from 100% on, so judge more of them"
+    assert few.sentence().endswith(told)
+    assert many.verdict == UNLIKE
+    assert "beyond doubt" not in many.sentence()
 
 
 def test_the_views_are_the_same_wherever_they_are_made() -> None:

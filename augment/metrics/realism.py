@@ -101,11 +101,21 @@ class Realism:
         """One of four, in words."""
         if self.views.empty:
             return TOO_FEW
-        error = np.sqrt(sum(0.25 / count for count in self.images))  # of a difference of shares
-        if self.outside - 2 * error >= _UNLIKE:
+        if self.outside >= self.unlike_from:
             return UNLIKE
-        is_told = abs(self.telling["accuracy"] - 0.5) > _ALIKE + error  # a mean of two shares
+        # A mean of two shares.
+        is_told = abs(self.telling["accuracy"] - 0.5) > _ALIKE + self._error
         return SYNTHETIC if is_told else LIKE
+
+    @property
+    def unlike_from(self) -> float:
+        """Share outside from which so many images are unlike; of 32 beside 32, it is all."""
+        return _UNLIKE + 2 * self._error
+
+    @property
+    def _error(self) -> float:
+        """Standard error of a difference of two shares, at most."""
+        return float(np.sqrt(sum(0.25 / count for count in self.images)))
 
     @property
     def telling(self) -> pd.Series[float]:
@@ -120,11 +130,17 @@ class Realism:
                 f"{TOO_FEW}: {generated} distinct images beside {real} real ones, of which "
                 f"{LEAST} each are needed"
             )
-        return (
+        told = (
             f"{self.verdict}: {self.outside:.0%} of them lie outside of all that is real (of real "
             f"images {_REAL_OUTSIDE:.0%}), and a classifier tells them from real ones with "
             f"accuracy {self.telling['accuracy']:.2f} (chance .50; view {self.telling.name})"
         )
+        if _UNLIKE <= self.outside < self.unlike_from:
+            told += (
+                f"; beyond doubt unlike are {generated} images beside {real} only from "
+                f"{self.unlike_from:.0%} on, so judge more of them"
+            )
+        return told
 
 
 class RealismGate:
