@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parents[1] / "recipes" / "OWN_DATA.md").read_text(encodin
 SAMPLER = ["--sampler.steps=2", "--devices=1"]
 SMALL = {
     "celeba_augment": [
-        *("--num_synthetic=6", "--study.seeds=2", "--guidance.every=1", "--sampler.batch_size=6"),
+        *("--num_synthetic=6", "--arms=[real, targeted]", "--sampler.batch_size=6"),
         *("--train.epochs=1", "--train.min_steps=1", "--train.rounds=1", "--labels.trust=[all]"),
         *("--train.architecture=shufflenet_v2_x0_5", "--train.batch_size=4", *SAMPLER),
     ],
@@ -54,5 +54,7 @@ def test_python_yaml_and_commands_run_in_their_order(
         steps = [f"--training.steps={calls[name]}"] if name == "train_generator" else []
         importlib.import_module(f"recipes.{name}").main([*words, *SMALL[name], *steps])
     assert sum(calls.values()) == 10
-    for written in ("look/preview.png", "tuned/generator/card.json", "own/report.html"):
-        assert (Path("runs") / written).is_file()
+    assert Path("runs/look/preview.png").is_file()
+    assert Path("runs/own/report.html").is_file()
+    summary = pd.read_csv("runs/own/summary.csv")
+    assert set(summary["n_seeds"]) == {5}  # the last command added three to the two before
