@@ -118,7 +118,7 @@ def _images(seed: int) -> torch.Tensor:
 
 def test_the_distance_is_the_naive_loop_over_blocks_and_places() -> None:
     denoiser, a, b = _unet(), _images(0), _images(1)
-    features = DenoiserFeatures(denoiser)
+    features = DenoiserFeatures(denoiser, blocks=["down_blocks.0", "down_blocks.1"])
     (i,) = features.indices
     expected = torch.zeros(2)
     for f, g in zip(features.maps(a, i), features.maps(b, i), strict=True):
@@ -149,3 +149,12 @@ def test_a_pass_of_the_distance_does_not_change_what_the_sampler_hears() -> None
     denoiser = _unet()
     ActivationDistance(denoiser)(_images(0), _images(1))
     assert not any(module._forward_hooks for module in denoiser.network.modules())
+
+
+def test_a_pass_ends_with_the_last_block_that_is_looked_at() -> None:
+    denoiser, ran = _unet(), list[str]()
+    for name in DenoiserFeatures(denoiser).blocks:
+        module = denoiser.network.get_submodule(name)
+        module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+    ActivationDistance(denoiser)(_images(0), _images(1))
+    assert ran == ["down_blocks.0", "down_blocks.1"] * 2
