@@ -268,9 +268,10 @@ def _resume_from(checkpoint: Path, wanted: Mapping[str, Any], steps: int) -> Pat
         ) from error
     old, new = _flat(found), _flat(wanted)
     if other := [name for name in {**new, **old} if old.get(name) != new.get(name)]:
+        name, is_hash = other[0].removesuffix("_sha256"), other[0].endswith("_sha256")
+        values = "" if is_hash else f" ({old.get(name)}, now {new.get(name)})"
         raise ValueError(
-            f"{checkpoint} belongs to a run with other {other[0].removesuffix('_sha256')} "
-            f"({old.get(other[0])}, now {new.get(other[0])}); "
+            f"{checkpoint} belongs to a run with other {name}{values}; "
             "give the same images and settings, or another --out"
         )
     if done > steps:

@@ -50,7 +50,8 @@ class TrainConfig(FittingConfig):
     label_dropout: float = 0.1
     """Share of the images whose class is hidden, for classifier-free guidance."""
     sample_every: int = 500
-    """Steps between pictures of samples, written under `samples/`, and their realism."""
+    """Steps between pictures of samples, written under `samples/`, and their realism; the generator
+    that made them is kept, so that a training that is stopped leaves one."""
     patience: int = 6
     """Intervals of `sample_every` steps without a better realism after which the training ends; 0
     takes all steps."""
@@ -127,17 +128,22 @@ def train_generator(
         identity["classes"] = classes
         examples = StackDataset(images, places)  # type: ignore[arg-type]
     module = GeneratorTraining(begun, training, **identity)
+    folder = out / "generator"
+
+    def save(denoiser: Denoiser) -> None:
+        card = {"trained_on": trained_on, "images": count, **module.hparams}
+        save_pipeline(denoiser, folder, card={**card, "steps_done": module.global_step})
+
     samples = Samples(
         images,
         out / "samples",
+        save,
         every=training.sample_every,
         patience=training.patience,
         seed=training.seed,
     )
-    folder = out / "generator"
     if fit(module, examples, out, callbacks=[samples], is_over=lambda: samples.is_over, **trainer):
-        card = {"trained_on": trained_on, "images": count, **module.hparams}
-        save_pipeline(module.denoiser(), folder, card=card)
+        save(module.denoiser())
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,17 +44,25 @@ class Samples(Callback):
     """
 
     def __init__(
-        self, images: Dataset[Tensor], folder: Path, *, every: int, patience: int, seed: int
+        self,
+        images: Dataset[Tensor],
+        folder: Path,
+        save: Callable[[Denoiser], None],
+        *,
+        every: int,
+        patience: int,
+        seed: int,
     ) -> None:
         """
         Args:
             images: the real ones, uint8 (C, S, S).
             folder: of the pictures.
+            save: called with the generator of each picture.
             every: steps between them.
             patience: intervals; 0 never ends the training.
             seed: of the choice of real images.
         """
-        self.images, self.folder = images, folder
+        self.images, self.folder, self.save = images, folder, save
         self.every, self.patience, self.seed = every, patience, seed
         self.nearest, self.waited = np.inf, 0
 
@@ -87,6 +96,7 @@ class Samples(Callback):
         images = sample(denoiser, seeds=range(_COUNT), steps=_STEPS, labels=rows)
         self.folder.mkdir(parents=True, exist_ok=True)
         save_image(images / 255, self.folder / f"{step:07d}.png", nrow=8)
+        self.save(denoiser)
         found = self._judge(images) if denoiser.image.size >= _LEAST_SIZE else None
         if found is not None and not found.views.empty:
             distance = found.outside + float((found.views["accuracy"] - 0.5).abs().mean())

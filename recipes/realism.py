@@ -34,6 +34,7 @@ from classify.files import claim
 from recipes.chain.command_line import parse, run
 from recipes.chain.files import write_csv
 from recipes.chain.realism import generator_view, side_of
+from recipes.chain.sources import GENERATORS
 from recipes.measure import image_sets
 
 __all__ = ["Settings", "main", "spoiled"]
@@ -47,7 +48,7 @@ class Settings:
     """The real images: a folder, or a CSV file among images. Of a table, real rows are taken."""
     generated: list[Path] = field(default_factory=list)
     """Further sets, likewise. Of a table, the synthetic rows are taken if it has any."""
-    generator: str | None = None
+    generator: str | None = field(default=None, metadata=GENERATORS)
     """A generator whose activations are one more view, as in a study."""
     split: Literal["train", "val", "test", "all"] = "train"
     """The rows to take of a real table that has splits."""

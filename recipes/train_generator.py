@@ -28,6 +28,7 @@ from augment.initial import NetworkConfig, recommended_network
 from augment.train import TrainConfig, train_generator
 from classify.datasets import read_image
 from recipes.chain.command_line import parse, run
+from recipes.chain.sources import GENERATORS
 from recipes.chain.training import Devices, cells_as_names, files_sha256, train_rows
 
 __all__ = ["NetworkSettings", "Settings", "main"]
@@ -77,7 +78,7 @@ class Settings(Devices):
     """A folder of images, or a table of which the train rows are taken."""
     out: Path = Path("runs/train_generator")
     """The folder of the generator, checkpoints, logs and pictures; a stopped run is resumed."""
-    start: str | None = None
+    start: str | None = field(default=None, metadata=GENERATORS)
     """A generator to start from instead of random weights, such as avatars-32: the first choice for
     few images. The network is its own."""
     classes: list[str] | None = None
@@ -97,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     start = _start(settings)
     if settings.start is None and len(paths) < _FEW_IMAGES:
         print(
-            f"{len(paths):,} images are few to start from random weights: --start avatars-32, or "
-            "better a generator of images like yours, needs fewer of them",
+            f"{len(paths):,} images are few to start from random weights: stop this, and give "
+            "--start avatars-32, or better a generator of images like yours, and another --out",
             flush=True,
         )
     image = start.image

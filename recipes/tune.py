@@ -23,7 +23,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import pandas as pd
 import yaml
@@ -65,6 +65,8 @@ SPACE: Mapping[str, Any] = {
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig(RunConfig):
     """Choose how an arm uses synthetic images, on train and val rows alone."""
+
+    may_grow: ClassVar[bool] = False  # its trials were judged by as many seeds
 
     out: Path = Path("runs/tune")
     """Everything is written here; the same command again continues a search that was stopped."""

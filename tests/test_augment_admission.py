@@ -24,7 +24,7 @@ from augment import (
 )
 from augment.selection import Split
 
-CALIBRATION = Calibration(threshold=0.15, found=1.0, false_alarms=0.0)
+CALIBRATION = Calibration(threshold=0.15, found=1.0, false_alarms=0.0, certain=0.1, chance=1e-4)
 
 
 def _noise(count: int, seed: int) -> Tensor:
@@ -96,10 +96,31 @@ def test_an_image_in_test_and_train_is_a_leak() -> None:
 
 def test_a_leak_stops_the_run_and_memorised_images_do_not(judged: pd.DataFrame) -> None:
     with pytest.raises(
-        ValueError, match=r"^2 generated .* 2\.png \(copy of val image val7, .*leak$"
+        ValueError, match=r"^2 generated .* 3\.png \(copy of test image test2, .*leak$"
     ):
-        refuse_leaks(judged)
-    refuse_leaks(judged[~judged["admission"].isin(["copy of val", "copy of test"])])
+        refuse_leaks(judged, CALIBRATION, 20)
+    refuse_leaks(judged[~judged["admission"].isin(["copy of val", "copy of test"])], CALIBRATION, 9)
+
+
+@pytest.mark.parametrize(
+    ("near", "distance", "is_refused"),
+    # Of 300 images and 10 of val and test, 0.3 come so near by chance; 4 do once in 3,757 times.
+    [(1, 0.14, False), (2, 0.14, False), (4, 0.14, True), (1, 0.1, True), (2, 0.05, True)],
+)
+def test_what_comes_as_near_as_by_chance_is_no_leak_unless_it_is_the_same(
+    near: int, distance: float, is_refused: bool
+) -> None:
+    is_near = np.arange(300) < near
+    table = _table(300).assign(
+        admission=np.where(is_near, "copy of test", "kept"),
+        copied="test2",
+        copied_distance=np.where(is_near, distance, np.nan),
+    )
+    if is_refused:
+        with pytest.raises(ValueError, match=f"^{near} generated images copy real val or test"):
+            refuse_leaks(table, CALIBRATION, 10)
+    else:
+        refuse_leaks(table, CALIBRATION, 10)
 
 
 def test_keep_rates_add_up_by_arm(judged: pd.DataFrame) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -151,6 +152,18 @@ def test_few_images_are_not_judged_and_it_is_said() -> None:
         assert found.verdict == TOO_FEW
         assert np.isnan(found.scores).all()
         assert "31" in found.sentence()
+
+
+def test_it_is_said_where_images_are_too_few_to_show_all_that_is_bad() -> None:
+    """By the margin of two standard errors, 27 of 32 may be chance, 270 of 320 are unlike."""
+    views = pd.DataFrame({"accuracy": [0.9]}, index=["pixels"])
+    few, many, inside = (
+        Realism(scores=np.zeros(n), outside=share, images=(n, n), views=views)
+        for n, share in ((32, 27 / 32), (320, 27 / 32), (320, 0.1))
+    )
+    assert (few.verdict, many.verdict, inside.verdict) == (SYNTHETIC, UNLIKE, SYNTHETIC)
+    assert "; 32 images beside 32 hardly show a generator that was trained too" in few.sentence()
+    assert not any("hardly show" in one.sentence() for one in (many, inside))
 
 
 def test_the_views_are_the_same_wherever_they_are_made() -> None:

@@ -106,6 +106,21 @@ def test_a_contact_sheet_holds_its_titles_and_says_between_which_values(
         assert picture.width >= ImageFont.load_default(size=15).getlength(written[0])
 
 
+def test_sets_of_large_and_small_images_are_shown_in_one_size() -> None:
+    scores = {name: pd.DataFrame({"avg_knn": np.arange(24.0)}) for name in ("large", "small")}
+    sides = iter([100] * 24 + [32] * 24)
+    sheet = contact_sheet(
+        [_set("large", 24), _set("small", 24)],
+        scores,
+        lambda path: Image.new("RGB", (next(sides),) * 2, "black"),
+        rarest=True,
+    )
+    with Image.open(BytesIO(sheet)) as picture:
+        is_black = np.asarray(picture.convert("L")) < 128
+    tiles = is_black[:, -50]  # a column of pixels through the last tile of every row
+    assert tiles.sum() == 4 * 100
+
+
 def test_rarest_keeps_the_order_of_equals() -> None:
     np.testing.assert_array_equal(rarest([1.0, 2.0, 1.0, 2.0], 3), [1, 3, 0])
 

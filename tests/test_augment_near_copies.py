@@ -71,6 +71,8 @@ def test_distinct_faces_are_no_copies(faces: Tensor) -> None:
     assert not (distance < calibration.threshold).any()
     assert calibration.found >= 0.99
     assert calibration.false_alarms <= 0.001
+    assert calibration.chance == pytest.approx(1 / 161 / 160)  # none of 160 came near one of 160
+    assert calibration.certain < calibration.threshold
 
 
 def test_repeats_within_the_real_set_do_not_pull_the_threshold_down(
@@ -88,6 +90,8 @@ def test_where_distinct_images_are_as_near_as_copies_few_are_taken_for_them() ->
     calibration = calibrate(alike.clamp(0, 255).byte(), false_alarms=0.01)
     assert calibration.false_alarms <= 0.02
     assert calibration.found < 0.9  # and it says so
+    assert calibration.certain == calibration.threshold
+    assert calibration.chance * 200 > calibration.false_alarms
 
 
 def test_blocks_are_a_matter_of_memory_only(faces: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

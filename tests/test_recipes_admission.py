@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 import recipes.chain.admission
-from augment import Quota, merge, refuse_leaks, select
+from augment import Quota, merge, select
 from classify import decode_tables, load_table
 from classify.datasets.avatars import avatar_table, draw, sample
 from recipes.chain.admission import Judge
@@ -57,8 +57,10 @@ def test_bad_images_are_told_from_new_faces_and_stay_on_disk(
 
 
 def test_a_leak_can_stop_a_run(real: pd.DataFrame, generated: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match=r"^1 generated images copy .* first 3\.png \(copy of te"):
-        refuse_leaks(Judge(real, decode_tables([real], 32))(generated))
+    judge = Judge(real, decode_tables([real], 32))
+    judged = judge(generated)
+    with pytest.raises(ValueError, match=r"^1 generated images copy .*ly 3\.png \(copy of te"):
+        judge.refuse_leaks(judged)
 
 
 def test_an_encoder_judges_by_the_real_manifold(

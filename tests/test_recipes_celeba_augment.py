@@ -35,6 +35,7 @@ from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
 from classify.trainer import SaveState
 from recipes.celeba_augment import PRESETS, main
 from recipes.chain.command_line import parse, run
+from recipes.chain.preview import timetable
 from recipes.chain.settings import NO_FLAGS, RunConfig
 
 REPOSITORY = Path(__file__).parents[1]
@@ -271,9 +272,14 @@ def test_preview_is_a_picture_and_no_run(
     assert main([*flags, "--preview"]) is None
     assert list(digests(tmp_path / "out")) == ["preview.png"]
     with Image.open(tmp_path / "out" / "preview.png") as picture:
-        assert picture.width > 3 * 4 * 16
+        assert picture.width == 4 * (4 * (4 * 17 + 1) + 24) - 24  # three sets beside real images
     printed = capfd.readouterr().out
     assert all(word in printed for word in ("memory", "disk", "training 10 classifiers"))
+
+
+def test_the_parts_of_an_estimate_add_up_to_the_whole() -> None:
+    told = timetable({"generating": 60, "training": 40}, processes=2)
+    assert told == ["  generating  30 s", "  training  20 s", "  in all  50 s"]
 
 
 @pytest.mark.parametrize("chosen", [[], ["--attributes", "Male", "Smiling", "Young"]])

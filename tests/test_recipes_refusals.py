@@ -298,7 +298,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         ("--guidance.scale=0.5", "guidance.scale is 1.0 there and 0.5 now"),
         ("--num_synthetic=3", "num_synthetic is 2 there and 3 now"),
         ("--train.lr=0.5", "train.lr is 0.004 there and 0.5 now"),
-        ("--study.seeds=2", "study.seeds is 1 there and 2 now"),
+        ("--train.epochs=2", "train.epochs is 1 there and 2 now"),
         ("--skip_bad", "skip_bad is false there and true now"),
     ],
 )

@@ -14,8 +14,9 @@ import yaml
 
 from augment import Quota
 from recipes.chain.run import Run
-from recipes.chain.settings import RunConfig
+from recipes.chain.settings import RunConfig, StudyConfig
 from recipes.chain.stopping import Stopped
+from recipes.tune import TuneConfig
 
 TWO = {"Male=1": 3, "Bald=1": 2}
 
@@ -54,6 +55,20 @@ def test_all_differences_from_another_run_stand_in_one_line(tmp_path: Path) -> N
     assert 'focus is "targeted" there and "plain" now' in told
     assert "num_synthetic is 400 there and 7 now" in told
     assert "quota.cap is null there and 3 now" in told
+
+
+def test_more_seeds_continue_a_run_and_fewer_are_another_one(tmp_path: Path) -> None:
+    for seeds in (2, 3, 3):
+        with Run(_config(tmp_path, study=StudyConfig(seeds=seeds))) as run:
+            run.claim()
+        assert yaml.safe_load((tmp_path / "config.yaml").read_text())["study"]["seeds"] == seeds
+    with pytest.raises(ValueError, match=r"study\.seeds is 3 there and 2 now; give another --out"):
+        Run(_config(tmp_path, study=StudyConfig(seeds=2))).check_claim()
+    more = TuneConfig(out=tmp_path / "tune", study=StudyConfig(seeds=4))
+    with Run(replace(more, study=StudyConfig(seeds=2))) as search:
+        search.claim()
+    with pytest.raises(ValueError, match="study\\.seeds is 2 there and 4 now"):
+        Run(more).check_claim()
 
 
 def test_a_run_of_a_version_with_fewer_settings_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -87,13 +87,16 @@ def contact_sheet(
         read: decodes an image file.
         rarest: the highest; else the lowest.
     """
-    grids, titles = [], []
+    shown, titles = [], []
     for images in sets:
         scores = measured[images.name]["avg_knn"].to_numpy()
         order = np.argsort(scores * (-1 if rarest else 1), kind="stable")[: _COLUMNS * _ROWS]
         first, last = scores[order[[0, -1]]]
         titles.append(f"{images.name}: AvgkNN from {first:.3g} to {last:.3g}")
-        grids.append(_grid([read(images.paths[i]).convert("RGB") for i in order]))
+        shown.append([read(images.paths[i]).convert("RGB") for i in order])
+    # One size for all, by which sets of other sizes can be compared.
+    side = min(max(_SMALLEST, *(max(images[0].size) for images in shown)), _LARGEST)
+    grids = [_grid(images, side) for images in shown]
     step = _TITLE + 2 * _GAP
     font = ImageFont.load_default(size=15)
     widths = [*(grid.width for grid in grids), *(int(font.getlength(title)) for title in titles)]
@@ -131,9 +134,8 @@ def _densities(
     axes.set_ylim(bottom=0)
 
 
-def _grid(images: Sequence[Image.Image]) -> Image.Image:
-    """Images in rows, each a square of the first one's size, within limits."""
-    side = min(max(*images[0].size, _SMALLEST), _LARGEST)
+def _grid(images: Sequence[Image.Image], side: int) -> Image.Image:
+    """Images in rows, each within a square of so many pixels."""
     columns, rows = min(_COLUMNS, len(images)), -(-len(images) // _COLUMNS)
     step = side + _GAP
     grid = Image.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.stats import poisson
 from torch import Tensor
 
 from augment.metrics import precision_mask
@@ -31,6 +32,9 @@ _VERDICTS = [KEPT, UNREADABLE, BLANK, *LEAKS, MEMORISED, OFF_MANIFOLD]
 
 _SHOWS_NOTHING = 4.0
 """Grey levels of 255; an image whose pixels deviate less, in every channel, shows nothing."""
+
+_BY_CHANCE = 0.01
+"""Probability from which on a number of near copies is put down to chance."""
 
 Split = Literal["train", "val", "test"]
 
@@ -106,17 +110,30 @@ def admitted(table: pd.DataFrame) -> pd.DataFrame:
     return table[table[ADMISSION] == KEPT] if ADMISSION in table else table
 
 
-def refuse_leaks(table: pd.DataFrame) -> None:
-    """Raise ValueError at copies of real val or test images, on which no score may rest."""
-    leaks = table[table[ADMISSION].isin(LEAKS)]
-    if len(leaks):
-        row = leaks.iloc[0]
-        raise ValueError(
-            f"{len(leaks)} generated images copy real val or test images, the first "
-            f"{row['file_name']} ({row[ADMISSION]} image {row['copied']}, distance "
-            f"{row['copied_distance']:.3f}): the generator has seen what it is judged on; use one "
-            "trained on the train rows alone, or go on without these images by --allow_leak"
-        )
+def refuse_leaks(table: pd.DataFrame, calibration: Calibration, held_out: int) -> None:
+    """Raise ValueError at copies of real val or test images, on which no score may rest.
+
+    A generator that never saw these images comes near one now and then, the more often the fewer
+    and the plainer they are. So its images are copies if one is so without doubt, or if so many are
+    that chance would give them once in a hundred times (Poisson).
+
+    Args:
+        table: of `admit`.
+        calibration: that it was judged by.
+        held_out: how many val and test images there are.
+    """
+    leaks = table[table[ADMISSION].isin(LEAKS)].sort_values("copied_distance")
+    expected = len(table) * held_out * calibration.chance
+    is_chance = poisson.sf(len(leaks) - 1, expected) >= _BY_CHANCE
+    if leaks.empty or (is_chance and leaks["copied_distance"].iloc[0] > calibration.certain):
+        return
+    row = leaks.iloc[0]
+    raise ValueError(
+        f"{len(leaks)} generated images copy real val or test images, most closely "
+        f"{row['file_name']} ({row[ADMISSION]} image {row['copied']}, distance "
+        f"{row['copied_distance']:.3f}): the generator has seen what it is judged on; use one "
+        "trained on the train rows alone, or go on without these images by --allow_leak"
+    )
 
 
 def keep_rates(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -90,6 +90,11 @@ class Calibration:
     false_alarms: float
     """Share of the real images that have another real image within the threshold, in [0, 1];
     NaN if that was not measured."""
+    certain: float
+    """Distance up to which it is one without doubt: that of nine in ten edited images."""
+    chance: float
+    """Probability, at most, that a distinct image comes within the threshold of any one real
+    image: one more than were found to, of those that could be looked at."""
 
 
 def calibrate(
@@ -118,7 +123,9 @@ def calibrate(
         false_alarms: share of distinct images, in (0, 1), which the threshold may take for copies.
         seed: of the sample and of the noise.
     """
-    same_only = Calibration(threshold=_SAME, found=math.nan, false_alarms=math.nan)
+    same_only = Calibration(
+        threshold=_SAME, found=math.nan, false_alarms=math.nan, certain=_SAME, chance=0.0
+    )
     if len(images) < _ENOUGH:
         return same_only
     rng = np.random.default_rng(seed)
@@ -136,6 +143,8 @@ def calibrate(
         threshold=threshold,
         found=float((edited < threshold).float().mean()),
         false_alarms=float((others < threshold).float().mean()),
+        certain=min(threshold, float(edited.quantile(0.9))),
+        chance=(int((distinct < threshold).sum()) + 1) / (len(distinct) + 1) / len(images),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from augment import RealImages, Signatures, admit, calibrate, in_manifold
+from augment import RealImages, Signatures, admit, calibrate, in_manifold, refuse_leaks
 from augment.selection import Pixels, Split
 from classify import Images, decode
 from classify.progress import progress
@@ -70,6 +70,11 @@ class Judge:
         """
         starts = range(0, max(len(table), 1), _DECODED)
         return pd.concat([self._judged(table.iloc[start : start + _DECODED]) for start in starts])
+
+    def refuse_leaks(self, table: pd.DataFrame) -> None:
+        """Raise ValueError at a judged table whose images copy real val or test images."""
+        held_out = sum(len(self.real[s].names) for s in ("val", "test") if s in self.real)
+        refuse_leaks(table, self.calibration, held_out)
 
     def _judged(self, table: pd.DataFrame) -> pd.DataFrame:
         pixels, readable = decode(list(table["path"]), self.size, skip_bad=True)

@@ -10,6 +10,7 @@ be written. `--help` shows the fields and names the groups, `--help GROUP` the f
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -90,6 +91,8 @@ def run(main: Callable[[], object]) -> None:
     Raises:
         SystemExit: status 1 for a refusal, 130 for Ctrl-C and 143 for SIGTERM.
     """
+    for lightnings in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(lightnings).setLevel(logging.WARNING)  # no tips, no lists of devices
     try:
         with signals_raised():
             main()

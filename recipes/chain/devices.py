@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -29,7 +28,6 @@ def launch(
     Raises:
         ValueError: they are not there.
     """
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # no word of every process
     try:
         fabric = Fabric(
             accelerator=accelerator,

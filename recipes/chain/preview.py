@@ -1,4 +1,4 @@
-"""A look before a long run: 16 images of each set, and what the whole would take."""
+"""A look before a long run: 16 images of each set beside real ones, and what it would take."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.synthesis import edit_of, guidance_of
 
-__all__ = ["picture", "preview"]
+__all__ = ["picture", "preview", "timetable"]
 
 _IMAGES = 16
 _FIT_STEPS = 6
@@ -40,31 +40,46 @@ def preview(run: Run, inputs: Inputs) -> None:
         return
     config = run.config
     made = {name: s for name, s in config.synthetic_sets.items() if s.folder is None}
-    seconds, grids = {}, {}
+    seconds, grids = {}, {"real": _real(inputs)}
     for name, settings in made.items():
         started = time.perf_counter()
         grids[name] = _samples(run, inputs, settings)
-        taken = time.perf_counter() - started
-        seconds[name] = taken / _IMAGES * (settings.count or config.num_synthetic)
+        count = settings.count or config.num_synthetic
+        taken = (time.perf_counter() - started) / _IMAGES * count
+        seconds[f"generating {count} {name} images"] = taken
     fits = len(config.chosen_arms) * config.study.seeds
-    training = _seconds_a_fit(run, inputs) * fits
+    seconds[f"training {fits} classifiers"] = _seconds_a_fit(run, inputs) * fits
     run.out.mkdir(parents=True, exist_ok=True)
-    if grids:
-        picture(grids).save(run.out / "preview.png")
+    picture(grids).save(run.out / "preview.png")
     devices = run.fabric.world_size
     lines = [
-        f"{run.out / 'preview.png'}: {_IMAGES} images of each set, the same seeds in all",
+        f"{run.out / 'preview.png'}: {_IMAGES} images of each set, the same seeds in all, beside "
+        "real ones",
         f"The whole run, estimated on this machine ({devices} process{'es' * (devices > 1)}):",
-        *(
-            f"  generating {made[name].count} {name} images  {_duration(taken)}"
-            for name, taken in seconds.items()
-        ),
-        f"  training {fits} classifiers  {_duration(training)}",
-        f"  in all  {_duration((sum(seconds.values()) + training) / devices)}",
+        *timetable(seconds, devices),
         *_memory_line(),
         f"  disk  {_disk_gigabytes(inputs, made):.2f} GB under {run.out}",
     ]
     run.say("\n".join(lines))
+
+
+def timetable(seconds: Mapping[str, float], processes: int) -> list[str]:
+    """How long parts take, and all of them, shared by processes.
+
+    Args:
+        seconds: part -> what one process would take.
+        processes: that share each part.
+    """
+    shared = {part: taken / processes for part, taken in seconds.items()}
+    shared["in all"] = sum(shared.values())
+    return [f"  {part}  {_duration(taken)}" for part, taken in shared.items()]
+
+
+def _real(inputs: Inputs) -> Tensor:
+    """As many of the real train images, uint8 (N, 3, H, W), at the generator's size."""
+    train = inputs.table[inputs.table["split"] == "train"]
+    drawn = train.sample(min(len(train), _IMAGES), random_state=0)
+    return inputs.images.pixels[inputs.images.rows(drawn)]
 
 
 def _samples(run: Run, inputs: Inputs, settings: SyntheticSet) -> Tensor:
@@ -111,20 +126,21 @@ def picture(grids: Mapping[str, Tensor]) -> Image.Image:
     """Grids of images side by side under their names.
 
     Args:
-        grids: name -> uint8 (N, C, H, W), equally many of one size.
+        grids: name -> uint8 (N, C, H, W), of one size.
     """
     panels = [
         to_pil_image(make_grid(images.expand(-1, 3, -1, -1), nrow=4, padding=1, pad_value=255))
         for images in grids.values()
     ]
-    width, height = (side * _SCALE for side in panels[0].size)
+    width, height = (_SCALE * max(sides) for sides in zip(*(p.size for p in panels), strict=True))
     gap, header = 24, 28
     whole = Image.new("RGB", (len(panels) * (width + gap) - gap, height + header), "white")
     draw = ImageDraw.Draw(whole)
     for column, (name, panel) in enumerate(zip(grids, panels, strict=True)):
         x = column * (width + gap)
         draw.text((x + 4, 6), name, fill="black", font_size=16)
-        whole.paste(panel.resize((width, height), Image.Resampling.NEAREST), (x, header))
+        large = panel.resize([_SCALE * side for side in panel.size], Image.Resampling.NEAREST)
+        whole.paste(large, (x, header))
     return whole
 
 

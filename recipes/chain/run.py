@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -61,7 +62,8 @@ class Run:
         return self._within.fabric if self._within else _launched(self.config)
 
     def claim(self) -> None:
-        """Write `config.yaml` into the folder and hold it until the run ends; on one process.
+        """Write `config.yaml` into the folder, anew where the run grows, and hold it until the run
+        ends; on one process.
 
         Raises:
             ValueError: another run stands there, or the same one is going on.
@@ -76,7 +78,7 @@ class Run:
                 "--out"
             ) from error
         path = self.out / _RECORD
-        if not path.is_file():
+        if not path.is_file() or self._grows(yaml.safe_load(path.read_text(encoding="utf-8"))):
             write_text(path, yaml.safe_dump(self.config.record(), sort_keys=False))
 
     def __enter__(self) -> Run:
@@ -153,6 +155,8 @@ class Run:
                 f"{path} says nothing of {lacking[0]}, so it is of another version; "
                 "give another --out"
             )
+        if self._grows(found):
+            found["study"] = record["study"]
         told = record.keys() - _CIRCUMSTANCES
         old, new = ({k: one.get(k) for k in record if k in told} for one in (found, record))
         if differing := differences(old, new):
@@ -160,6 +164,10 @@ class Run:
                 f"{self.out} holds another run: {differing}; give another --out, or the settings "
                 "in its config.yaml"
             )
+
+    def _grows(self, found: Mapping[str, Any]) -> bool:
+        """Whether more seeds are wanted than the record in the folder has."""
+        return self.config.may_grow and found["study"]["seeds"] < self.config.study.seeds
 
 
 def _launched(config: RunConfig) -> Fabric:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from augment import Quota, SamplerConfig
 from classify import FitConfig
@@ -94,7 +94,8 @@ class StudyConfig:
     """How often the classifiers are trained."""
 
     seeds: int = 3
-    """Fits of each arm, each from other weights; intervals need at least 2."""
+    """Fits of each arm, each from other weights; intervals need at least 2. More of them continue a
+    run that has ended."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -104,6 +105,9 @@ class StudyConfig:
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Generate, label and merge synthetic images, train classifiers, and say whether it helped."""
+
+    may_grow: ClassVar[bool] = True
+    """Whether more seeds continue a run, all fits that are there being kept."""
 
     data: Path | None = field(default=None, metadata=DATA)
     """CelebA's folder, or a folder with metadata.csv; left out, the embedded data set."""

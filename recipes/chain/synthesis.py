@@ -27,12 +27,12 @@ from augment import (
     Selection,
     Sum,
     generate,
-    refuse_leaks,
     select,
 )
 from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
 from augment.metrics.realism import Realism
+from augment.selection import ADMISSION, LEAKS
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
 from labeling import Labeler, LabelPolicy
@@ -156,9 +156,11 @@ def _synthesise(
     _keep(run, folder, table)
     if not config.allow_leak:
         try:
-            refuse_leaks(table)
+            judge.refuse_leaks(table)
         except ValueError as error:
             raise ValueError(f"the set {name}: {error}") from error
+    if near := int(table[ADMISSION].isin(LEAKS).sum()):
+        run.note(f"{name}: {near} images come near a real val or test image and are left out.")
     short = unmet(selection, table, inputs.policy)
     if short and len(selection.table):
         run.note(
