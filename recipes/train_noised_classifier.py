@@ -57,11 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     paths, network = list(rows["path"][names != ""]), settings.network
     return train_classifier(
         ImageFiles(paths, read_image, size=network.size, channels=network.channels),
-        list(names[names != ""]),
+        {settings.attribute: list(names[names != ""])},
         settings.out,
         network,
         settings.training,
-        attribute=settings.attribute,
         sources={"images_sha256": files_sha256(paths)},
         trained_on=settings.table.resolve().name,
         **settings.trainer(settings.out),

@@ -83,10 +83,10 @@ def test_a_classifier_is_trained_on_the_train_rows_that_have_a_value(
 ) -> None:
     folder = _classifier(images, tmp_path / "out")
     card = json.loads((folder / "card.json").read_text())
-    assert (card["attribute"], card["classes"], card["images"]) == ("Bright", ["0", "1", "10"], 5)
+    assert (card["heads"], card["images"]) == ({"Bright": ["0", "1", "10"]}, 5)
     assert card["trained_on"] == "images"
     assert str(tmp_path) not in json.dumps(card)
-    assert load_noised_classifier(folder).classes == 3
+    assert sum(load_noised_classifier(folder).heads.values()) == 3
 
 
 def test_a_generator_starts_from_another_at_any_size_and_the_last_line_is_the_next_command(
