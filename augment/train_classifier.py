@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from lightning import seed_everything
 from torch import Tensor
@@ -23,11 +24,13 @@ from augment.heads import NOT_ASKED, log_likelihood
 from augment.pretrained import NoisedClassifier, save_noised_classifier
 from augment.pretrained.architecture import Architecture
 from augment.pretrained.checkpoints import ScheduleName, Settings
+from augment.schedule import Schedule
 
 __all__ = [
     "ClassifierNetworkConfig",
     "ClassifierTrainConfig",
     "ClassifierTraining",
+    "noise_name",
     "train_classifier",
 ]
 
@@ -144,6 +147,24 @@ def train_classifier(
         card = {"trained_on": trained_on, "images": count, **module.hparams}
         save_noised_classifier(module.network, folder, card=card)
     return folder
+
+
+def noise_name(schedule: Schedule) -> ScheduleName:
+    """What `ClassifierNetworkConfig.schedule` calls a generator's schedule.
+
+    Raises:
+        ValueError: it is neither of the two.
+    """
+    for name, known in (("cosine", Schedule.cosine()), ("linear", Schedule.linear())):
+        if len(known) == len(schedule) and np.allclose(
+            known.alpha_bar, schedule.alpha_bar, 1e-3, 0
+        ):
+            return name  # type: ignore[return-value]
+    raise ValueError(
+        f"the generator's schedule of {len(schedule)} steps is neither cosine nor linear of 1,000, "
+        "which classifiers of noised images are trained on; give another generator, or sets "
+        "without such a classifier"
+    )
 
 
 class ClassifierTraining(Fitting):

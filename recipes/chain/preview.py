@@ -39,7 +39,12 @@ def preview(run: Run, inputs: Inputs) -> None:
     if not run.fabric.is_global_zero:
         return
     config = run.config
-    made = {name: s for name, s in config.synthetic_sets.items() if s.folder is None}
+    # What would have to be trained first is no preview.
+    made = {
+        name: s
+        for name, s in config.synthetic_sets.items()
+        if s.folder is None and not s.has_trained_terms
+    }
     seconds, grids = {}, {}
     for name, settings in made.items():
         started = time.perf_counter()
