@@ -200,7 +200,9 @@ def test_up_the_hardness_is_out_of_the_mode_of_a_mixture() -> None:
     guidance = HardnessAscent(hardness=lambda x: fitted(x.mean(dim=(1, 2, 3))[:, None]), scale=1.0)
     step = _step(denoiser, 40, count=64)
     mean = step.estimate.detach().mean(dim=(1, 2, 3))
-    moved = guidance.shift(step).mean(dim=(1, 2, 3))
+    shift = guidance.shift(step)
+    assert shift.dtype == torch.float32  # whatever the score's is
+    moved = shift.mean(dim=(1, 2, 3))
     assert (moved.sign() == (mean - 0.4).sign()).all()
     shares = []
     for one in (None, guidance):

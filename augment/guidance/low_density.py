@@ -77,7 +77,7 @@ class HardnessAscent(Ascent):
         return _shown("HardnessAscent", self, {})
 
     def measure(self, step: Step, x0: Tensor) -> Tensor:
-        return self.hardness(x0)
+        return self.hardness(x0).to(x0.dtype)  # a float64 score must not make float64 images
 
 
 def _shown(name: str, guidance: Strength, told: dict[str, object]) -> str:

@@ -83,13 +83,13 @@ class LowDensityConfig(TrainedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeBitsConfig(TrainedConfig):
-    """ADM-ML (Um & Ye 2024): each image is asked for a value of every attribute, drawn by its seed."""
+    """ADM-ML (Um & Ye 2024): each image is asked for values of attributes, drawn by its seed."""
 
     scale: float = 1.0
     """Strength; the gradients of all attributes add up, so that one class's does not transfer."""
     attributes: list[str] | None = None
-    """Which; left out, the four rarest of the train rows. The paper's are Bald, Eyeglasses, Mustache
-    and Wearing_Hat."""
+    """Which; left out, the four rarest of the train rows. The paper's are Bald, Eyeglasses,
+    Mustache and Wearing_Hat."""
 
     def __post_init__(self) -> None:
         _check_strengths("attribute_bits", scale=self.scale)

@@ -106,7 +106,7 @@ def minority_labels(
             class, which tells apart the images of that class alone.
 
     Raises:
-        ValueError: there are fewer scores than classes, or so many equal ones that a class is empty.
+        ValueError: there are fewer scores than classes, or so many are equal that a class is empty.
     """
     of = np.zeros(len(scores), dtype=int) if own is None else np.asarray(own)
     heads = {}
@@ -115,8 +115,8 @@ def minority_labels(
         found = minority_classes(scores[rows], classes)
         if empty := sorted(set(range(classes)) - set(found.tolist())):
             raise ValueError(
-                f"of {classes} classes of minority scores, number {empty[0]} is empty, for too many "
-                "scores are equal; give fewer minority_class.classes"
+                f"of {classes} classes of minority scores, number {empty[0]} is empty, for too "
+                "many scores are equal; give fewer minority_class.classes"
             )
         names = np.full(len(scores), "", dtype=object)
         names[rows] = found.astype(str)
