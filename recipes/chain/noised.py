@@ -67,7 +67,7 @@ def classifier_terms(inputs: Inputs, settings: SyntheticSet) -> list[Guidance]:
         classifier, target = _minority(inputs, minority), minority.classes - 1
         terms.append(ClassifierGuidance(classifier=classifier, target=target, scale=minority.scale))
     if settings.low_density is not None:
-        terms += _low_density(inputs, settings, settings.low_density)
+        terms += _low_density(inputs, settings.low_density)
     if (bits := settings.attribute_bits) is not None:
         plan = bits_of(inputs, bits)
         terms.append(
@@ -150,9 +150,7 @@ def _scores(
     return scores
 
 
-def _low_density(
-    inputs: Inputs, settings: SyntheticSet, config: LowDensityConfig
-) -> list[Guidance]:
+def _low_density(inputs: Inputs, config: LowDensityConfig) -> list[Guidance]:
     """Out of the dense and towards the real; a term of no strength is left out."""
     terms: list[Guidance] = []
     if config.alpha and config.others is None:
@@ -166,7 +164,7 @@ def _low_density(
             )
         )
     if config.beta:
-        real = _real_or_made(inputs, settings, config)
+        real = _real_or_made(inputs, config)
         terms.append(PushOfClass(classifier=real, target=1, scale=config.beta, every=config.every))
     return terms
 
@@ -193,13 +191,11 @@ def _data_or_others(inputs: Inputs, config: LowDensityConfig) -> ClassifierOfNoi
     return _trained(inputs, "data_or_others", config, {"others": str(config.others)}, examples)
 
 
-def _real_or_made(
-    inputs: Inputs, settings: SyntheticSet, config: LowDensityConfig
-) -> ClassifierOfNoised:
-    """The discriminator. Both halves come to it as files at the generator's size, from the same
-    crop: else it would learn the file and not the image.
+def _real_or_made(inputs: Inputs, config: LowDensityConfig) -> ClassifierOfNoised:
+    """The discriminator of real images and the run's ordinary samples. Both come to it as files at
+    the generator's size, from the same crop: else it would learn the file and not the image.
     """
-    data = list(_train(inputs)["path"])
+    data, sampler = list(_train(inputs)["path"]), inputs.run.config.sampler
     count = config.samples or len(data)
 
     def examples(folder: Path) -> Examples:
@@ -208,12 +204,12 @@ def _real_or_made(
             inputs.denoiser,
             seeds,
             folder / "plain",
-            sampler=settings.sampler,
+            sampler=sampler,
             fabric=inputs.run.fabric,
         )
         return _halves(data, list(made["path"]))
 
-    known = {"sampler": asdict(settings.sampler), "samples": count}
+    known = {"sampler": asdict(sampler), "samples": count}
     return _trained(inputs, "real_or_made", config, known, examples)
 
 

@@ -20,7 +20,7 @@ from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.synthesis import edit_of, guidance_of
 
-__all__ = ["picture", "preview"]
+__all__ = ["first_images", "picture", "preview"]
 
 _IMAGES = 16
 _FIT_STEPS = 6
@@ -48,7 +48,7 @@ def preview(run: Run, inputs: Inputs) -> None:
     seconds, grids = {}, {}
     for name, settings in made.items():
         started = time.perf_counter()
-        grids[name] = _samples(run, inputs, settings)
+        grids[name] = first_images(run, inputs, settings, _IMAGES)
         taken = time.perf_counter() - started
         seconds[name] = taken / _IMAGES * (settings.count or config.num_synthetic)
     fits = len(config.chosen_arms) * config.study.seeds
@@ -72,19 +72,19 @@ def preview(run: Run, inputs: Inputs) -> None:
     run.say("\n".join(lines))
 
 
-def _samples(run: Run, inputs: Inputs, settings: SyntheticSet) -> Tensor:
-    """The set's first images, uint8 (16, C, H, W)."""
+def first_images(run: Run, inputs: Inputs, settings: SyntheticSet, count: int) -> Tensor:
+    """So many of the set's images, of seeds 0, 1, ..., uint8 (count, C, H, W)."""
     label = settings.sampler.label
     inputs.denoiser.to(run.fabric.device)
     with run.fabric.autocast():
         return sample(
             inputs.denoiser,
-            range(_IMAGES),
+            range(count),
             steps=settings.sampler.steps,
             guidance=guidance_of(inputs, settings),
             solver=settings.sampler.rule,
             edit=edit_of(inputs, settings),
-            labels=None if label is None else [label] * _IMAGES,
+            labels=None if label is None else [label] * count,
         )
 
 
