@@ -39,9 +39,9 @@ from recipes.chain.devices import launch
 from recipes.chain.encoders import load_encoder
 from recipes.chain.realism import seen, side_of
 
-__all__ = ["Settings", "image_sets", "main"]
+__all__ = ["BESIDE_INCEPTION", "Settings", "image_sets", "main"]
 
-_BESIDE_INCEPTION = {
+BESIDE_INCEPTION = {
     "fid_pytorch_fid": "inception-pytorch-fid",
     "sfid": "inception-pytorch-fid-6d",
 }
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     real, *others = sets
     check_sizes(real, others, tail_count=count, orders=orders)
     encoder = load_encoder(settings.encoder, weights=settings.weights)
-    beside = _BESIDE_INCEPTION if settings.encoder == "inception" else {}
+    beside = BESIDE_INCEPTION if settings.encoder == "inception" else {}
     further = {c: load_encoder(e, weights=settings.weights) for c, e in beside.items()}
     fabric = launch(
         settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
