@@ -9,7 +9,7 @@ it is to all of them and to their rare end by several definitions (`--tails`: Fr
 with `--encoder inception` FID and sFID; precision, recall, density, coverage), what an image costs
 in forward passes of the generator and in seconds, and the F1 of the classifiers. Each sampler that
 costs more than `--budget` forwards an image runs once more with as few steps as the budget pays
-for, as the set `<name>.equal`; a guidance whose strength is a `budget` then pushes as far as before.
+for, as the set `<name>.equal`; self-guidance whose strength is a `budget` then pushes as far.
 
 It writes the study's own files, and in `samplers/` samplers.csv, tails.csv, samplers.html and the
 pictures of `recipes/measure.py`. Sets, arms and everything else are set as for the study; which
@@ -84,7 +84,8 @@ class CompareConfig(RunConfig):
     tails: Mapping[str, Values] = field(default_factory=lambda: dict(DEFAULT_TAILS))
     """The rare ends of the real train images, name -> by, count, lowest, file."""
     encoder: str = "avatars"
-    """Network whose features are measured, as for `recipes/measure.py`; inception adds FID, sFID."""
+    """Network whose features are measured, as for `recipes/measure.py`; inception adds FID and
+    sFID."""
     weights: Path | None = None
     """A local file of a published encoder's weights."""
 

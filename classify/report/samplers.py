@@ -1,4 +1,4 @@
-"""Samplers compared: what an image costs, how rare and how like the real ones it is, what it gains."""
+"""Samplers compared: cost, rarity, likeness to the real images, and what classifiers gain."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ def _cell(name: str) -> Callable[[t.Row], Cell]:
 
     def cell(row: t.Row) -> Cell:
         low, high = row.get(f"{name}_low", t.NAN), row.get(f"{name}_high", t.NAN)
-        return Cell(t.number(row[name], digits), t.interval(low, high))
+        known = not (pd.isna(low) or pd.isna(high))
+        return Cell(t.number(row[name], digits), t.interval(low, high) if known else "")
 
     return cell
