@@ -269,12 +269,8 @@ def table_of(results: Results, costs: Mapping[str, Cost], summary: pd.DataFrame)
         table.insert(place, column, values)
     for metric in ("f1", "f1_rare", "average_precision"):
         rows = summary[summary["metric"] == metric].set_index("arm").reindex(table["set"])
-        for column, name in (
-            ("mean", metric),
-            ("low", f"{metric}_low"),
-            ("high", f"{metric}_high"),
-        ):
-            table[name] = rows[column].to_numpy()
+        for column, ending in (("mean", ""), ("low", "_low"), ("high", "_high")):
+            table[f"{metric}{ending}"] = rows[column].to_numpy()
     return table
 
 

@@ -28,8 +28,11 @@ class TrainedConfig:
     widths: tuple[int, ...] = (32, 64, 64)
     """Channels of each resolution level of the classifier; multiples of 32. The last level has
     self-attention."""
-    training: ClassifierTrainConfig = field(default_factory=ClassifierTrainConfig)
-    """How it is trained."""
+    training: ClassifierTrainConfig = field(
+        default_factory=lambda: ClassifierTrainConfig(steps=1_000)
+    )
+    """How it is trained; 1,000 steps are for some hundred images, and the paper's are 60,000 for
+    LSUN."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,14 @@ passes and every other network (classifier, labeler, LPIPS) count for what they 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from augment import Denoiser
 from recipes.chain.inputs import Inputs
@@ -43,18 +46,43 @@ def cost_of(run: Run, inputs: Inputs, settings: SyntheticSet) -> Cost:
     started = time.perf_counter()
     first_images(run, inputs, settings, _TIMED)
     seconds = (time.perf_counter() - started) / _TIMED
-    with FlopCounterMode(display=False) as counter:
+    with _Operations() as counter:
         first_images(run, inputs, settings, _COUNTED)
-    spent = counter.get_total_flops() / _COUNTED
-    return Cost(spent / forward_flops(inputs.denoiser), seconds)
+    return Cost(counter.total / _COUNTED / forward_flops(inputs.denoiser), seconds)
 
 
 def forward_flops(denoiser: Denoiser) -> int:
     """Floating-point operations of one forward pass of one image, without its graph."""
     x = torch.zeros(1, *denoiser.image.shape, device=denoiser.device)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with torch.inference_mode(), _Operations() as counter:
         denoiser(x, 0, denoiser.schedule, denoiser.any_class(1))
-    return int(counter.get_total_flops())
+    return counter.total
+
+
+class _Operations(TorchDispatchMode):
+    """Adds up floating-point operations by PyTorch's own table of them.
+
+    PyTorch's `FlopCounterMode` also tells them apart by module, whose hooks do not stand the
+    gradient of a leaf by `torch.autograd.grad`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs, known = kwargs or {}, flop_registry.get(func._overloadpacket)
+        if known is None:
+            with self:  # in inference mode, operations come whole that are made of others
+                made_of = func.decompose(*args, **kwargs)
+            if made_of is not NotImplemented:
+                return made_of
+        result = func(*args, **kwargs)
+        if known is not None:
+            self.total += known(*args, **kwargs, out_val=result)
+        return result
 
 
 def steps_at(settings: SyntheticSet, cost: Cost, budget: float) -> int | None:
