@@ -39,12 +39,8 @@ def preview(run: Run, inputs: Inputs) -> None:
     if not run.fabric.is_global_zero:
         return
     config = run.config
-    # What would have to be trained first is no preview.
-    made = {
-        name: s
-        for name, s in config.synthetic_sets.items()
-        if s.folder is None and not s.has_trained_terms
-    }
+    own = {name: s for name, s in config.synthetic_sets.items() if s.folder is None}
+    made = {name: s for name, s in own.items() if not s.has_trained_terms}
     seconds, grids = {}, {}
     for name, settings in made.items():
         started = time.perf_counter()
@@ -63,6 +59,11 @@ def preview(run: Run, inputs: Inputs) -> None:
         *(
             f"  generating {made[name].count} {name} images  {_duration(taken)}"
             for name, taken in seconds.items()
+        ),
+        *(
+            f"  {name}: not known before its guidance's classifier is trained"
+            for name in own
+            if name not in made
         ),
         f"  training {fits} classifiers  {_duration(training)}",
         f"  in all  {_duration((sum(seconds.values()) + training) / devices)}",
