@@ -26,7 +26,9 @@ def log_likelihood(logits: Tensor, sizes: Sequence[int], targets: Tensor) -> Ten
         targets: int64 (B, H), a class of each head or `NOT_ASKED`.
     """
     total = torch.zeros(len(logits), device=logits.device)
-    for head, target in zip(logits.float().split(list(sizes), dim=1), targets.T, strict=True):
+    for head, target in zip(
+        torch.split(logits.float(), list(sizes), dim=1), targets.T, strict=True
+    ):
         log_p = head.log_softmax(dim=1).gather(1, target.clamp(min=0)[:, None]).squeeze(1)
         # Not by a product: a log p of -inf that nobody asks for would make the sum NaN.
         total = total + torch.where(target == NOT_ASKED, 0, log_p)

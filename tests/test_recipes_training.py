@@ -110,8 +110,8 @@ def test_several_columns_are_heads_of_one_classifier_that_steers_by_the_images_s
     out = generate.main([str(made), f"--out={tmp_path / 'bits'}", *flags, *guided])
     record = json.loads((out / "settings.json").read_text())["guidance"]
     assert plan_bits(["Hat", "Bald"]).identity in record
+    one = [f"--out={tmp_path / 'one'}", "--classifier.target=1"]
     with pytest.raises(ValueError, match=r"^the classifier has 2 heads, the model no classes, and"):
-        one = [f"--out={tmp_path / 'one'}", "--classifier.target=1"]
         generate.main([str(made), *one, *flags, *guided])
 
 

@@ -36,7 +36,7 @@ Target = int | Callable[[int], Mapping[str, int]] | None
 class ClassifierOfNoised(Protocol):
     """What the guidance asks of a classifier; `load_noised_classifier` gives one."""
 
-    heads: Mapping[str, int]
+    heads: dict[str, int]
     """Name -> number of classes, in the order of the logits; most classifiers have one head."""
     image: ImageFormat
     """The images it takes."""
@@ -77,7 +77,7 @@ class TowardsClass:
 
     def identity(self) -> dict[str, Any]:
         """Weights and target, for a representation."""
-        target = self.target
+        target: object = self.target
         if callable(target):
             target = getattr(target, "identity", "by seed")
         return {"classifier": str(self.classifier.card.get("sha256", ""))[:16], "target": target}
@@ -141,8 +141,8 @@ class TowardsClass:
             return targets
         # Its own head of each image, by the check: all have the only one, or that of their class.
         own = torch.zeros(count, dtype=torch.int64) if len(names) == 1 else _known(step.labels)
-        value = _known(step.labels) if self.target is None else self.target
-        targets[torch.arange(count), own] = value
+        asked = _known(step.labels) if self.target is None else torch.tensor(self.target)
+        targets[torch.arange(count), own] = asked
         return targets
 
     def _head(self, names: list[str], name: str, value: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -70,7 +71,7 @@ def _cell(name: str) -> Callable[[t.Row], Cell]:
 
     def cell(row: t.Row) -> Cell:
         low, high = row.get(f"{name}_low", t.NAN), row.get(f"{name}_high", t.NAN)
-        known = not (pd.isna(low) or pd.isna(high))
+        known = math.isfinite(low) and math.isfinite(high)
         return Cell(t.number(row[name], digits), t.interval(low, high) if known else "")
 
     return cell

@@ -56,10 +56,10 @@ def forward_flops(denoiser: Denoiser) -> int:
     x = torch.zeros(1, *denoiser.image.shape, device=denoiser.device)
     with torch.inference_mode(), _Operations() as counter:
         denoiser(x, 0, denoiser.schedule, denoiser.any_class(1))
-    return counter.total
+    return int(counter.total)
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up floating-point operations by PyTorch's own table of them.
 
     PyTorch's `FlopCounterMode` also tells them apart by module, whose hooks do not stand the
@@ -67,7 +67,7 @@ class _Operations(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(

@@ -176,7 +176,7 @@ def _hardness(inputs: Inputs) -> Callable[[Tensor], Tensor]:
     with torch.no_grad():
         real = [
             features(inputs.denoiser.image.from_uint8(part).to(inputs.denoiser.device))
-            for part in pixels.split(_BATCH)
+            for part in torch.split(pixels, _BATCH)
         ]
     fitted = Hardness.fitted(torch.cat(real))
     return lambda images: fitted(features(images))

@@ -81,6 +81,7 @@ class Tail:
         return known[self.by]()
 
     def _of_file(self, names: pd.Series) -> NDArray[np.floating]:
+        assert self.file is not None
         table = pd.read_csv(self.file)
         if missing := [name for name in ("file_name", self.by) if name not in table]:
             raise ValueError(f"{self.file} has no column {missing[0]}; add it")
