@@ -3,7 +3,7 @@
 Pretrained diffusion models, the samplers that guide them to minority samples, and what follows.
 """
 
-from augment.activations import DenoiserFeatures
+from augment.activations import ActivationDistance, DenoiserFeatures
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L1, L2, LPIPS, FeatureDistance
 from augment.generate import SamplerConfig, generate
@@ -51,6 +51,7 @@ __all__ = [
     "L1",
     "L2",
     "LPIPS",
+    "ActivationDistance",
     "Ancestral",
     "AttributeGuidance",
     "AttributeGuidanceConfig",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from augment.denoiser import Denoiser
+from augment.distance import map_distance
 
-__all__ = ["DenoiserFeatures"]
+__all__ = ["ActivationDistance", "DenoiserFeatures"]
 
 _CLEAN = 0.98
 """alpha_bar at which the network looks, at an image nearly without noise: timestep 82 of 1,000 in a
@@ -91,35 +92,91 @@ class DenoiserFeatures(nn.Module):
         return grey.expand(-1, channels, -1, -1)
 
     def _at(self, images: Tensor, i: int) -> Tensor:
+        pooled = [F.adaptive_avg_pool2d(one.float(), self.grid) for one in self.maps(images, i)]
+        return torch.cat([one.flatten(1) for one in pooled], dim=1)
+
+    def maps(self, images: Tensor, i: int) -> list[Tensor]:
+        """Each block's activations (B, C, h, w), of images of the model's own channels, scaled as
+        at index i of its schedule.
+        """
         schedule = self.denoiser.schedule
         labels = self.denoiser.any_class(len(images))
         with self._caught() as activations:
             self.denoiser(math.sqrt(schedule.alpha_bar[i]) * images, i, schedule, labels)
-        return torch.cat([self._averaged(one) for one in activations], dim=1)
+        return [_as_map(one) for one in activations]
 
     @contextmanager
     def _caught(self) -> Iterator[list[Tensor]]:
-        """The outputs of the blocks, in the order in which they run."""
+        """The outputs of the blocks, in the order in which they run; the last ends the pass."""
         found: list[Tensor] = []
 
         def keep(_module: nn.Module, _inputs: object, output: Tensor | Sequence[Tensor]) -> None:
             found.append(output if isinstance(output, Tensor) else output[0])
+            if len(found) == len(self.blocks):
+                raise _SeenEnough
 
         modules = dict(self.denoiser.network.named_modules())
         hooks = [modules[name].register_forward_hook(keep) for name in self.blocks]
         try:
-            yield found
+            with suppress(_SeenEnough):
+                yield found
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _averaged(self, activation: Tensor) -> Tensor:
-        """(B, C, h, w), or a transformer's (B, N, C) of N = h w places, to (B, C grid^2)."""
-        if activation.ndim == 3:
-            side = math.isqrt(activation.shape[1])
-            activation = activation[:, -side * side :].transpose(1, 2)
-            activation = activation.reshape(*activation.shape[:2], side, side)
-        return F.adaptive_avg_pool2d(activation.float(), self.grid).flatten(1)
+
+class _SeenEnough(Exception):  # noqa: N818 - no error
+    """Ends a pass of the network when all that is wanted of it has run."""
+
+
+class ActivationDistance:
+    """Distance in the generator's own activations: `FeatureDistance` without another network.
+
+    A pixel distance is raised by noise and by the background's colour; the blocks of a network that
+    draws faces see faces. It needs no labels and no weights besides the generator's, and half a
+    pass of it: the blocks that take an image apart tell as much as all.
+    """
+
+    name = "activations"
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        alpha_bar: float = _CLEAN,
+        blocks: Sequence[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            denoiser: the pretrained model, shared and not copied.
+            alpha_bar: signal level in (0, 1) at which it looks at an image without noise.
+            blocks: names of submodules of its network; left out, those of its first list, a U-Net's
+                way down.
+
+        Raises:
+            ValueError: as `DenoiserFeatures`.
+        """
+        blocks = blocks or encoder_names(denoiser.network)
+        self._features = DenoiserFeatures(denoiser, alpha_bar=(alpha_bar,), blocks=blocks)
+
+    def __repr__(self) -> str:
+        # Of the weights, the record of a folder's denoiser tells.
+        (i,) = self._features.indices
+        return f"ActivationDistance({i}, {list(self._features.blocks)})"
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """(B,) of images (B, C, S, S) of the generator's format, differentiable in both."""
+        (i,) = self._features.indices
+        return map_distance(self._features.maps(a, i), self._features.maps(b, i))
+
+
+def _as_map(activation: Tensor) -> Tensor:
+    """(B, C, h, w) as it is; of a transformer's (B, N, C), the last h w tokens are places."""
+    if activation.ndim == 4:
+        return activation
+    side = math.isqrt(activation.shape[1])
+    places = activation[:, -side * side :].transpose(1, 2)
+    return places.reshape(*places.shape[:2], side, side)
 
 
 def block_names(network: nn.Module) -> list[str]:
@@ -128,10 +185,24 @@ def block_names(network: nn.Module) -> list[str]:
     What comes before the first list (the embedding of time, the first convolution) and after the
     last one (the head) is no block. A network without lists has its children for blocks.
     """
-    children = dict(network.named_children())
-    lists = {name: child for name, child in children.items() if isinstance(child, nn.ModuleList)}
+    children = [name for name, _ in network.named_children()]
+    lists = _lists(network)
     if not lists:
-        return list(children)
-    members = [f"{name}.{i}" for name, child in lists.items() for i in range(len(child))]
+        return children
+    members = [name for names in lists.values() for name in names]
     # By its name: diffusers registers the middle block last, whatever its place is.
     return [*members, *(name for name in children if "mid" in name and name not in lists)]
+
+
+def encoder_names(network: nn.Module) -> list[str]:
+    """Names of the blocks of a network's first list, or of its children, if it has no list."""
+    return next(iter(_lists(network).values()), [name for name, _ in network.named_children()])
+
+
+def _lists(network: nn.Module) -> dict[str, list[str]]:
+    """Name of each list of modules -> the names of its members, in the order of registration."""
+    return {
+        name: [f"{name}.{i}" for i in range(len(child))]
+        for name, child in network.named_children()
+        if isinstance(child, nn.ModuleList)
+    }

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from augment.state_hash import state_sha256
 
-__all__ = ["L1", "L2", "LPIPS", "NAMED", "Distance", "FeatureDistance"]
+__all__ = ["L1", "L2", "LPIPS", "NAMED", "Distance", "FeatureDistance", "map_distance"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -99,10 +99,7 @@ class FeatureDistance:
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         self.network.to(a.device)
-        total = a.new_zeros(len(a))
-        for f, g in zip(self._features(a), self._features(b), strict=True):
-            total = total + (_unit(f) - _unit(g)).square().sum(dim=1).mean(dim=(1, 2))
-        return total
+        return map_distance(self._features(a), self._features(b))
 
     def _features(self, images: Tensor) -> list[Tensor]:
         found: list[Tensor] = []
@@ -173,6 +170,15 @@ class LPIPS:
 
 NAMED: Mapping[str, Callable[[], Distance]] = {"l1": L1, "l2": L2, "lpips": LPIPS}
 """What the command lines call the distances that need nothing to be given."""
+
+
+def map_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """(B,): the mean over places of |f/|f| - g/|g||^2, summed over layers; layers (B, C, h, w)."""
+    apart = [
+        (_unit(f) - _unit(g)).square().sum(dim=1).mean(dim=(1, 2))
+        for f, g in zip(first, second, strict=True)
+    ]
+    return torch.stack(apart).sum(dim=0)
 
 
 def _load_trunk(slices: nn.Module, net: _Net, path: Path | None) -> None:

@@ -79,8 +79,8 @@ class Settings:
     """Images at a time."""
     rates: Sequence[int] = (1, 2, 5, 10, 20)
     """Every how many steps the guidance acts."""
-    distances: Sequence[DistanceName] = ("l2", "features")
-    """Of the guidance: lpips, features, l1, l2."""
+    distances: Sequence[DistanceName] = ("l2", "activations", "features")
+    """Of the guidance: activations, lpips, features, l1, l2."""
     repeats: int = 5
     """How often everything is run; medians and ranges are over these."""
     clock: Literal["wall", "cpu"] = "wall"
@@ -122,7 +122,7 @@ class Models(NamedTuple):
         denoiser.schedule.respaced(settings.steps)  # says which steps are allowed
         labeler = load_labeler(settings.labeler)
         named: dict[str, Distance] = {
-            name: named_distance(name, labeler) for name in settings.distances
+            name: named_distance(name, denoiser, labeler) for name in settings.distances
         }
         return cls(denoiser.to("cuda" if torch.cuda.is_available() else "cpu"), named)
 

@@ -161,7 +161,7 @@ def _generate(
 ) -> pd.DataFrame:
     wanted, guidance, record = cell.guidance(settings, denoiser.schedule), None, None
     if wanted is not None:
-        guidance = wanted.with_distance(named_distance("features", labeler))
+        guidance = wanted.with_distance(named_distance("features", denoiser, labeler))
         record = {**asdict(wanted), "distance": "features", "network": labeler.sha256}
     print(f"{cell.name} ...", flush=True)
     return generate(

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
@@ -27,13 +26,13 @@ from augment import (
     load_noised_classifier,
 )
 from augment.denoiser import Denoiser
-from augment.distance import NAMED
 from augment.generate import SamplerConfig
 from augment.guidance import Guidance
 from augment.images import ImageFiles
 from classify.datasets import load_images, read_image
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
+from recipes.chain.sets import ModelDistance, named_distance
 from recipes.chain.sources import GENERATORS
 from recipes.chain.targets import plan_bits
 
@@ -47,8 +46,8 @@ _STRENGTH = 0.5
 class GuidanceConfig(SelfGuidanceConfig):
     """Self-guidance towards minority samples; scale 0 turns it off."""
 
-    distance: Literal["lpips", "l1", "l2"] = "l2"
-    """lpips is the paper's and needs AlexNet's weights; l1 and l2 need nothing."""
+    distance: ModelDistance = "activations"
+    """activations are the generator's own; lpips is the paper's and needs AlexNet's weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Generate the images; their folder."""
     settings = parse(Settings, arguments)
     denoiser = load_denoiser(settings.generator)
-    guidance = _guidance(settings.guidance, settings.classifier)
+    guidance = _guidance(denoiser, settings.guidance, settings.classifier)
     edit = None
     if settings.edit is not None:
         references = _references(settings.edit, denoiser)
@@ -136,11 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     return settings.out
 
 
-def _guidance(self_guidance: GuidanceConfig, classifier: ClassifierConfig) -> Guidance | None:
+def _guidance(
+    denoiser: Denoiser, self_guidance: GuidanceConfig, classifier: ClassifierConfig
+) -> Guidance | None:
     """All the guidance that was asked for; None if there is none."""
     parts: list[Guidance] = []
     if self_guidance.given > 0:
-        parts.append(self_guidance.with_distance(NAMED[self_guidance.distance]()))
+        distance = named_distance(self_guidance.distance, denoiser)
+        parts.append(self_guidance.with_distance(distance))
     if classifier.source is not None:
         loaded = load_noised_classifier(classifier.source)
         drawn = classifier.target is None and len(loaded.heads) > 1

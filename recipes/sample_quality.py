@@ -27,8 +27,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import stats
 
-from augment import load_denoiser
-from augment.distance import NAMED, Distance
+from augment import Denoiser, load_denoiser
+from augment.distance import Distance
 from augment.metrics import Orders, extract
 from augment.metrics.pictures import ImageSet
 from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
@@ -75,7 +75,8 @@ class Settings:
     reference: str = "all"
     """Real images that fidelity is measured against: all, or tail:N, the N of highest AvgkNN."""
     distance: DistanceName = "l2"
-    """Distance of the minority score: lpips (the paper's), features (the labeler's), l1 or l2."""
+    """Distance of the minority score: activations (the generator's own), lpips (the paper's),
+    features (the labeler's), l1 or l2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Results:
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     sets = [_image_set(name, table) for name, table in tables.items()]
     check_sizes(sets[0], sets[1:], tail_count=count, orders=Orders())
     encoder = load_encoder(settings.encoder, weights=settings.weights)
-    distance = _distance(settings, config)
+    denoiser = load_denoiser(config.generator)
+    distance = _distance(settings, config, denoiser)
     fabric = launch(1)
     record = {
         "run": str(settings.run.resolve()),
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     results = measure_sets(sets[0], sets[1:], features, tail_count=count)
     results.write(settings.out, read_image)
     print(text_table(results.table))
-    found = agreement(_scored(config, tables, results, distance, fabric))
+    found = agreement(_scored(config, denoiser, tables, results, distance, fabric))
     write_csv(settings.out / "agreement.csv", found)
     if len(found):
         write_figure(settings.out / "agreement.png", chart(found))
@@ -175,13 +177,13 @@ def chart(found: pd.DataFrame) -> Figure:
 
 def _scored(
     config: RunConfig,
+    denoiser: Denoiser,
     tables: Mapping[str, pd.DataFrame],
     results: Results,
     distance: Distance,
     fabric: Fabric,
 ) -> dict[str, pd.DataFrame]:
     """The measures of every image but the real training ones, whose rarity score is undefined."""
-    denoiser = load_denoiser(config.generator)
     scored = {}
     for images in results.sets[1:]:
         rows, table = tables[images.name], results.images[images.name]
@@ -202,10 +204,10 @@ def _scored(
     return scored
 
 
-def _distance(settings: Settings, config: RunConfig) -> Distance:
-    if settings.distance != "features":
-        return NAMED[settings.distance]()
-    return named_distance("features", load_labeler(labeler_source(config, settings.run)))
+def _distance(settings: Settings, config: RunConfig, denoiser: Denoiser) -> Distance:
+    of_labeler = settings.distance == "features"
+    labeler = load_labeler(labeler_source(config, settings.run)) if of_labeler else None
+    return named_distance(settings.distance, denoiser, labeler)
 
 
 def _tables(run: Path, config: RunConfig) -> dict[str, pd.DataFrame]:

@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from augment import LPIPS, load_denoiser
-from augment.distance import NAMED
+from augment.distance import Distance
 from augment.minority_score import ScoreConfig, check_classes, minority_classes, score_files
 from classify.datasets import load_images, read_image
 from classify.files import write_text
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
+from recipes.chain.sets import ModelDistance, named_distance
 from recipes.chain.sources import GENERATORS
 from recipes.chain.training import class_numbers
 
@@ -44,8 +44,9 @@ class Settings:
     classes: int | None = None
     """Also add the column minority_class, of so many classes of equal size; their bounds are the
     train rows' (if there are splits), and the last class is the most minor."""
-    distance: Literal["lpips", "l1", "l2"] = "lpips"
-    """How far an image is from its restored one: lpips (VGG-16, the official code's), l1 or l2."""
+    distance: ModelDistance = "lpips"
+    """How far an image is from its restored one: lpips (VGG-16, the official code's), activations
+    (the generator's own), l1 or l2."""
     trunk: Path | None = None
     """A local copy of VGG-16's weights, torchvision's vgg16-397923af.pth."""
     label_column: str | None = None
@@ -74,8 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         check_classes(settings.classes, int(fitted.sum()))
     denoiser = load_denoiser(settings.generator)
     labels = class_numbers(rows, settings.label_column, denoiser, "--label_column")
-    lpips = settings.distance == "lpips"
-    distance = LPIPS("vgg", trunk=settings.trunk) if lpips else NAMED[settings.distance]()
+    if settings.distance == "lpips":
+        distance: Distance = LPIPS("vgg", trunk=settings.trunk)
+    else:
+        distance = named_distance(settings.distance, denoiser)
     fabric = launch(
         settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
     )

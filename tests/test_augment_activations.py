@@ -9,7 +9,7 @@ import torch
 from augment_doubles import class_denoiser, tiny_denoiser, tiny_unet
 from torch import nn
 
-from augment import Denoiser, DenoiserFeatures, ImageFormat, Schedule
+from augment import ActivationDistance, Denoiser, DenoiserFeatures, ImageFormat, Schedule
 
 
 def _unet(channels: int = 3) -> Denoiser:
@@ -110,3 +110,51 @@ def test_places_of_a_transformer_are_a_square() -> None:
 def test_what_it_cannot_look_at_is_refused(settings: dict[str, list[str]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DenoiserFeatures(_unet(), **settings)
+
+
+def _images(seed: int) -> torch.Tensor:
+    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_the_distance_is_the_naive_loop_over_blocks_and_places() -> None:
+    denoiser, a, b = _unet(), _images(0), _images(1)
+    features = DenoiserFeatures(denoiser, blocks=["down_blocks.0", "down_blocks.1"])
+    (i,) = features.indices
+    expected = torch.zeros(2)
+    for f, g in zip(features.maps(a, i), features.maps(b, i), strict=True):
+        for n in range(2):
+            places = [(y, x) for y in range(f.shape[2]) for x in range(f.shape[3])]
+            for y, x in places:
+                one, other = f[n, :, y, x], g[n, :, y, x]
+                apart = (one / one.norm() - other / other.norm()).square().sum()
+                expected[n] += apart / len(places)
+    found = ActivationDistance(denoiser)(a, b)
+    torch.testing.assert_close(found, expected)
+    assert (found > 0.01).all()
+    torch.testing.assert_close(ActivationDistance(denoiser)(a, a), torch.zeros(2))
+
+
+def test_the_distance_is_differentiable_in_its_first_argument() -> None:
+    a, b = _images(0)[:1].requires_grad_(True), _images(1)[:1]
+    distance = ActivationDistance(_unet())
+    (gradient,) = torch.autograd.grad(distance(a, b).sum(), a)
+    direction = gradient / gradient.norm()
+    with torch.no_grad():
+        up, down = (distance(a + s * 0.02 * direction, b).sum() for s in (1, -1))
+    torch.testing.assert_close((up - down) / 0.04, gradient.norm(), rtol=0.02, atol=0)
+
+
+def test_a_pass_of_the_distance_does_not_change_what_the_sampler_hears() -> None:
+    """The distance looks through the very network that is being sampled; no hook may stay."""
+    denoiser = _unet()
+    ActivationDistance(denoiser)(_images(0), _images(1))
+    assert not any(module._forward_hooks for module in denoiser.network.modules())
+
+
+def test_a_pass_ends_with_the_last_block_that_is_looked_at() -> None:
+    denoiser, ran = _unet(), list[str]()
+    for name in DenoiserFeatures(denoiser).blocks:
+        module = denoiser.network.get_submodule(name)
+        module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+    ActivationDistance(denoiser)(_images(0), _images(1))
+    assert ran == ["down_blocks.0", "down_blocks.1"] * 2

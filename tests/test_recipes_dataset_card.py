@@ -113,6 +113,7 @@ def test_settings_are_those_that_were_used() -> None:
     assert "density: every 5, unit variance, budget 0.7," in _card(GuidanceConfig(budget=0.7))
     assert "Sampler: 9 steps, ancestral." in _card()
     assert "has had a part" in _card(GuidanceConfig(distance="features"))
+    assert "Judging a labeler made of" in _card(GuidanceConfig(distance="activations"))
     assert "has had a part" not in _card(GuidanceConfig(distance="l2"))
     plain = _card(None)
     assert "Guidance: none" in plain

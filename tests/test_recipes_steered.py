@@ -69,7 +69,7 @@ def test_by_default_images_are_asked_for_what_is_rare(root: Path, tmp_path: Path
     assert _targets(folder) == [plan(seed) for seed in range(6)]
     record = json.loads((folder / "settings.json").read_text())["guidance"]
     assert record["steering"]["plan"] == plan.identity
-    assert record["distance"] == "l2"  # up the minority measure too
+    assert record["distance"] == "activations"  # up the minority measure too
 
 
 @pytest.mark.usefixtures("no_fits")

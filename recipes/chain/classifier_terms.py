@@ -47,8 +47,9 @@ class MinorityClassConfig(TrainedConfig):
     class_column: str | None = None
     """For a class-conditional generator, the table's column of class numbers: scores are cut into
     classes within each of them."""
-    distance: Literal["lpips", "l1", "l2"] = "l2"
-    """Of the minority score: lpips (VGG-16, the official code's), l1 or l2."""
+    distance: Literal["activations", "lpips", "l1", "l2"] = "l2"
+    """Of the minority score: activations (the generator's own), lpips (VGG-16, the official
+    code's), l1 or l2."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """How images are noised and restored for their score."""
 

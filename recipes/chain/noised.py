@@ -26,7 +26,7 @@ from augment import (
     generate,
     load_noised_classifier,
 )
-from augment.distance import NAMED
+from augment.distance import Distance
 from augment.guidance import ClassifierOfNoised, Guidance, HardnessAscent, PushOfClass
 from augment.images import ImageFiles
 from augment.metrics import Hardness
@@ -41,7 +41,7 @@ from recipes.chain.classifier_terms import (
     TrainedConfig,
 )
 from recipes.chain.inputs import Inputs
-from recipes.chain.sets import SyntheticSet
+from recipes.chain.sets import SyntheticSet, named_distance
 from recipes.chain.targets import Plan, plan_bits
 from recipes.chain.training import class_numbers, files_sha256
 from recipes.chain.values import plain
@@ -131,7 +131,10 @@ def _scores(
     train, fabric = _train(inputs), inputs.run.fabric
     if file.is_file():
         return pd.read_csv(file)["minority_score"].to_numpy(np.float32)
-    distance = LPIPS("vgg") if config.distance == "lpips" else NAMED[config.distance]()
+    if config.distance == "lpips":
+        distance: Distance = LPIPS("vgg")
+    else:
+        distance = named_distance(config.distance, inputs.denoiser)
     with inputs.run.doing("scoring the real images"):
         scores = score_files(
             inputs.denoiser,

@@ -17,7 +17,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from augment import AttributeGuidanceConfig, FeatureDistance, SamplerConfig, SelfGuidanceConfig
+from augment import (
+    ActivationDistance,
+    AttributeGuidanceConfig,
+    Denoiser,
+    FeatureDistance,
+    SamplerConfig,
+    SelfGuidanceConfig,
+)
 from augment.distance import NAMED, Distance
 from augment.selection import parse_wish
 from labeling import Labeler, Predictor
@@ -34,6 +41,7 @@ __all__ = [
     "DistanceName",
     "EditSettings",
     "GuidanceConfig",
+    "ModelDistance",
     "SteeringConfig",
     "SyntheticSet",
     "Targets",
@@ -42,11 +50,15 @@ __all__ = [
     "synthetic_set",
 ]
 
-DistanceName = Literal["lpips", "l1", "l2", "features"]
+ModelDistance = Literal["activations", "lpips", "l1", "l2"]
+"""Distances that need no labeler."""
+
+DistanceName = Literal["activations", "lpips", "l1", "l2", "features"]
 
 NO_FEATURES = (
     "distance features needs one labeler with a torch network of its own, which an .onnx file, "
-    "several labelers and the generator are not; give another labeler or distance, such as l2"
+    "several labelers and the generator are not; give another labeler, or distance activations, "
+    "the generator's own"
 )
 
 DEFAULT_SETS: Mapping[str, Values] = {
@@ -65,8 +77,9 @@ Targets = dict[str, int] | str
 class GuidanceConfig(SelfGuidanceConfig):
     """Self-guidance towards images of low density."""
 
-    distance: DistanceName = "l2"
-    """lpips (the paper's, needs AlexNet's weights), features (the labeler's own), l1 or l2."""
+    distance: DistanceName = "activations"
+    """activations (the generator's own), lpips (the paper's, needs AlexNet's weights), features
+    (the labeler's), l1 or l2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,8 +240,11 @@ def synthetic_set(
     return replace(made, count=sum(made.wishes.values()) if made.wishes else count)
 
 
-def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
-    """The distance that a setting names; `features` are the labeler's.
+def named_distance(
+    name: DistanceName, denoiser: Denoiser, labeler: Predictor | None = None
+) -> Distance:
+    """The distance that a setting names; `activations` are the denoiser's, `features` the
+    labeler's.
 
     Raises:
         ValueError: `features` of a labeler that has no gradients.
@@ -237,4 +253,4 @@ def named_distance(name: DistanceName, labeler: Predictor) -> Distance:
         if not isinstance(labeler, Labeler):
             raise ValueError(NO_FEATURES)
         return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
-    return NAMED[name]()
+    return ActivationDistance(denoiser) if name == "activations" else NAMED[name]()

@@ -275,7 +275,7 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
     """
     parts: list[Ascent] = []
     if settings.guidance is not None:
-        distance = named_distance(settings.guidance.distance, inputs.labeler)
+        distance = named_distance(settings.guidance.distance, inputs.denoiser, inputs.labeler)
         parts.append(settings.guidance.with_distance(distance))
     if settings.steering is not None:
         assert isinstance(inputs.labeler, Labeler)  # checked before any work
