@@ -44,9 +44,9 @@ class MinorityClassConfig(TrainedConfig):
     classes: int = 10
     """Of equal size, by quantiles of the scores; about 300 train images a class are good, and the
     paper has 100."""
-    class_column: str | None = None
-    """For a class-conditional generator, the table's column of class numbers: scores are cut into
-    classes within each of them."""
+    class_column: str = "class_label"
+    """For a class-conditional generator, the table's column of its class numbers: scores are cut
+    into classes within each of them."""
     distance: Literal["activations", "lpips", "l1", "l2"] = "l2"
     """Of the minority score: activations (the generator's own), lpips (VGG-16, the official
     code's), l1 or l2."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -86,7 +87,8 @@ def _minority(inputs: Inputs, config: MinorityClassConfig) -> ClassifierOfNoised
     known = {name: getattr(config, name) for name in ("classes", "class_column", "distance")}
 
     def examples(folder: Path) -> Examples:
-        own = class_numbers(train, config.class_column, denoiser, "minority_class.class_column")
+        column = None if denoiser.classes is None else config.class_column
+        own = class_numbers(train, column, denoiser, "minority_class.class_column")
         scores = _scores(inputs, config, folder / "scores.csv", own)
         heads = minority_labels(scores, config.classes, own)
         return list(train["path"]), heads
@@ -268,36 +270,45 @@ def _trained(
         known: what its examples follow from besides the run.
         examples: makes them, given the folder, in every process.
     """
-    run, image = inputs.run, inputs.denoiser.image
+    run = inputs.run
     told = {**known, "widths": config.widths, "training": asdict(config.training)}
     key = hashlib.sha256(json.dumps(plain(told), sort_keys=True, default=str).encode())
     folder = run.out / "noised" / f"{kind}-{key.hexdigest()[:8]}"
     card = folder / "classifier" / "card.json"
     run.fabric.barrier()  # or one process might look after another has written
     if not card.is_file():
-        paths, labels = examples(folder)
-        network = ClassifierNetworkConfig(
-            size=image.size,
-            channels=image.channels,
-            widths=config.widths,
-            attention_levels=(len(config.widths) - 1,),
-            schedule=noise_name(inputs.denoiser.schedule),
-        )
+        made = examples(folder)
         if run.fabric.is_global_zero:
-            run.say(f"training a classifier of noised images, {folder.name} ...")
-            train_classifier(
-                ImageFiles(paths, read_image, size=image.size, channels=image.channels),
-                labels,
-                folder,
-                network,
-                config.training,
-                sources={"images_sha256": files_sha256(paths)},
-                trained_on=inputs.source,
-                accelerator=run.fabric.device.type,
-                devices=1,
-            )
+            _fit(inputs, config, made, folder)
         wait_until(card.is_file)
     return load_noised_classifier(folder / "classifier")
+
+
+def _fit(inputs: Inputs, config: TrainedConfig, examples: Examples, folder: Path) -> None:
+    """Train a classifier of images of the generator's size and noise."""
+    run, image, (paths, labels) = inputs.run, inputs.denoiser.image, examples
+    network = ClassifierNetworkConfig(
+        size=image.size,
+        channels=image.channels,
+        widths=config.widths,
+        attention_levels=(len(config.widths) - 1,),
+        schedule=noise_name(inputs.denoiser.schedule),
+    )
+    run.say(f"Training a classifier of noised images, {folder.name} ...")
+    started = time.perf_counter()
+    train_classifier(
+        ImageFiles(paths, read_image, size=image.size, channels=image.channels),
+        labels,
+        folder,
+        network,
+        config.training,
+        sources={"images_sha256": files_sha256(paths)},
+        trained_on=inputs.source,
+        accelerator=run.fabric.device.type,
+        devices=1,
+    )
+    taken = time.perf_counter() - started
+    run.note(f"Training the classifier {folder.name}: {taken:.0f} s in this session.")
 
 
 def _train(inputs: Inputs) -> pd.DataFrame:
