@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -294,6 +295,7 @@ def _fit(inputs: Inputs, config: TrainedConfig, examples: Examples, folder: Path
         attention_levels=(len(config.widths) - 1,),
         schedule=noise_name(inputs.denoiser.schedule),
     )
+    device = run.fabric.device
     run.say(f"Training a classifier of noised images, {folder.name} ...")
     started = time.perf_counter()
     train_classifier(
@@ -304,8 +306,9 @@ def _fit(inputs: Inputs, config: TrainedConfig, examples: Examples, folder: Path
         config.training,
         sources={"images_sha256": files_sha256(paths)},
         trained_on=inputs.source,
-        accelerator=run.fabric.device.type,
-        devices=1,
+        accelerator=device.type,
+        devices=1 if device.index is None or device.type == "cpu" else [device.index],
+        plugins=[LightningEnvironment()],  # a job of its own, whatever has started the run
     )
     taken = time.perf_counter() - started
     run.note(f"Training the classifier {folder.name}: {taken:.0f} s in this session.")
