@@ -291,7 +291,7 @@ def _rarest(results: Results, table: pd.DataFrame) -> str:
         for name, own in scores.items()
         if name == best or stats.ttest_ind(scores[best], own, equal_var=False).pvalue >= _LEVEL
     ]
-    return _sentence("the rarest images by AvgkNN", "an image", table, best, equal)
+    return _sentence("By AvgkNN the rarest images are those of", table, best, equal)
 
 
 def _most_helpful(whole: Run, inputs: Inputs, table: pd.DataFrame) -> str:
@@ -313,19 +313,19 @@ def _most_helpful(whole: Run, inputs: Inputs, table: pd.DataFrame) -> str:
     is_f1 = (found["attribute"] == MACRO) & (found["metric"] == "f1")
     behind = set(found.loc[is_f1 & (found["verdict"] == "gain"), "baseline"])
     equal = [best, *(name for name in others if name not in behind)]
-    return _sentence("the classifier of the highest macro F1", "a set", table, best, equal)
+    return _sentence("The classifier of the highest macro F1 is that of", table, best, equal)
 
 
-def _sentence(what: str, of: str, table: pd.DataFrame, best: str, equal: Sequence[str]) -> str:
+def _sentence(what: str, table: pd.DataFrame, best: str, equal: Sequence[str]) -> str:
     chosen = cheapest(table, equal)
     cost: Any = table.set_index("set").at[chosen, "forwards"]
-    told = f"{best} makes {what}"
+    forwards = "an unknown number of" if np.isnan(cost) else f"{cost:.0f}"
     others = [name for name in equal if name != best]
     if not others:
-        return f"{told}, certainly more than every other; {of} of it costs {cost:.0f} forwards."
+        return f"{what} {best}, distinguishable from all others, at {forwards} forwards an image."
     return (
-        f"{told}; not distinguishable from it: {', '.join(others)}. The cheapest of these is "
-        f"{chosen}, {cost:.0f} forwards an image."
+        f"{what} {best}; not distinguishable from it: {', '.join(others)}. The cheapest of these is "
+        f"{chosen}, at {forwards} forwards an image."
     )
 
 

@@ -13,10 +13,11 @@ from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from augment import ClassifierGuidance, Denoiser, ImageFormat, Schedule, Sum, sample
+from augment import L2, ClassifierGuidance, Denoiser, ImageFormat, Schedule, Sum, sample
 from augment.guidance import HardnessAscent, PushOfClass, Step
 from augment.heads import NOT_ASKED, log_likelihood
 from augment.metrics import Hardness
+from augment.minority_score import ScoreConfig, minority_classes, minority_score
 from augment.noise import PERTURBATION, NoiseStream
 
 
@@ -233,3 +234,54 @@ def test_what_no_gaussian_is_of_is_refused() -> None:
         Hardness.fitted(torch.randn(4, 2), torch.tensor([0, 0, 2, 2]))
     with pytest.raises(ValueError, match=r"^the features of class 0 do not vary; give more images"):
         Hardness.fitted(torch.ones(4, 2))
+
+
+class OfNorm(nn.Module):
+    """Whether an image of N(0, std^2 I) noised to x_t has a norm above the median, from its exact
+    posterior N(m, v I), by 64 draws and with a threshold that is a little soft.
+    """
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.heads, self.schedule = {"minority_score": 2}, Schedule.cosine()
+        self.image, self.card, self.std = ImageFormat(channels=1, size=4), {}, std
+        self.z = torch.randn(64, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
+        abar = float(self.schedule.alpha_bar[int(timestep[0])])
+        variance = abar * self.std**2 + 1 - abar
+        mean = x * abar**0.5 * self.std**2 / variance
+        drawn = mean + (self.std**2 * (1 - abar) / variance) ** 0.5 * self.z
+        norm = drawn.square().mean(dim=(2, 3, 4)) / self.std**2
+        p = ((norm - 0.96) / 0.05).sigmoid().mean(dim=0).clamp(1e-6, 1 - 1e-6)
+        return torch.stack([(1 - p).log(), p.log()], dim=1)
+
+
+def test_of_a_gaussian_the_highest_class_is_the_largest_norms_and_leads_there() -> None:
+    """With L2, the expected score rises with the norm: a Gaussian's restored image is shrunk."""
+    denoiser = mixture_denoiser((0.0,), (1.0,), 0.25)
+    generator = torch.Generator().manual_seed(1)
+    radii = torch.linspace(0.05, 0.45, 30)
+    pixels = torch.randn(30, 1, 4, 4, generator=generator)
+    size = pixels.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    x = radii.reshape(-1, 1, 1, 1) * pixels / size
+    images = denoiser.image.to_uint8(x)
+    scores = minority_score(denoiser, images, L2(), ScoreConfig(samples=40))
+    highest = np.flatnonzero(minority_classes(scores.numpy(), 3) == 2)
+    assert set(highest) == set(range(20, 30))
+
+    def norm(guidance: ClassifierGuidance | None) -> float:
+        images = sample(denoiser, range(200), steps=50, guidance=guidance, batch_size=200)
+        return ImageFormat.from_uint8(images).square().mean().sqrt().item()
+
+    to = [ClassifierGuidance(classifier=OfNorm(0.25), target=target) for target in (0, 1)]
+    low, plain, high = norm(to[0]), norm(None), norm(to[1])
+    assert low < plain - 0.01 < plain + 0.01 < high
+    # The push is radial, and the two classes' are opposite.
+    step = _step(denoiser, 10)
+    pushes = [guidance.shift(step).flatten(1) for guidance in to]
+    cosine = F.cosine_similarity(pushes[1], step.x_i.detach().flatten(1))
+    assert (cosine > 0.8).all()
+    assert (F.cosine_similarity(*pushes) < -0.99).all()
+    none = ClassifierGuidance(classifier=OfNorm(0.25), target=1, scale=0.0)
+    assert norm(none) == plain

@@ -154,8 +154,8 @@ def test_one_command_makes_measures_and_trains_every_sampler(
     html = (out / "samplers" / "samplers.html").read_text()
     assert "Like the 6 real train images of far" in html
     printed = capsys.readouterr().out
-    assert "makes the rarest images by AvgkNN" in printed
-    assert "makes the classifier of the highest macro F1" in printed
+    assert "By AvgkNN the rarest images are those of" in printed
+    assert "The classifier of the highest macro F1 is that of" in printed
     again = main(words)
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), table.drop(columns="seconds"))
     assert torch.is_grad_enabled()
