@@ -31,7 +31,7 @@ from scipy import stats
 from torch import Tensor
 
 from augment.distance import NAMED
-from augment.metrics import Encoder, Hardness, Orders, extract
+from augment.metrics import Encoder, Hardness, Orders, extract, frechet_distance
 from augment.metrics.pictures import ImageSet
 from augment.metrics.report import Results, check_sizes, likeness, measure_sets
 from augment.minority_score import score_files
@@ -52,7 +52,7 @@ from recipes.chain.settings import NO_FLAGS, RunConfig
 from recipes.chain.study import study
 from recipes.chain.tails import DEFAULT_TAILS, Scores, Tail, read_tails
 from recipes.chain.values import Values, merged, plain
-from recipes.measure import BESIDE_INCEPTION
+from recipes.measure import BESIDE_INCEPTION, add_frechet
 
 __all__ = ["RIVALS", "CompareConfig", "cheapest", "main"]
 
@@ -178,13 +178,14 @@ class _Measuring:
         features = self._features(self.encoder, sets)
         beside = {column: self._features(one, sets) for column, one in self.further.items()}
         results = measure_sets(sets[0], sets[1:], features)
+        add_frechet(results, beside)
         known = self._scores(real, features[0], results)
         rows = []
         for tail, one in tails.items():
             chosen = torch.from_numpy(one.rows(real["file_name"], known))
             for i, name in enumerate(names, start=1):
                 row = likeness(features[i], features[0][chosen])
-                row |= {c: likeness(f[i], f[0][chosen])["frechet"] for c, f in beside.items()}
+                row |= {c: frechet_distance(f[0][chosen], f[i]) for c, f in beside.items()}
                 rows.append({"tail": tail, "set": name, "real": len(chosen), **row})
         return _Measured(results, pd.DataFrame(rows))
 
@@ -324,8 +325,8 @@ def _sentence(what: str, table: pd.DataFrame, best: str, equal: Sequence[str]) -
     if not others:
         return f"{what} {best}, distinguishable from all others, at {forwards} forwards an image."
     return (
-        f"{what} {best}; not distinguishable from it: {', '.join(others)}. The cheapest of these is "
-        f"{chosen}, at {forwards} forwards an image."
+        f"{what} {best}; not distinguishable from it: {', '.join(others)}. The cheapest of these "
+        f"is {chosen}, at {forwards} forwards an image."
     )
 
 
