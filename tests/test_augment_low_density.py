@@ -253,8 +253,9 @@ class OfNorm(nn.Module):
         mean = x * abar**0.5 * self.std**2 / variance
         drawn = mean + (self.std**2 * (1 - abar) / variance) ** 0.5 * self.z
         norm = drawn.square().mean(dim=(2, 3, 4)) / self.std**2
-        p = ((norm - 0.96) / 0.05).sigmoid().mean(dim=0).clamp(1e-6, 1 - 1e-6)
-        return torch.stack([(1 - p).log(), p.log()], dim=1)
+        above = (norm - 0.96) / 0.05
+        sides = [F.logsigmoid(sign * above).logsumexp(dim=0) for sign in (-1, 1)]
+        return torch.stack(sides, dim=1)
 
 
 def test_of_a_gaussian_the_highest_class_is_the_largest_norms_and_leads_there() -> None:
