@@ -136,7 +136,7 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
 
 
 def test_a_process_that_comes_late_takes_its_own_share_of_what_was_missing(tmp_path: Path) -> None:
-    """Were it to look after the first one has written, both would leave some images to the other."""
+    """Had it looked after the first one wrote, each would leave some images to the other."""
     levels = list(range(7))
     paths = _files(tmp_path / "a", levels)
     together = threading.Barrier(2, timeout=30)

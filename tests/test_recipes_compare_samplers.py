@@ -54,15 +54,17 @@ def test_a_forward_is_counted_by_the_operations_of_its_layers() -> None:
 def test_a_self_guided_step_costs_two_forwards_and_a_backward() -> None:
     """The gradient of the input alone passes each layer once more."""
     every = 5
-    guided = replace(PLAIN, guidance=GuidanceConfig(every=every))
+    guided = replace(PLAIN, guidance=GuidanceConfig(distance="l2", every=every))
     forwards, share = _cost(guided).forwards, 10 / every / 10
     more = (forwards - 10) / (10 * share)  # a guided step's, beside its own forward
     assert more == pytest.approx(2, abs=0.05)
-    assert _cost(replace(PLAIN, guidance=GuidanceConfig(every=1))).forwards == pytest.approx(
-        10 * (1 + more)
-    )
+    assert _cost(
+        replace(PLAIN, guidance=GuidanceConfig(distance="l2", every=1))
+    ).forwards == pytest.approx(10 * (1 + more))
     # Through both passes.
-    whole = replace(PLAIN, guidance=GuidanceConfig(every=every, stop_gradient="none"))
+    whole = replace(
+        PLAIN, guidance=GuidanceConfig(distance="l2", every=every, stop_gradient="none")
+    )
     assert _cost(whole).forwards == pytest.approx(10 + 2 * 3, abs=0.2)
     assert SelfGuidanceConfig().stop_gradient == "second"
 
@@ -132,7 +134,7 @@ def test_one_command_makes_measures_and_trains_every_sampler(
     words = [
         *tiny_flags(data, tmp_path / "generator", out),
         *(f"--config={file}", "--arms=[real,plain,minority,classes]", "--allow_unlike=true"),
-        "--sampler.steps=6",
+        *("--sampler.steps=6", "--guidance.distance=l2"),
     ]
     table = main(words)
     assert table is not None
