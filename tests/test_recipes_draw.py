@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labeling import NEEDED
 from recipes.chain.draw import labelled_draw
 
 NAMES = ["Common", "Rare", "Once"]
@@ -15,7 +16,7 @@ def _table() -> pd.DataFrame:
     splits = ["train"] * 500 + ["val"] * 100 + ["test"] * 50
     labels = pd.DataFrame(0.0, index=range(650), columns=NAMES)
     labels.loc[::2, "Common"] = 1
-    labels.loc[[250, 251, 252, 550, 560], "Rare"] = 1
+    labels.loc[[*range(250, 256), *range(550, 556)], "Rare"] = 1
     labels.loc[[499], "Once"] = 1
     return labels.assign(split=splits, file_name=[f"{row}.png" for row in range(650)])
 
@@ -26,12 +27,12 @@ def test_a_larger_draw_holds_every_smaller_one() -> None:
 
 
 def test_rare_attributes_are_in_the_smallest_draw() -> None:
-    drawn = labelled_draw(_table(), NAMES, 6, 4)
+    drawn = labelled_draw(_table(), NAMES, 9, 4)
     train, val = (drawn[drawn["split"] == split] for split in ("train", "val"))
-    assert (len(train), len(val)) == (6, 4)
-    assert train["Rare"].sum() == 2
+    assert (len(train), len(val)) == (9, 4)
+    assert train["Rare"].sum() == NEEDED == 4
     assert train["Once"].sum() == 1
-    assert val["Rare"].sum() == 2
+    assert val["Rare"].sum() == NEEDED
 
 
 def test_beyond_the_first_the_draw_is_at_random() -> None:

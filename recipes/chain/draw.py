@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labeling import NEEDED
+
 __all__ = ["halved", "labelled_draw"]
 
-_LEAST = 2
-"""Positives of each attribute that a draw begins with, where there are so many."""
 _SEED = 0
 
 
@@ -21,8 +21,9 @@ def labelled_draw(
     """The table with so many train and val rows; test rows stay.
 
     The rows are put into an order that does not depend on how many are taken, so that a larger draw
-    holds every smaller one: first two images with each attribute, the rarest attribute first, then
-    all others at random. So an attribute that a few rows in a thousand have can be learned at all.
+    holds every smaller one: first as many images with each attribute as its labels are judged by
+    (`labeling.NEEDED`), the rarest attribute first, then all others at random. So an attribute that
+    a few rows in a thousand have can be learned at all.
 
     Raises:
         ValueError: more rows than there are.
@@ -63,7 +64,7 @@ def _rare_first(labels: pd.DataFrame) -> NDArray[np.int64]:
     for column in np.argsort(has.sum(axis=0), kind="stable"):
         already = int(has[first, column].sum()) if first else 0
         more = [int(row) for row in np.flatnonzero(has[:, column]) if row not in first]
-        first += more[: max(_LEAST - already, 0)]
+        first += more[: max(NEEDED - already, 0)]
     rest = np.setdiff1d(np.arange(len(labels)), first)  # ascending: in the shuffled order
     order: NDArray[np.int64] = shuffled[np.concatenate([np.array(first, dtype=np.int64), rest])]
     return order
