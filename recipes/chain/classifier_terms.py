@@ -75,7 +75,7 @@ class LowDensityConfig(TrainedConfig):
     hardness score in the generator's own activations, which needs no classifier."""
     samples: int | None = None
     """Ordinary samples that the discriminator learns; left out, as many as there are train images.
-    The paper took about 100,000."""
+    What its training cost in the paper fits about 100,000."""
 
     def __post_init__(self) -> None:
         _check_strengths("low_density", alpha=self.alpha, beta=self.beta)
