@@ -273,7 +273,7 @@ def test_of_a_gaussian_the_highest_class_is_the_largest_norms_and_leads_there() 
     assert set(highest) == set(range(20, 30))
 
     def norm(guidance: ClassifierGuidance | None) -> float:
-        # Near the image the class is certain and there is no gradient, which `sample` would warn of.
+        # Near the image the class is certain: no gradient, which `sample` would warn of.
         images = sample_batch(denoiser, range(200), steps=50, guidance=guidance).images
         return ImageFormat.from_uint8(images).square().mean().sqrt().item()
 
