@@ -34,6 +34,7 @@ from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.sets import ModelDistance, named_distance
 from recipes.chain.sources import GENERATORS
+from recipes.chain.targets import plan_bits
 
 __all__ = ["ClassifierConfig", "GuidanceConfig", "Settings", "main"]
 
@@ -56,7 +57,8 @@ class ClassifierConfig:
     source: Path | None = None
     """Folder of `recipes/train_noised_classifier.py`, or a guided-diffusion .pt file."""
     target: int | None = None
-    """The class, its index; left out, each image's own, of a generator that has classes."""
+    """The class, its index; left out, each image's own, of a generator that has classes, or of a
+    classifier of several attributes a value of each, drawn by the image's seed."""
     scale: float = 1.0
     """Strength; 1 is Bayes' rule, and 1 to 10 are usual."""
 
@@ -143,9 +145,9 @@ def _guidance(
         parts.append(self_guidance.with_distance(distance))
     if classifier.source is not None:
         loaded = load_noised_classifier(classifier.source)
-        parts.append(
-            ClassifierGuidance(classifier=loaded, target=classifier.target, scale=classifier.scale)
-        )
+        drawn = classifier.target is None and len(loaded.heads) > 1
+        target = plan_bits(list(loaded.heads)) if drawn else classifier.target
+        parts.append(ClassifierGuidance(classifier=loaded, target=target, scale=classifier.scale))
     return Sum(*parts) if len(parts) > 1 else next(iter(parts), None)
 
 

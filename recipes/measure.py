@@ -39,9 +39,9 @@ from recipes.chain.devices import launch
 from recipes.chain.encoders import load_encoder
 from recipes.chain.realism import seen, side_of
 
-__all__ = ["Settings", "image_sets", "main"]
+__all__ = ["BESIDE_INCEPTION", "Settings", "add_frechet", "image_sets", "main"]
 
-_BESIDE_INCEPTION = {
+BESIDE_INCEPTION = {
     "fid_pytorch_fid": "inception-pytorch-fid",
     "sfid": "inception-pytorch-fid-6d",
 }
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     real, *others = sets
     check_sizes(real, others, tail_count=count, orders=orders)
     encoder = load_encoder(settings.encoder, weights=settings.weights)
-    beside = _BESIDE_INCEPTION if settings.encoder == "inception" else {}
+    beside = BESIDE_INCEPTION if settings.encoder == "inception" else {}
     further = {c: load_encoder(e, weights=settings.weights) for c, e in beside.items()}
     fabric = launch(
         settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     found, found_beside = features(encoder), {c: features(e) for c, e in further.items()}
     if fabric.is_global_zero:
         results = measure_sets(real, others, found, tail_count=count, orders=orders)
-        _add_frechet(results, found_beside)
+        add_frechet(results, found_beside)
         _add_realism(results, encoder)
         results.write(settings.out, read_image)
         print(f"features: {encoder.card.name}, {encoder.card.source}")
@@ -233,7 +233,7 @@ def _features(
     return [torch.from_numpy(features).to(device) for features in found]
 
 
-def _add_frechet(results: Results, others: dict[str, list[Tensor]]) -> None:
+def add_frechet(results: Results, others: dict[str, list[Tensor]]) -> None:
     """Frechet distances under further encoders, in place; NaN in the real set's own row."""
     rows = torch.tensor(results.reference["row"].tolist())
     for column, (real, *generated) in others.items():

@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from augment import LPIPS, load_denoiser
-from augment.denoiser import Denoiser
 from augment.distance import Distance
 from augment.minority_score import ScoreConfig, check_classes, minority_classes, score_files
 from classify.datasets import load_images, read_image
@@ -27,6 +25,7 @@ from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.sets import ModelDistance, named_distance
 from recipes.chain.sources import GENERATORS
+from recipes.chain.training import class_numbers
 
 __all__ = ["Settings", "main"]
 
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     if settings.classes is not None:
         check_classes(settings.classes, int(fitted.sum()))
     denoiser = load_denoiser(settings.generator)
-    labels = _labels(rows, settings.label_column, denoiser)
+    labels = class_numbers(rows, settings.label_column, denoiser, "--label_column")
     if settings.distance == "lpips":
         distance: Distance = LPIPS("vgg", trunk=settings.trunk)
     else:
@@ -101,28 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         print(f"{len(rows):,} images scored: {out}")
     fabric.barrier()
     return out
-
-
-def _labels(rows: pd.DataFrame, column: str | None, denoiser: Denoiser) -> list[int] | None:
-    """The class of each image, if the generator has classes."""
-    if column is None and denoiser.classes is not None:
-        raise ValueError(
-            f"the generator is class-conditional and knows {denoiser.classes} classes; name the "
-            "table's column of class numbers by --label_column"
-        )
-    if column is None:
-        return None
-    if column not in rows:
-        raise ValueError(
-            f"the table has no column {column}; it has {', '.join(map(str, rows))}; name one"
-        )
-    cells = [str(cell).strip().removesuffix(".0") for cell in rows[column]]
-    if bad := [cell for cell in cells if not cell.isdigit()]:
-        raise ValueError(
-            f"column {column} holds {bad[0]!r}; give class numbers from 0 up: name another "
-            "column or correct the cell"
-        )
-    return [int(cell) for cell in cells]
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class ExactClassifier(nn.Module):
     def __init__(self, schedule: Schedule | None = None) -> None:
         super().__init__()
         self.schedule = schedule or Schedule.cosine()
-        self.classes, self.card = len(MEANS), {"sha256": "0123456789abcdef0123"}
+        self.heads, self.card = {"mode": len(MEANS)}, {"sha256": "0123456789abcdef0123"}
         self.image = ImageFormat(channels=1, size=4)
         self.asked: list[int] = []
 

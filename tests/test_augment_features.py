@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +133,29 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
     found = extract(paths, encoder, cache=tmp_path / "cache")
     np.testing.assert_allclose(found, _expected(levels), rtol=1e-6)
     assert _seen(encoder) == 7
+
+
+def test_a_process_that_comes_late_takes_its_own_share_of_what_was_missing(tmp_path: Path) -> None:
+    """Had it looked after the first one wrote, each would leave some images to the other."""
+    levels = list(range(7))
+    paths = _files(tmp_path / "a", levels)
+    together = threading.Barrier(2, timeout=30)
+
+    def process(rank: int) -> np.ndarray:
+        fabric = SimpleNamespace(
+            global_rank=rank,
+            world_size=2,
+            is_global_zero=rank == 0,
+            device=torch.device("cpu"),
+            barrier=together.wait,
+        )
+        if rank:
+            time.sleep(0.5)
+        return extract(paths, _encoder(), cache=tmp_path / "cache", fabric=fabric)
+
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(process, range(2)):
+            np.testing.assert_allclose(found, _expected(levels), rtol=1e-6)
 
 
 def test_the_default_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from augment.metrics import Measured, Orders, Reference, frechet_distance, kid, measure
 from augment.metrics.pictures import ImageSet, contact_sheet, density_plot
-from augment.metrics.report import distances, measure_sets, rarest, set_row, text_table
+from augment.metrics.report import distances, likeness, measure_sets, rarest, set_row, text_table
 
 SMALL = Orders(avg_knn=2, lof=4, rarity=2, precision=2, density=2)
 
@@ -137,3 +137,15 @@ def test_the_tail_is_the_rarest_first_and_is_written(tmp_path: Path) -> None:
     np.testing.assert_allclose(written["avg_knn"], np.sort(scores)[::-1][:10])
     places = [int(name.removesuffix(".png")) for name in written["file_name"]]
     np.testing.assert_allclose(scores[places], written["avg_knn"])
+
+
+def test_likeness_to_a_tail_is_that_of_measuring_against_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    real, made = (torch.randn(n, 3, generator=generator) for n in (60, 40))
+    sets = [ImageSet(name=n, paths=[n] * k, file_names=[n] * k) for n, k in (("a", 60), ("b", 40))]
+    results = measure_sets(*sets[:1], sets[1:], [real, made], tail_count=20)
+    rows = torch.tensor(results.reference["row"].tolist())
+    found, row = likeness(made, real[rows]), results.table.iloc[1]
+    assert {"frechet", "kid", "precision", "precision_low", "recall", "coverage"} <= found.keys()
+    for name, value in found.items():
+        assert value == pytest.approx(row[name], rel=1e-6), name

@@ -37,8 +37,8 @@ def test_logits_and_input_gradients_are_the_originals(tmp_path: Path, adm: Adm) 
     heads = {"heads": adm.heads, "head_channels": None} if adm.heads else {}
     options = replace(ASKED, attention_order=adm.order, **heads)
     classifier = load_noised_classifier(_saved(tmp_path, network), options)
-    assert (classifier.classes, classifier.image) == (
-        10,
+    assert (classifier.heads, classifier.image) == (
+        {"class": 10},
         ImageFormat(channels=adm.in_channels, size=16),
     )
     np.testing.assert_array_equal(classifier.schedule.alpha_bar, Schedule.linear().alpha_bar)

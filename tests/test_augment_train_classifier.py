@@ -32,9 +32,9 @@ def _images(labels: Sequence[str]) -> torch.Tensor:
 
 
 def _train(labels: Sequence[str], out: Path, **changes: object) -> Path:
-    options: dict[str, object] = {"network": NETWORK, "training": TRAINING, "attribute": "Bright"}
+    options: dict[str, object] = {"network": NETWORK, "training": TRAINING}
     return train_classifier(
-        _images(labels), labels, out=out, accelerator="cpu", devices=1, **options | changes
+        _images(labels), {"Bright": labels}, out, accelerator="cpu", devices=1, **options | changes
     )  # type: ignore[arg-type]
 
 
@@ -78,7 +78,7 @@ def test_the_folder_has_safetensors_and_a_card_and_is_checked(
 ) -> None:
     assert {path.name for path in trained.iterdir()} == {"card.json", "model.safetensors"}
     card = load_noised_classifier(trained).card
-    assert (card["attribute"], card["classes"], card["images"]) == ("Bright", ["0", "1"], 32)
+    assert (card["heads"], card["images"]) == ({"Bright": ["0", "1"]}, 32)
     assert len(card["sha256"]) == 64
     assert card["training"]["steps"] == 40
     with pytest.raises(ValueError, match=r"is a folder, whose card says everything; .* leave them"):
@@ -125,16 +125,14 @@ def test_classes_are_ordered_by_value_and_then_by_name(tmp_path: Path) -> None:
     names = ["10", "night", "2", "-1", "day", "2"]
     folder = _train(names, tmp_path / "out", training=training)
     card = json.loads((folder / "card.json").read_text())
-    assert card["classes"] == ["-1", "2", "10", "day", "night"]
+    assert card["heads"] == {"Bright": ["-1", "2", "10", "day", "night"]}
 
 
 def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^Bright has 1 classes in the training images; .* label"):
         _train(["1", "1"], tmp_path / "out")
     with pytest.raises(ValueError, match=r"^there are 3 labels of 2 images; give one an image$"):
-        train_classifier(
-            _images(["0", "1"]), ["0", "1", "1"], tmp_path, NETWORK, TRAINING, attribute="Bright"
-        )
+        train_classifier(_images(["0", "1"]), {"A": ["0", "1", "1"]}, tmp_path, NETWORK, TRAINING)
     with pytest.raises(
         ValueError, match=r"^the images are torch.uint8 of shape \(3, 8, 8\); allow"
     ):

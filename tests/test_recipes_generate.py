@@ -106,7 +106,7 @@ class _Brightness(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.classes, self.card = 2, {"sha256": "0123456789abcdef"}
+        self.heads, self.card = {"bright": 2}, {"sha256": "0123456789abcdef"}
         self.image, self.schedule = ImageFormat(channels=3, size=8), Schedule.cosine()
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:

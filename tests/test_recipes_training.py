@@ -17,6 +17,7 @@ from PIL import Image
 
 from augment import load_denoiser, load_noised_classifier
 from recipes import generate, train_generator, train_noised_classifier
+from recipes.chain.targets import plan_bits
 from recipes.chain.training import cells_as_names
 
 GENERATOR = ["--network.size=8", "--network.widths=[8, 8]", "--network.attention_levels=[]"]
@@ -83,10 +84,35 @@ def test_a_classifier_is_trained_on_the_train_rows_that_have_a_value(
 ) -> None:
     folder = _classifier(images, tmp_path / "out")
     card = json.loads((folder / "card.json").read_text())
-    assert (card["attribute"], card["classes"], card["images"]) == ("Bright", ["0", "1", "10"], 5)
+    assert (card["heads"], card["images"]) == ({"Bright": ["0", "1", "10"]}, 5)
     assert card["trained_on"] == "images"
     assert str(tmp_path) not in json.dumps(card)
-    assert load_noised_classifier(folder).classes == 3
+    assert sum(load_noised_classifier(folder).heads.values()) == 3
+
+
+def test_several_columns_are_heads_of_one_classifier_that_steers_by_the_images_seeds(
+    images: Path, tmp_path: Path
+) -> None:
+    _write(
+        images,
+        split=["train"] * 8,
+        Hat=["1", "", "0", "1", "", "0", "1", ""],
+        Bald=["0", "1", "", "1", "", "0", "1", ""],
+    )
+    words = [str(images), "Hat", "Bald", f"--out={tmp_path / 'out'}"]
+    folder = train_noised_classifier.main([*words, *CLASSIFIER, *STEPS])
+    classifier = load_noised_classifier(folder)
+    assert classifier.heads == {"Hat": 2, "Bald": 2}
+    assert classifier.card["images"] == 6  # those with a value of either
+    made = _generator(images, tmp_path / "made")
+    flags = ["--seeds=2", "--sampler.steps=2", "--accelerator=cpu", "--devices=1"]
+    guided = ["--guidance.scale=0", f"--classifier.source={folder}"]
+    out = generate.main([str(made), f"--out={tmp_path / 'bits'}", *flags, *guided])
+    record = json.loads((out / "settings.json").read_text())["guidance"]
+    assert plan_bits(["Hat", "Bald"]).identity in record
+    one = [f"--out={tmp_path / 'one'}", "--classifier.target=1"]
+    with pytest.raises(ValueError, match=r"^the classifier has 2 heads, the model no classes, and"):
+        generate.main([str(made), *one, *flags, *guided])
 
 
 def test_a_generator_starts_from_another_at_any_size_and_the_last_line_is_the_next_command(

@@ -21,6 +21,7 @@ from augment.guidance.attributes import (
     Wish,
 )
 from augment.guidance.classifier import ClassifierGuidance, ClassifierOfNoised
+from augment.guidance.low_density import HardnessAscent, PushOfClass
 from augment.guidance.self_guidance import SelfGuidance, SelfGuidanceConfig
 from augment.guidance.strength import Strength
 from augment.step import Guidance, Step, Sum
@@ -32,7 +33,9 @@ __all__ = [
     "ClassifierGuidance",
     "ClassifierOfNoised",
     "Guidance",
+    "HardnessAscent",
     "Joint",
+    "PushOfClass",
     "SelfGuidance",
     "SelfGuidanceConfig",
     "Step",

@@ -7,6 +7,7 @@ from augment.metrics.encoder import Encoder, EncoderCard, Preprocessing
 from augment.metrics.encoders import load_encoder
 from augment.metrics.features import extract
 from augment.metrics.fidelity import Interval, frechet_distance, kid, mean_interval
+from augment.metrics.hardness import Hardness
 from augment.metrics.neighbours import Neighbours, nearest, nearest_others
 from augment.metrics.scores import (
     Measured,
@@ -24,6 +25,7 @@ from augment.metrics.vectors import Vectors
 __all__ = [
     "Encoder",
     "EncoderCard",
+    "Hardness",
     "Interval",
     "Measured",
     "Neighbours",

@@ -88,6 +88,7 @@ def extract(
     hashes = _hashes([Path(path) for path in paths])
     known = _index(folder)
     missing = {h: str(path) for h, path in zip(hashes, paths, strict=True) if h not in known}
+    fabric.barrier()  # before any writes: all must see the same images missing, to share them
     batches = partial(_batches, encoder=encoder, read=read, batch_size=batch_size)
     _fill(folder, missing, encoder.card, name, batches, fabric)
     fabric.barrier()

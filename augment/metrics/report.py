@@ -23,6 +23,7 @@ __all__ = [
     "Results",
     "check_sizes",
     "distances",
+    "likeness",
     "measure_sets",
     "rarest",
     "set_row",
@@ -205,6 +206,21 @@ def distances(generated: Vectors, real: Vectors) -> dict[str, float]:
     return {"frechet": frechet_distance(real, generated), "kid": mean, "kid_std": deviation}
 
 
+def likeness(generated: Tensor, real: Tensor, *, orders: Orders | None = None) -> dict[str, float]:
+    """How like a set is to some real images, such as a tail.
+
+    Args:
+        generated: floating (N, D).
+        real: floating (M, D), on the same device.
+        orders: numbers of neighbours; left out, those of the literature.
+
+    Returns:
+        `distances`, precision and recall with their intervals, density and coverage.
+    """
+    fewest = replace(orders or Orders(), avg_knn=1, lof=1, rarity=1)  # nobody reads these
+    return {**distances(generated, real), **_overlap(measure(generated, Reference(real, fewest)))}
+
+
 def set_row(measured: Measured, against: Measured) -> dict[str, float]:
     """A set's means over its images, each with `_low` and `_high`, the ends of `mean_interval`.
 
@@ -215,11 +231,16 @@ def set_row(measured: Measured, against: Measured) -> dict[str, float]:
             coverage (the latter two have no interval).
     """
     scores = {k: getattr(measured, k) for k in ("avg_knn", "lof", "rarity")}
+    rarities = _means({**scores, "in_manifold": ~np.isnan(measured.rarity)})
+    return {**_overlap(against), **rarities}
+
+
+def _overlap(measured: Measured) -> dict[str, float]:
+    """Precision and recall with their intervals, density and coverage."""
     return {
-        **_means({"precision": against.inside, "recall": against.recalled}),
-        "density": against.density,
-        "coverage": against.coverage,
-        **_means({**scores, "in_manifold": ~np.isnan(measured.rarity)}),
+        **_means({"precision": measured.inside, "recall": measured.recalled}),
+        "density": measured.density,
+        "coverage": measured.coverage,
     }
 
 

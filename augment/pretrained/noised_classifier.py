@@ -33,7 +33,11 @@ _CARD = "card.json"
 
 
 class NoisedClassifier(nn.Module):
-    """log p(y | x_t, t) up to a constant, for images noised by `schedule`."""
+    """log p(y | x_t, t) up to a constant for each head, for images noised by `schedule`.
+
+    `heads` are the names of what it tells and how many classes each has, in the order of the
+    logits; a card with `heads`, name -> names of the classes, says so, and without it there is one.
+    """
 
     def __init__(
         self,
@@ -46,14 +50,17 @@ class NoisedClassifier(nn.Module):
         width, side = architecture.widths[-1], architecture.pool or 1
         self.image = ImageFormat(channels=architecture.in_channels, size=settings.image_size)
         self.schedule = schedule_of(settings)
-        self.classes = architecture.out_channels
         self.card = dict(card or {})
+        named: Mapping[str, Any] = self.card.get("heads") or {}
+        self.heads = {name: len(classes) for name, classes in named.items()}
+        if not self.heads:
+            self.heads = {"class": architecture.out_channels}
         unet: Any = build_unet(architecture, settings)
         self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
         self.conv_in, self.down_blocks = unet.conv_in, unet.down_blocks
         self.mid_block = unet.mid_block
         self.norm = nn.GroupNorm(32, width)
-        self.pool = AttentionPool(width, side, settings.heads_of(width), self.classes)
+        self.pool = AttentionPool(width, side, settings.heads_of(width), sum(self.heads.values()))
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
         """Logits (B, classes) of noisy images `x` (B, C, H, W) at timesteps int64 (B,).

@@ -13,6 +13,7 @@ from classify.report.groups import audit_section
 from classify.report.labels import labels_section
 from classify.report.page import Section, write_page
 from classify.report.record import notes_section, record_section
+from classify.report.samplers import samplers_section
 from classify.report.scores import attributes_section, controls_section, verdict_section
 from classify.report.sets import (
     admission_section,
@@ -38,6 +39,7 @@ __all__ = [
     "read_curves",
     "realism_section",
     "record_section",
+    "samplers_section",
     "samples_section",
     "targets_section",
     "verdict_section",

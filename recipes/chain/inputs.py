@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from augment import LPIPS, Denoiser, DenoiserFeatures, load_denoiser
 from augment.metrics import Encoder, Preprocessing
+from augment.train_classifier import noise_name
 from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
 from classify.datasets import read_image
 from labeling import Labeler, LabelPolicy, Predictor, load_labeler, pseudo_label
@@ -20,7 +21,7 @@ from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
 from recipes.chain.labels import labeler_of, labeler_source, load_labelers, policy_of
 from recipes.chain.run import Run
-from recipes.chain.sets import NO_FEATURES
+from recipes.chain.sets import NO_FEATURES, SyntheticSet
 from recipes.chain.sources import FITTED, GENERATOR
 from recipes.chain.targets import plan_targets
 from recipes.chain.trust import counts_by_split, tell_counts
@@ -228,6 +229,8 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
                 "has no gradients; give one labeler with a torch network, such as generator, or "
                 "other arms"
             )
+        if made.has_trained_terms:
+            _check_terms(name, made, denoiser)
         if made.guidance is None:
             continue
         if made.guidance.distance == "lpips":
@@ -236,3 +239,16 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
             not has_network or GENERATOR in run.config.labelers
         ):
             raise ValueError(NO_FEATURES)
+
+
+def _check_terms(name: str, made: SyntheticSet, denoiser: Denoiser) -> None:
+    """Refuse guidances whose classifier could not be trained."""
+    noise_name(denoiser.schedule)  # says which are known
+    minority, low_density = made.minority_class, made.low_density
+    if minority is not None and minority.distance == "lpips":
+        LPIPS("vgg")  # says how to get its weights
+    others = None if low_density is None else low_density.others
+    if others is not None and not others.is_dir():
+        raise FileNotFoundError(
+            f"sets.{name}.low_density.others {others} is no folder; give a folder of images"
+        )

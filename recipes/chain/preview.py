@@ -20,7 +20,7 @@ from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.synthesis import edit_of, guidance_of
 
-__all__ = ["picture", "preview", "timetable"]
+__all__ = ["first_images", "picture", "preview", "timetable"]
 
 _IMAGES = 16
 _FIT_STEPS = 6
@@ -39,11 +39,12 @@ def preview(run: Run, inputs: Inputs) -> None:
     if not run.fabric.is_global_zero:
         return
     config = run.config
-    made = {name: s for name, s in config.synthetic_sets.items() if s.folder is None}
+    own = {name: s for name, s in config.synthetic_sets.items() if s.folder is None}
+    made = {name: s for name, s in own.items() if not s.has_trained_terms}
     seconds, grids = {}, {"real": _real(inputs)}
     for name, settings in made.items():
         started = time.perf_counter()
-        grids[name] = _samples(run, inputs, settings)
+        grids[name] = first_images(run, inputs, settings, _IMAGES)
         count = settings.count or config.num_synthetic
         taken = (time.perf_counter() - started) / _IMAGES * count
         seconds[f"generating {count} {name} images"] = taken
@@ -57,6 +58,11 @@ def preview(run: Run, inputs: Inputs) -> None:
         "real ones",
         f"The whole run, estimated on this machine ({devices} process{'es' * (devices > 1)}):",
         *timetable(seconds, devices),
+        *(
+            f"  {name}: not known before its guidance's classifier is trained"
+            for name in own
+            if name not in made
+        ),
         *_memory_line(),
         f"  disk  {_disk_gigabytes(inputs, made):.2f} GB under {run.out}",
     ]
@@ -82,19 +88,19 @@ def _real(inputs: Inputs) -> Tensor:
     return inputs.images.pixels[inputs.images.rows(drawn)]
 
 
-def _samples(run: Run, inputs: Inputs, settings: SyntheticSet) -> Tensor:
-    """The set's first images, uint8 (16, C, H, W)."""
+def first_images(run: Run, inputs: Inputs, settings: SyntheticSet, count: int) -> Tensor:
+    """So many of the set's images, of seeds 0, 1, ..., uint8 (count, C, H, W)."""
     label = settings.sampler.label
     inputs.denoiser.to(run.fabric.device)
     with run.fabric.autocast():
         return sample(
             inputs.denoiser,
-            range(_IMAGES),
+            range(count),
             steps=settings.sampler.steps,
             guidance=guidance_of(inputs, settings),
             solver=settings.sampler.rule,
             edit=edit_of(inputs, settings),
-            labels=None if label is None else [label] * _IMAGES,
+            labels=None if label is None else [label] * count,
         )
 
 

@@ -6,6 +6,7 @@ A set is written as a mapping, in YAML or Python, and says only where it differs
     fewer: {guidance: {}, sampler: {steps: 25, solver: ddim}, count: 100}
     bald: {steering: {}, targets: {"Bald=1": 200}}
     edited: {start: {rows: rare, strength: 0.4}, guidance: {}}
+    um2024: {minority_class: {}}                  # by a classifier that the run trains first
     stylegan: {folder: runs/stylegan}             # made elsewhere, by any generator
 """
 
@@ -27,6 +28,11 @@ from augment import (
 from augment.distance import NAMED, Distance
 from augment.selection import parse_wish
 from labeling import Labeler, Predictor
+from recipes.chain.classifier_terms import (
+    AttributeBitsConfig,
+    LowDensityConfig,
+    MinorityClassConfig,
+)
 from recipes.chain.values import Values, merged, read_mapping, read_values, understood
 
 __all__ = [
@@ -119,6 +125,12 @@ class SyntheticSet:
     """Self-guidance; without it, ordinary samples."""
     steering: SteeringConfig | None = None
     """Guidance towards wished attributes; without it, none is asked for."""
+    minority_class: MinorityClassConfig | None = None
+    """Guidance towards the highest class of minority scores, by a classifier trained here."""
+    low_density: LowDensityConfig | None = None
+    """Guidance out of the dense and towards the real."""
+    attribute_bits: AttributeBitsConfig | None = None
+    """Guidance to a random value of each of some attributes, by a classifier trained here."""
     targets: Targets = "auto"
     """What the images of a steered set are asked to be."""
     start: EditSettings | None = None
@@ -127,10 +139,15 @@ class SyntheticSet:
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
             raise ValueError(f"count is {self.count}; give at least 1 image")
-        if self.folder is not None and (self.guidance or self.steering or self.start):
+        if self.folder is not None and (self.is_guided or self.start):
             raise ValueError(
                 f"folder {self.folder} is given beside guidance, steering or start; give a folder "
                 "for images made elsewhere, the others for images made here"
+            )
+        if self.steering is not None and self.attribute_bits is not None:
+            raise ValueError(
+                "steering is given beside attribute_bits; both say what an image is asked to be: "
+                "give one of them"
             )
         if self.steering is not None and self.start is not None and self.start.rows is not None:
             raise ValueError(
@@ -144,6 +161,22 @@ class SyntheticSet:
                 raise ValueError(
                     f"targets ask for {count} images of {wish}; give a whole number from 1 on"
                 )
+
+    @property
+    def has_trained_terms(self) -> bool:
+        """Whether a guidance needs something that is made of the run's rows first."""
+        terms = (self.minority_class, self.low_density, self.attribute_bits)
+        return any(term is not None for term in terms)
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether it is not of ordinary samples."""
+        return bool(self.guidance or self.steering or self.has_trained_terms)
+
+    @property
+    def asks(self) -> bool:
+        """Whether each image is asked to be something."""
+        return self.steering is not None or self.attribute_bits is not None
 
     @property
     def wishes(self) -> Mapping[str, int] | None:

@@ -39,6 +39,7 @@ from labeling import Labeler, LabelPolicy
 from recipes.chain.admission import Judge
 from recipes.chain.inputs import Inputs
 from recipes.chain.labels import softened, unmet
+from recipes.chain.noised import bits_of, classifier_terms
 from recipes.chain.realism import RealismCheck
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet, named_distance
@@ -167,7 +168,7 @@ def _synthesise(
             f"The quota of {name} is not met by {len(table):,} images: {'; '.join(short)}. "
             "A larger --limit, with another --out, makes more."
         )
-    judged = inputs.judged(table) if settings.steering is not None else None
+    judged = inputs.judged(table) if settings.asks else None
     return Synthesised(
         name=name, settings=settings, table=table, selection=selection, judged=judged
     )
@@ -214,7 +215,7 @@ def _labelled(
     table = inputs.label(make_images(run, inputs, settings, seeds, folder))
     if settings.start is not None and settings.start.rows is not None:
         table = inherited(table, rare_rows(inputs.table, inputs.attributes), inputs.attributes)
-    if settings.steering is not None:
+    if settings.asks:
         asked = target_columns(plan_of(inputs, settings), list(table["seed"]), inputs.attributes)
         table = table.assign(**{str(name): asked[name].to_numpy() for name in asked})  # by row
     return table
@@ -226,6 +227,7 @@ def is_independent(settings: SyntheticSet) -> bool:
     return (
         settings.folder is None
         and settings.steering is None
+        and not settings.has_trained_terms
         and (guidance is None or guidance.distance != "features")
         and (start is None or start.rows is None)
     )
@@ -235,23 +237,28 @@ def make_images(
     run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
 ) -> pd.DataFrame:
     """The images of some seeds of a set that is made here, without labels; see `generate`."""
+    guidance = guidance_of(inputs, settings)
     return generate(
         inputs.denoiser,
         seeds,
         folder,
         sampler=settings.sampler,
-        guidance=guidance_of(inputs, settings),
+        guidance=guidance,
         edit=edit_of(inputs, settings),
-        settings=_record(inputs, settings),
+        settings=_record(inputs, settings, guidance),
         fabric=run.fabric,
     )
 
 
-def _record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any] | None:
+def _record(
+    inputs: Inputs, settings: SyntheticSet, guidance: Guidance | None
+) -> dict[str, Any] | None:
     """What of a folder's images is the guidance's; None for ordinary samples."""
-    if settings.guidance is None and settings.steering is None:
+    if guidance is None:
         return None
     record = {} if settings.guidance is None else plain(asdict(settings.guidance))
+    if settings.has_trained_terms:
+        record["terms"] = repr(guidance)  # tells the classifiers' weights
     if settings.guidance is not None and settings.guidance.distance == "features":
         record["network"] = inputs.labeler.sha256
     if settings.steering is not None:
@@ -265,8 +272,8 @@ def _record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any] | None:
 
 
 def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
-    """The guidance of a set: up the minority measure, to what is asked for, or both; None for
-    ordinary samples.
+    """The guidance of a set: up the minority measure, to what is asked for, by classifiers that are
+    trained here, or several; None for ordinary samples.
     """
     parts: list[Ascent] = []
     if settings.guidance is not None:
@@ -284,13 +291,15 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
                 wish=plan_of(inputs, settings),
             )
         )
-    if len(parts) < 2:
-        return next(iter(parts), None)
-    return Joint(*parts) if settings.steering and settings.steering.joint else Sum(*parts)
+    joint = settings.steering is not None and settings.steering.joint and len(parts) > 1
+    terms = [*([Joint(*parts)] if joint else parts), *classifier_terms(inputs, settings)]
+    return Sum(*terms) if len(terms) > 1 else next(iter(terms), None)
 
 
 def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
     """What each image of a set is asked to be; `auto` takes the quota's wishes, if it has any."""
+    if settings.attribute_bits is not None:
+        return bits_of(inputs, settings.attribute_bits)
     wishes = settings.wishes or inputs.run.config.quota.wanted
     known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
     return plan_targets(_train_rows(inputs.table), known, wishes)

@@ -22,6 +22,7 @@ __all__ = [
     "Plan",
     "agreement",
     "inherited",
+    "plan_bits",
     "plan_targets",
     "rare_rows",
     "target_columns",
@@ -40,7 +41,7 @@ class Plan:
         return self.wish(seed)
 
 
-_AUTO, _WISHES = 5, 6
+_AUTO, _WISHES, _BITS = 5, 6, 7
 """Purposes of the random numbers, so that a seed's wish and its images share none."""
 
 
@@ -58,6 +59,19 @@ def plan_targets(
         ValueError: a wish of an attribute that the labeler does not know.
     """
     return _of_wishes(wishes, attributes) if wishes else _of_rows(train, attributes)
+
+
+def plan_bits(attributes: Sequence[str]) -> Plan:
+    """A value of each attribute for every image, 1 or 0 with equal chance, by its seed alone; so
+    combinations are asked for that hardly occur (ADM-ML of Um & Ye 2024).
+    """
+    names = list(attributes)
+
+    def wish(seed: int) -> Mapping[str, int]:
+        bits = np.random.default_rng((_BITS, seed)).integers(2, size=len(names))
+        return dict(zip(names, bits.tolist(), strict=True))
+
+    return Plan(wish=wish, identity=_hash(f"bits {names}"))
 
 
 def _of_wishes(wishes: Mapping[str, int], attributes: Sequence[str]) -> Plan:

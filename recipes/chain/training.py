@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from augment.denoiser import Denoiser
 from classify.config import Precision
 from classify.datasets import load_images
 from recipes.chain.devices import chosen_precision
 from recipes.chain.loggers import logger_of
 
-__all__ = ["Devices", "cells_as_names", "files_sha256", "train_rows"]
+__all__ = ["Devices", "cells_as_names", "class_numbers", "files_sha256", "train_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,40 @@ def cells_as_names(column: pd.Series[Any]) -> pd.Series[str]:
     """A column's cells as names of classes, empty where there is none; 1.0 is 1."""
     text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
     return text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+
+
+def class_numbers(
+    rows: pd.DataFrame, column: str | None, denoiser: Denoiser, setting: str
+) -> list[int] | None:
+    """The class of each image, if the generator has classes.
+
+    Args:
+        rows: the images' table.
+        column: of class numbers.
+        denoiser: the generator.
+        setting: which names the column, for a refusal.
+
+    Raises:
+        ValueError: a generator with classes without a column, or a column that holds other things.
+    """
+    if column is None and denoiser.classes is not None:
+        raise ValueError(
+            f"the generator is class-conditional and knows {denoiser.classes} classes; name the "
+            f"table's column of class numbers by {setting}"
+        )
+    if column is None:
+        return None
+    if column not in rows:
+        raise ValueError(
+            f"the table has no column {column}; it has {', '.join(map(str, rows))}; name one"
+        )
+    cells = [str(cell).strip().removesuffix(".0") for cell in rows[column]]
+    if bad := [cell for cell in cells if not cell.isdigit()]:
+        raise ValueError(
+            f"column {column} holds {bad[0]!r}; give class numbers from 0 up: name another "
+            "column or correct the cell"
+        )
+    return [int(cell) for cell in cells]
 
 
 def files_sha256(paths: Iterable[str]) -> str:

@@ -1,0 +1,96 @@
+"""What an image of a set costs: in forward passes of the generator, and in seconds.
+
+Forwards are counted as floating-point operations over those of one forward pass, so that backward
+passes and every other network (classifier, labeler, LPIPS) count for what they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import nan
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from augment import Denoiser
+from recipes.chain.inputs import Inputs
+from recipes.chain.preview import first_images
+from recipes.chain.run import Run
+from recipes.chain.sets import SyntheticSet
+
+__all__ = ["Cost", "cost_of", "forward_flops", "steps_at"]
+
+_COUNTED, _TIMED = 2, 8
+"""Images; of one alone a guidance whose images depend on one another would have nothing to do."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one image."""
+
+    forwards: float = nan
+    """Forward passes of the generator; NaN of images that were made elsewhere."""
+    seconds: float = nan
+    """On this machine, in a batch of 8, while nothing else was measured."""
+
+
+def cost_of(run: Run, inputs: Inputs, settings: SyntheticSet) -> Cost:
+    """The cost of an image of a set; what its guidance trains first is not counted."""
+    if settings.folder is not None:
+        return Cost()
+    first_images(run, inputs, settings, 1)  # trains and loads what there is
+    started = time.perf_counter()
+    first_images(run, inputs, settings, _TIMED)
+    seconds = (time.perf_counter() - started) / _TIMED
+    with _Operations() as counter:
+        first_images(run, inputs, settings, _COUNTED)
+    return Cost(counter.total / _COUNTED / forward_flops(inputs.denoiser), seconds)
+
+
+def forward_flops(denoiser: Denoiser) -> int:
+    """Floating-point operations of one forward pass of one image, without its graph."""
+    x = torch.zeros(1, *denoiser.image.shape, device=denoiser.device)
+    with torch.inference_mode(), _Operations() as counter:
+        denoiser(x, 0, denoiser.schedule, denoiser.any_class(1))
+    return int(counter.total)
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up floating-point operations by PyTorch's own table of them.
+
+    PyTorch's `FlopCounterMode` also tells them apart by module, whose hooks do not stand the
+    gradient of a leaf by `torch.autograd.grad`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs, known = kwargs or {}, flop_registry.get(func._overloadpacket)
+        if known is None:
+            with self:  # in inference mode, operations come whole that are made of others
+                made_of = func.decompose(*args, **kwargs)
+            if made_of is not NotImplemented:
+                return made_of
+        result = func(*args, **kwargs)
+        if known is not None:
+            self.total += known(*args, **kwargs, out_val=result)
+        return result
+
+
+def steps_at(settings: SyntheticSet, cost: Cost, budget: float) -> int | None:
+    """How many steps of a set a budget of forwards an image pays for; None where that is no fewer
+    than it has, where it pays for none, or of images that were made elsewhere.
+    """
+    steps = settings.sampler.steps
+    if settings.folder is not None or cost.forwards < 1:
+        return None
+    affordable = int(steps * budget / cost.forwards + 1e-6)
+    return affordable if 1 <= affordable < steps else None
