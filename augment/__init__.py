@@ -43,7 +43,7 @@ from augment.selection import (
     select,
 )
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
-from augment.start import Edit
+from augment.start import Boost, Edit
 from augment.upsample import upsample
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "Ancestral",
     "AttributeGuidance",
     "AttributeGuidanceConfig",
+    "Boost",
     "Calibration",
     "CheckpointOptions",
     "ClassifierGuidance",

@@ -19,7 +19,7 @@ from augment.guidance import Guidance, SelfGuidance, Sum
 from augment.optimise import optimised
 from augment.sampler import Batch, class_labels, sample_batch
 from augment.solvers import DDIM, Ancestral, DPMSolver2M, Solver
-from augment.start import Edit
+from augment.start import Start
 from augment.step import check
 
 __all__ = ["SamplerConfig", "generate"]
@@ -88,7 +88,7 @@ def generate(
     *,
     sampler: SamplerConfig = SamplerConfig(),
     guidance: Guidance | None = None,
-    edit: Edit | None = None,
+    start: Start | None = None,
     settings: Mapping[str, Any] | None = None,
     fabric: Fabric | None = None,
 ) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def generate(
         folder: made if absent; one of another run (other weights or settings) is refused.
         sampler: steps and batch size.
         guidance: None for ordinary samples.
-        edit: images to start from (SDEdit); None starts from pure noise.
+        start: where to start, `Edit(...)` (SDEdit) or `Boost()`; None starts from pure noise.
         settings: what identifies the guidance in the folder's record and in each file; left out,
             its `repr`, which has to be the same in every process.
         fabric: a launched Lightning Fabric, to whose device the denoiser is moved and whose
@@ -130,8 +130,8 @@ def generate(
     # What the model does not have is said before a file is written.
     denoiser.schedule.respaced(sampler.steps)
     check(guidance, denoiser)
-    if edit is not None:
-        edit.check(denoiser)
+    if start is not None:
+        start.check(denoiser)
     fabric = settled(denoiser, fabric)
     fast = optimised(denoiser) if sampler.compile else denoiser
 
@@ -143,7 +143,7 @@ def generate(
             guidance=guidance,
             solver=sampler.rule,
             labels=block_labels,
-            edit=edit,
+            start=start,
         )
 
     return make_missing(
@@ -152,7 +152,7 @@ def generate(
         seeds,
         make,
         batch_size=sampler.batch_size,
-        record=_record(denoiser, sampler, guidance, edit, settings),
+        record=_record(denoiser, sampler, guidance, start, settings),
         labels=labels,
         fabric=fabric,
     )
@@ -162,7 +162,7 @@ def _record(
     denoiser: Denoiser,
     sampler: SamplerConfig,
     guidance: Guidance | None,
-    edit: Edit | None,
+    start: Start | None,
     settings: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What makes the images what they are."""
@@ -175,7 +175,7 @@ def _record(
         "guidance": described,
         **sampler.chosen(),
     }
-    return record if edit is None else {**record, "edit": repr(edit)}
+    return record if start is None else {**record, start.name: repr(start)}
 
 
 def _table(seeds: Sequence[int], labels: Mapping[int, int] | None, sampler: str) -> pd.DataFrame:

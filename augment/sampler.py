@@ -25,7 +25,7 @@ from augment.devices import Backoff
 from augment.noise import PERTURBATION, REVERSE, NoiseStream, uniform_labels
 from augment.schedule import Schedule
 from augment.solvers import Ancestral
-from augment.start import Edit
+from augment.start import Start
 from augment.step import Guidance, Solver, Step, check
 
 __all__ = ["Batch", "State", "class_labels", "reverse_process", "sample", "sample_batch"]
@@ -224,10 +224,10 @@ def sample_batch(
     guidance: Guidance | None = None,
     solver: Solver = Ancestral(),
     labels: Sequence[int] | None = None,
-    edit: Edit | None = None,
+    start: Start | None = None,
 ) -> Batch:
     """Generate one batch of images, and say where the guidance failed; see `sample`."""
-    start, start_index = (None, None) if edit is None else edit.start(denoiser, seeds, steps)
+    x, index = (None, None) if start is None else start.start(denoiser, seeds, steps)
     unguided = torch.zeros(len(seeds), dtype=torch.int64, device=denoiser.device)
     for state in reverse_process(
         denoiser,
@@ -236,8 +236,8 @@ def sample_batch(
         guidance=guidance,
         solver=solver,
         labels=labels,
-        start=start,
-        start_index=start_index,
+        start=x,
+        start_index=index,
     ):
         if state.unguided is not None:
             unguided += state.unguided
@@ -253,7 +253,7 @@ def sample(
     guidance: Guidance | None = None,
     solver: Solver = Ancestral(),
     labels: Sequence[int] | None = None,
-    edit: Edit | None = None,
+    start: Start | None = None,
     batch_size: int = 64,
 ) -> Tensor:
     """Generate one image a seed.
@@ -266,7 +266,7 @@ def sample(
         guidance: `SelfGuidance(...)` for minority samples; plain sampling if left out.
         solver: the update rule; ancestral sampling is the paper's.
         labels: a class a seed, for a model that has classes; left out, uniform, by the seed.
-        edit: images to start from (SDEdit) instead of pure noise.
+        start: where to start instead of pure noise, `Edit(...)` (SDEdit) or `Boost()`.
         batch_size: images at a time.
 
     Returns:
@@ -294,7 +294,7 @@ def sample(
             guidance=guidance,
             solver=solver,
             labels=None if labels is None else labels[rows],
-            edit=edit,
+            start=start,
         )
         images.append(batch.images)
         unguided += int(batch.unguided.sum())

@@ -15,7 +15,7 @@ import yaml
 from augment import SamplerConfig, Selection
 from labeling import LabelerCard, LabelPolicy, Rule
 from recipes.chain.dataset_card import MARK, dataset_card, hub_licence, size_category, write_card
-from recipes.chain.sets import EditSettings, GuidanceConfig, SteeringConfig, SyntheticSet
+from recipes.chain.sets import GuidanceConfig, StartSettings, SteeringConfig, SyntheticSet
 
 GUIDANCE = GuidanceConfig()
 LABELER = LabelerCard(
@@ -123,12 +123,12 @@ def test_settings_are_those_that_were_used() -> None:
 
 
 def test_it_says_which_images_a_set_starts_from() -> None:
-    start = EditSettings(images=Path("/somewhere/of/mine/rare"), strength=0.4)
+    start = StartSettings(images=Path("/somewhere/of/mine/rare"), strength=0.4)
     text = _card(start=start)
     assert "Start: images of rare, made anew with strength 0.4" in text
     assert "/somewhere/of/mine" not in text
     assert "where the labeler agrees" not in text
-    text = _card(start=EditSettings(rows="rare", strength=0.4))
+    text = _card(start=StartSettings(rows="rare", strength=0.4))
     assert "Start: real train images that have a rare attribute, made anew with strength" in text
     assert "Labels are those of the real image that each was made from, where the labeler" in text
 

@@ -18,7 +18,7 @@ from classify import decode_tables, fit
 from recipes.chain.inputs import Inputs
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
-from recipes.chain.synthesis import edit_of, guidance_of
+from recipes.chain.synthesis import guidance_of, start_of
 
 __all__ = ["picture", "preview"]
 
@@ -78,7 +78,7 @@ def _samples(run: Run, inputs: Inputs, settings: SyntheticSet) -> Tensor:
             steps=settings.sampler.steps,
             guidance=guidance_of(inputs, settings),
             solver=settings.sampler.rule,
-            edit=edit_of(inputs, settings),
+            start=start_of(inputs, settings),
             labels=None if label is None else [label] * _IMAGES,
         )
 

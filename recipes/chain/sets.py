@@ -6,6 +6,7 @@ A set is written as a mapping, in YAML or Python, and says only where it differs
     fewer: {guidance: {}, sampler: {steps: 25, solver: ddim}, count: 100}
     bald: {steering: {}, targets: {"Bald=1": 200}}
     edited: {start: {rows: rare, strength: 0.4}, guidance: {}}
+    large: {start: {boost: {gamma: 2.5}}}         # Boost-and-Skip
     stylegan: {folder: runs/stylegan}             # made elsewhere, by any generator
 """
 
@@ -19,6 +20,7 @@ from typing import Any, Literal
 from augment import (
     ActivationDistance,
     AttributeGuidanceConfig,
+    Boost,
     Denoiser,
     FeatureDistance,
     SamplerConfig,
@@ -32,10 +34,11 @@ from recipes.chain.values import Values, merged, read_mapping, read_values, unde
 __all__ = [
     "DEFAULT_SETS",
     "NO_FEATURES",
+    "OFFERED_SETS",
     "DistanceName",
-    "EditSettings",
     "GuidanceConfig",
     "ModelDistance",
+    "StartSettings",
     "SteeringConfig",
     "SyntheticSet",
     "Targets",
@@ -63,6 +66,11 @@ DEFAULT_SETS: Mapping[str, Values] = {
 """The sets of every run, of the same seeds: the paper's ordinary and self-guided samples, and
 self-guided ones that are steered to rare attributes."""
 
+OFFERED_SETS: Mapping[str, Values] = {
+    "boost": {"start": {"boost": {}}},
+}
+"""Sets that an arm may name without describing them."""
+
 Targets = dict[str, int] | str
 """`auto`, wish -> how many images of it, or a YAML file of the latter."""
 
@@ -86,8 +94,8 @@ class SteeringConfig(AttributeGuidanceConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditSettings:
-    """Images to start from instead of noise (SDEdit)."""
+class StartSettings:
+    """Where to start instead of ordinary noise: from images (SDEdit), or from boosted noise."""
 
     images: Path | None = None
     """An image, or a folder of images that are taken in turn."""
@@ -96,11 +104,15 @@ class EditSettings:
     edited image inherits the labels that the labeler agrees with, its other cells stay empty."""
     strength: float = 0.5
     """How much of an image is made anew, 0 to 1."""
+    boost: Boost | None = None
+    """Boost-and-Skip: noise of too large a norm, a few steps late; `{}` is the paper's for
+    CelebA."""
 
     def __post_init__(self) -> None:
-        if (self.images is None) == (self.rows is None):
+        if sum(value is not None for value in (self.images, self.rows, self.boost)) != 1:
             raise ValueError(
-                f"start has images {self.images} and rows {self.rows}; give one of them"
+                f"start has images {self.images}, rows {self.rows} and boost {self.boost}; give "
+                "one of them"
             )
 
 
@@ -121,8 +133,8 @@ class SyntheticSet:
     """Guidance towards wished attributes; without it, none is asked for."""
     targets: Targets = "auto"
     """What the images of a steered set are asked to be."""
-    start: EditSettings | None = None
-    """Images to start from; left out, pure noise."""
+    start: StartSettings | None = None
+    """Where to start; left out, from ordinary noise."""
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
@@ -144,6 +156,11 @@ class SyntheticSet:
                 raise ValueError(
                     f"targets ask for {count} images of {wish}; give a whole number from 1 on"
                 )
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether its images start from others, whose contents they inherit."""
+        return self.start is not None and self.start.boost is None
 
     @property
     def wishes(self) -> Mapping[str, int] | None:

@@ -33,6 +33,7 @@ from augment import (
 from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
 from augment.metrics.realism import Realism
+from augment.start import Start
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
 from labeling import Labeler, LabelPolicy
@@ -48,11 +49,11 @@ from recipes.chain.values import plain
 
 __all__ = [
     "Synthesised",
-    "edit_of",
     "fill",
     "guidance_of",
     "is_independent",
     "make_images",
+    "start_of",
     "synthesise",
 ]
 
@@ -239,7 +240,7 @@ def make_images(
         folder,
         sampler=settings.sampler,
         guidance=guidance_of(inputs, settings),
-        edit=edit_of(inputs, settings),
+        start=start_of(inputs, settings),
         settings=_record(inputs, settings),
         fabric=run.fabric,
     )
@@ -294,10 +295,12 @@ def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
     return plan_targets(_train_rows(inputs.table), known, wishes)
 
 
-def edit_of(inputs: Inputs, settings: SyntheticSet) -> Edit | None:
-    """The images that a set starts from; None for noise."""
+def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:
+    """What the images of a set start from; None for ordinary noise."""
     if settings.start is None:
         return None
+    if settings.start.boost is not None:
+        return settings.start.boost
     image, source = inputs.denoiser.image, settings.start.images
     if source is None:
         paths = list(rare_rows(inputs.table, inputs.attributes)["path"])
