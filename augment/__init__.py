@@ -44,6 +44,7 @@ from augment.selection import (
 )
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
 from augment.start import Boost, Edit
+from augment.temperature import Temperature
 from augment.upsample import upsample
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "SelfGuidanceConfig",
     "Signatures",
     "Sum",
+    "Temperature",
     "admit",
     "admitted",
     "calibrate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from augment.sampler import Batch, class_labels, sample_batch
 from augment.solvers import DDIM, Ancestral, DPMSolver2M, Solver
 from augment.start import Start
 from augment.step import check
+from augment.temperature import Temperature
 
 __all__ = ["SamplerConfig", "generate"]
 
@@ -41,6 +42,8 @@ class SamplerConfig:
     """The class of every image, for a model with classes; left out, each image's own, uniform."""
     class_scale: float = 1.0
     """Classifier-free guidance towards the class, for a model with a null class; 1 is none."""
+    temperature: Temperature = field(default_factory=Temperature)
+    """Sampling of a flatter or sharper density, a control of guidance."""
     compile: bool = False
     """Compile the network first: takes minutes, pays on long runs, changes only the rounding."""
 
@@ -61,16 +64,31 @@ class SamplerConfig:
                 f"sampler.eta is {self.eta} with the solver {self.solver}; "
                 "give 0 to 1 with ddim, and 0 with the others"
             )
+        if self.temperature.noise != 1 and self.solver != "ancestral":
+            raise ValueError(
+                f"sampler.temperature.noise is {self.temperature.noise} with the solver "
+                f"{self.solver}; give the solver ancestral, or temperature.score"
+            )
 
     @property
     def rule(self) -> Solver:
         """The solver that the settings name."""
         if self.solver == "ddim":
             return DDIM(eta=self.eta)
-        return DPMSolver2M() if self.solver == "dpm" else Ancestral()
+        if self.solver == "dpm":
+            return DPMSolver2M()
+        return Ancestral(temperature=self.temperature.noise)
+
+    def prepared(self, denoiser: Denoiser) -> Denoiser:
+        """The denoiser as class guidance and temperature change it.
+
+        Raises:
+            ValueError: class guidance of one without a null class.
+        """
+        return self.temperature.applied(towards_class(denoiser, self.class_scale))
 
     def chosen(self) -> dict[str, Any]:
-        """Solver, class and its guidance for a folder's record, where they are not the default."""
+        """What of it a folder's record tells where it is not the default."""
         chosen: dict[str, Any] = {}
         if self.solver != "ancestral":
             chosen["solver"] = repr(self.rule)
@@ -78,6 +96,8 @@ class SamplerConfig:
             chosen["label"] = self.label
         if self.class_scale != 1:
             chosen["class_scale"] = self.class_scale
+        if self.temperature != Temperature():
+            chosen["temperature"] = asdict(self.temperature)
         return chosen
 
 
@@ -123,7 +143,7 @@ def generate(
             session's steps; how many stands in the image's own text chunk, `unguided_steps`.
     """
     seeds = checked_seeds(seeds)
-    denoiser = towards_class(denoiser, sampler.class_scale)
+    denoiser = sampler.prepared(denoiser)
     asked = None if sampler.label is None else [sampler.label] * len(seeds)
     classes = class_labels(denoiser, seeds, asked)
     labels = None if classes is None else dict(zip(seeds, classes.tolist(), strict=True))

@@ -35,6 +35,7 @@ from augment.noise import UPSAMPLING, derived_seeds
 from augment.optimise import optimised
 from augment.pretrained.upsampler import Upsampler
 from augment.sampler import Batch, sample_batch
+from augment.temperature import Temperature
 
 __all__ = ["upsample"]
 
@@ -70,6 +71,10 @@ def upsample(
             the upsampler's, the upsampler has classes and they have none, `folder` holds something
             else, or no large image is finite.
     """
+    if sampler.temperature != Temperature():
+        raise ValueError(
+            f"sampler.temperature is {sampler.temperature}; an upsampler has none: leave it out"
+        )
     denoiser = towards_class(upsampler.denoiser, sampler.class_scale)
     upsampler, source = Upsampler(denoiser), _SmallImages.read(small)
     labels = _labels(denoiser, source, sampler)

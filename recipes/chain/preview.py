@@ -73,7 +73,7 @@ def _samples(run: Run, inputs: Inputs, settings: SyntheticSet) -> Tensor:
     inputs.denoiser.to(run.fabric.device)
     with run.fabric.autocast():
         return sample(
-            inputs.denoiser,
+            settings.sampler.prepared(inputs.denoiser),
             range(_IMAGES),
             steps=settings.sampler.steps,
             guidance=guidance_of(inputs, settings),

@@ -7,6 +7,7 @@ A set is written as a mapping, in YAML or Python, and says only where it differs
     bald: {steering: {}, targets: {"Bald=1": 200}}
     edited: {start: {rows: rare, strength: 0.4}, guidance: {}}
     large: {start: {boost: {gamma: 2.5}}}         # Boost-and-Skip
+    hot: {sampler: {temperature: {score: 1.05}}}
     stylegan: {folder: runs/stylegan}             # made elsewhere, by any generator
 """
 
@@ -68,6 +69,8 @@ self-guided ones that are steered to rare attributes."""
 
 OFFERED_SETS: Mapping[str, Values] = {
     "boost": {"start": {"boost": {}}},
+    "temperature": {"sampler": {"temperature": {"score": 1.05}}},
+    "rescaled": {"sampler": {"temperature": {"rescale": 0.95}}},
 }
 """Sets that an arm may name without describing them."""
 
