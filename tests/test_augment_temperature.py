@@ -44,13 +44,16 @@ def test_rescaling_a_gaussians_score_is_the_score_of_another_variance(rescale: f
     expected = _gaussian(std / math.sqrt(rescale))
     for i in (0, 3, 17, 39):
         kept, x = _SCHEDULE.respaced(40), _noise(2, 1, 4, 4)
-        torch.testing.assert_close(rescaled(x, i, kept).eps, expected(x, i, kept).eps)
+        found, known = rescaled(x, i, kept).eps, expected(x, i, kept).eps
+        torch.testing.assert_close(
+            found, known, rtol=1e-3, atol=1e-4
+        )  # of float32 where x is clean
 
 
 def test_rescaling_leaves_the_noisy_steps_and_reaches_k_at_the_clean_ones() -> None:
     warm = Temperature(rescale=0.9, spread=2.0)
     factors = [warm.factor(float(level)) for level in _SCHEDULE.alpha_bar]
-    assert factors == sorted(factors, reverse=True)
+    assert factors == sorted(factors)
     assert factors[-1] == pytest.approx(1, abs=1e-6)
     assert factors[0] == pytest.approx(0.9, abs=1e-4)
     assert {Temperature(spread=3.0).factor(level) for level in (1e-6, 0.5, 0.999)} == {1}
