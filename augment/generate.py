@@ -20,7 +20,7 @@ from augment.optimise import optimised
 from augment.sampler import Batch, class_labels, sample_batch
 from augment.solvers import DDIM, Ancestral, DPMSolver2M, Solver
 from augment.start import Start
-from augment.step import check
+from augment.step import check, group_of
 from augment.temperature import Temperature
 
 __all__ = ["SamplerConfig", "generate"]
@@ -131,7 +131,8 @@ def generate(
 
     Returns:
         The table: file_name, split (train), source (synthetic), seed, sampler, path; for a model
-        with classes also class_label.
+        with classes also class_label; where images depend on one another, seed_group, the number
+        of those that do.
 
     Raises:
         ValueError: a repeated or negative seed, steps or a class that the model does not have,
@@ -168,7 +169,7 @@ def generate(
 
     return make_missing(
         folder,
-        _table(seeds, labels, _method(guidance, sampler)),
+        _table(seeds, labels, _method(guidance, sampler), group_of(guidance)),
         seeds,
         make,
         batch_size=sampler.batch_size,
@@ -198,7 +199,9 @@ def _record(
     return record if start is None else {**record, start.name: repr(start)}
 
 
-def _table(seeds: Sequence[int], labels: Mapping[int, int] | None, sampler: str) -> pd.DataFrame:
+def _table(
+    seeds: Sequence[int], labels: Mapping[int, int] | None, sampler: str, group: int
+) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "file_name": [f"{seed}.png" for seed in seeds],
         "split": "train",
@@ -206,6 +209,8 @@ def _table(seeds: Sequence[int], labels: Mapping[int, int] | None, sampler: str)
         "seed": seeds,
         "sampler": sampler,
     }
+    if group > 1:
+        columns["seed_group"] = [seed // group for seed in seeds]
     if labels is not None:
         columns["class_label"] = list(labels.values())
     return pd.DataFrame(columns)

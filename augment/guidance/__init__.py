@@ -21,8 +21,11 @@ from augment.guidance.attributes import (
     Wish,
 )
 from augment.guidance.classifier import ClassifierGuidance, ClassifierOfNoised
+from augment.guidance.jacobian import JacobianGuidance, JacobianGuidanceConfig, LogOdds
+from augment.guidance.particles import ParticleGuidance, ParticleGuidanceConfig
 from augment.guidance.self_guidance import SelfGuidance, SelfGuidanceConfig
 from augment.guidance.strength import Strength
+from augment.guidance.uncertainty import UncertaintyGuidance
 from augment.step import Guidance, Step, Sum
 
 __all__ = [
@@ -32,11 +35,17 @@ __all__ = [
     "ClassifierGuidance",
     "ClassifierOfNoised",
     "Guidance",
+    "JacobianGuidance",
+    "JacobianGuidanceConfig",
     "Joint",
+    "LogOdds",
+    "ParticleGuidance",
+    "ParticleGuidanceConfig",
     "SelfGuidance",
     "SelfGuidanceConfig",
     "Step",
     "Strength",
     "Sum",
+    "UncertaintyGuidance",
     "Wish",
 ]
