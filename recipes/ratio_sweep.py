@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +140,7 @@ def read_run(config: SweepConfig) -> Inputs:
         real=real,
         synthetic=_by_seed(synthetic),
         attributes=attributes,
-        fit=replace(run_config.train, image_size=size, precision=run_config.precision),
+        fit=run_config.fit_at(size),
         skip_bad=run_config.skip_bad,
     )
 

@@ -1,15 +1,18 @@
-"""What `auto` means: two processes of a command on a CPU of several cores, one of anything else."""
+"""What `auto` means: of devices two processes of a command on a CPU of several cores, of precision
+what the device is fast with.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
-from recipes.chain.devices import processes
+from recipes.chain.devices import chosen_precision, processes
 
 COMMAND = str(Path(__file__).parents[1] / "recipes" / "celeba_augment.py")
 
@@ -39,3 +42,33 @@ def test_auto_is_two_processes_of_a_command_on_a_cpu(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: accelerator)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert processes(asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "processor", "expected"),
+    [
+        ("auto", {"avx512_bf16": True, "amx_bf16": False}, "bf16-mixed"),
+        ("auto", {"avx512_bf16": False, "amx_bf16": True}, "bf16-mixed"),
+        ("auto", {"avx512_bf16": False, "avx2": True}, "32-true"),
+        ("auto", {}, "32-true"),
+        ("32-true", {"avx512_bf16": True}, "32-true"),
+        ("bf16-mixed", {}, "bf16-mixed"),
+    ],
+)
+def test_auto_is_bfloat16_on_a_processor_that_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: Literal["auto", "32-true", "bf16-mixed"],
+    processor: dict[str, bool],
+    expected: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
+    assert chosen_precision(asked) == expected
+
+
+def test_auto_is_float32_where_torch_does_not_tell_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert chosen_precision("auto") == "32-true"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -133,7 +133,7 @@ def prepare(
         labeler=labeler,
         judge=judge,
         policy=policy,
-        fit=replace(config.train, image_size=size, precision=config.precision),
+        fit=config.fit_at(size),
         log_probability=log_probability,
     )
 

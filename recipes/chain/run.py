@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from lightning.fabric import Fabric
 
 from classify.files import differences, write_text
-from recipes.chain.devices import launch, processes
+from recipes.chain.devices import chosen_precision, launch, processes
 from recipes.chain.settings import RunConfig
 from recipes.chain.stopping import Stopped
 
@@ -164,7 +164,7 @@ class Run:
 
 def _launched(config: RunConfig) -> Fabric:
     devices = processes(config.devices)
-    return launch(devices, num_nodes=config.num_nodes, precision=config.precision)
+    return launch(devices, num_nodes=config.num_nodes, precision=chosen_precision(config.precision))
 
 
 def check_folder(out: Path) -> None:

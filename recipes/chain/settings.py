@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,6 +19,7 @@ from classify.config import Precision
 from classify.names import one_of
 from labeling import PolicyConfig
 from recipes.chain.arms import CONTROLS, ArmSettings
+from recipes.chain.devices import chosen_precision
 from recipes.chain.loggers import logger_of
 from recipes.chain.sets import (
     DEFAULT_SETS,
@@ -168,8 +169,9 @@ class RunConfig:
     same images as one."""
     num_nodes: int = 1
     """Number of machines (Lightning's)."""
-    precision: Precision = "32-true"
-    """Numerical precision of generation and training (Lightning's)."""
+    precision: Precision | Literal["auto"] = "32-true"
+    """Numerical precision of generation and training (Lightning's); auto is bf16-mixed on devices
+    that multiply bfloat16, and 32-true on others."""
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     """From the labeler's probabilities to labels."""
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
@@ -274,6 +276,12 @@ class RunConfig:
         for name in OF_THE_RUN:
             del record["train"][name]
         return record
+
+    def fit_at(self, image_size: int) -> FitConfig:
+        """The settings of a fit on images of this size."""
+        return replace(
+            self.train, image_size=image_size, precision=chosen_precision(self.precision)
+        )
 
     def _check_numbers(self) -> None:
         if self.num_synthetic < 1:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from classify.config import Precision
 from classify.datasets import load_images
+from recipes.chain.devices import chosen_precision
 from recipes.chain.loggers import logger_of
 
 __all__ = ["Devices", "cells_as_names", "files_sha256", "train_rows"]
@@ -26,18 +28,20 @@ class Devices:
     """Number of devices, or auto (Lightning's)."""
     num_nodes: int = 1
     """Number of machines (Lightning's)."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Precision of the computations (Lightning's)."""
+    precision: Precision | Literal["auto"] = "32-true"
+    """Precision of the computations (Lightning's); auto is bf16-mixed on devices that multiply
+    bfloat16, and 32-true on others."""
     logger: str | None = None
     """A logger besides the CSV file: tensorboard, wandb (offline), mlflow, or the path of a class
     of Lightning's."""
 
     def trainer(self, out: Path) -> dict[str, Any]:
         """The arguments of Lightning's Trainer, for a training in the folder `out`."""
-        names = "accelerator", "devices", "num_nodes", "precision"
+        names = "accelerator", "devices", "num_nodes"
+        given = {name: getattr(self, name) for name in names}
         make = logger_of(self.logger)
         more = {"logger": make(out)} if make else {}
-        return {name: getattr(self, name) for name in names} | more
+        return {**given, "precision": chosen_precision(self.precision), **more}
 
 
 def train_rows(source: Path) -> pd.DataFrame:
