@@ -18,8 +18,9 @@ from labeling import LabelPolicy
 from recipes.celeba_augment import PRESETS, main
 from recipes.chain.arms import ArmSettings, Material, make_arm
 from recipes.chain.command_line import parse
-from recipes.chain.sets import StartSettings
+from recipes.chain.sets import OFFERED_SETS, StartSettings
 from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.synthesis import is_independent
 
 
 def _parsed(*arguments: str) -> RunConfig:
@@ -108,6 +109,11 @@ def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
         ),
         ({"sets": {"a": {"guidance": {"scale": -1}}}}, r"sets\.a: .*guidance\.scale is -1"),
         ({"sets": {"a": {"count": 0}}}, r"sets\.a: .*count is 0"),
+        (
+            {"sets": {"a": {"jacobian": {"encoder": "activations"}}}},
+            r"sets\.a: .*jacobian\.rank is left out with the encoder activations",
+        ),
+        ({"sets": {"a": {"particles": {"group": 1}}}}, r"sets\.a: .*particles\.group is 1"),
         ({"sets": {"a": {"folder": "x", "guidance": {}}}}, "beside guidance, steering or start"),
         ({"sets": {"a": {"folder": "x", "steering": {}}}}, "beside guidance, steering or start"),
         (
@@ -251,6 +257,16 @@ def test_an_offered_set_runs_where_an_arm_names_it_and_may_be_described_anew() -
     assert not found["boost"].is_edited
     own = RunConfig(sets={"boost": {"start": {"boost": {"gamma": 2.5}}}}).synthetic_sets["boost"]
     assert own.start == StartSettings(boost=Boost(gamma=2.5))
+
+
+def test_every_offered_set_is_made_of_settings_that_are_known() -> None:
+    found = RunConfig(arms=["real", *OFFERED_SETS]).synthetic_sets
+    assert list(found) == list(OFFERED_SETS)
+    assert [n for n, made in found.items() if made.is_guided] == ["jepa", "unsure", "apart"]
+    assert [n for n, made in found.items() if made.needs_gradients] == ["jepa", "unsure"]
+    assert [n for n, made in found.items() if is_independent(made)] == [
+        *("boost", "temperature", "rescaled", "apart")
+    ]
 
 
 def test_a_set_with_wishes_has_as_many_images_as_they_ask_for() -> None:

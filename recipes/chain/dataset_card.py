@@ -131,7 +131,7 @@ def size_category(count: int) -> str:
 def _title(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
     if made.settings.folder is not None:
         return f"Synthetic images of the folder {made.settings.folder.name}"
-    kind = "Ordinary" if made.settings.guidance is None else "Minority"
+    kind = "Minority" if made.settings.is_guided else "Ordinary"
     if made.settings.steering is not None:
         kind = "Targeted"
     return f"{kind} samples of {_generator_name(config, inputs)}"
@@ -170,7 +170,7 @@ def _asked(inputs: Inputs, made: Synthesised) -> list[tuple[str, int, int, str]]
 def _front_matter(config: RunConfig, inputs: Inputs, made: Synthesised, licence: str) -> str:
     own = {
         "diffusion": made.settings.folder is None,
-        "minority": bool(made.settings.guidance or made.settings.steering),
+        "minority": made.settings.is_guided,
     }
     tags = ["synthetic", "diffusion", "pseudo-labels", "minority"]
     paths = [PurePosixPath(name) for name in made.table["file_name"]]

@@ -8,6 +8,7 @@ A set is written as a mapping, in YAML or Python, and says only where it differs
     edited: {start: {rows: rare, strength: 0.4}, guidance: {}}
     large: {start: {boost: {gamma: 2.5}}}         # Boost-and-Skip
     hot: {sampler: {temperature: {score: 1.05}}}
+    apart: {particles: {group: 8}, guidance: {}}  # and more, see `untrained_terms.py`
     stylegan: {folder: runs/stylegan}             # made elsewhere, by any generator
 """
 
@@ -30,6 +31,7 @@ from augment import (
 from augment.distance import NAMED, Distance
 from augment.selection import parse_wish
 from labeling import Labeler, Predictor
+from recipes.chain.untrained_terms import JacobianSettings, ParticleSettings, UncertaintySettings
 from recipes.chain.values import Values, merged, read_mapping, read_values, understood
 
 __all__ = [
@@ -71,6 +73,9 @@ OFFERED_SETS: Mapping[str, Values] = {
     "boost": {"start": {"boost": {}}},
     "temperature": {"sampler": {"temperature": {"score": 1.05}}},
     "rescaled": {"sampler": {"temperature": {"rescale": 0.95}}},
+    "jepa": {"jacobian": {}},
+    "unsure": {"uncertainty": {}},
+    "apart": {"particles": {}},
 }
 """Sets that an arm may name without describing them."""
 
@@ -136,13 +141,19 @@ class SyntheticSet:
     """Guidance towards wished attributes; without it, none is asked for."""
     targets: Targets = "auto"
     """What the images of a steered set are asked to be."""
+    jacobian: JacobianSettings | None = None
+    """JEPA guidance, to images that an encoder knows little of."""
+    uncertainty: UncertaintySettings | None = None
+    """Guidance to images that the labeler is unsure of."""
+    particles: ParticleSettings | None = None
+    """Particle guidance: images of a group repel one another."""
     start: StartSettings | None = None
     """Where to start; left out, from ordinary noise."""
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
             raise ValueError(f"count is {self.count}; give at least 1 image")
-        if self.folder is not None and (self.guidance or self.steering or self.start):
+        if self.folder is not None and (self.is_guided or self.start):
             raise ValueError(
                 f"folder {self.folder} is given beside guidance, steering or start; give a folder "
                 "for images made elsewhere, the others for images made here"
@@ -159,6 +170,18 @@ class SyntheticSet:
                 raise ValueError(
                     f"targets ask for {count} images of {wish}; give a whole number from 1 on"
                 )
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether it is not of ordinary samples."""
+        terms = (self.jacobian, self.uncertainty, self.particles)
+        return any(term is not None for term in (self.guidance, self.steering, *terms))
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether a guidance goes through the labeler."""
+        by_labeler = self.jacobian is not None and self.jacobian.encoder == "labeler"
+        return by_labeler or self.steering is not None or self.uncertainty is not None
 
     @property
     def is_edited(self) -> bool:

@@ -137,7 +137,7 @@ class RunConfig:
     """Further sets of synthetic images, name -> settings, or a YAML file of them."""
     arms: list[str] | None = None
     """Arms to train, `real` among them; left out, real, one for each set, and the controls. boost,
-    temperature and rescaled may be named without a set of that name: rivals that cost nothing."""
+    temperature, rescaled, jepa, unsure and apart may be named without sets of these names."""
     controls: list[str] = field(default_factory=list)
     """Further arms of real images alone: all (each adds its fits), or some of duplicate, relabel,
     reweight, oversample, rand_augment, which tell why an arm gains, and of repeat_factor,

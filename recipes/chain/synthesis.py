@@ -45,6 +45,7 @@ from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet, named_distance
 from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
 from recipes.chain.trust import counts_by_split, impossible, reserved
+from recipes.chain.untrained_terms import untrained_terms, untrained_terms_record
 from recipes.chain.values import plain
 
 __all__ = [
@@ -224,7 +225,7 @@ def is_independent(settings: SyntheticSet) -> bool:
     guidance, start = settings.guidance, settings.start
     return (
         settings.folder is None
-        and settings.steering is None
+        and not settings.needs_gradients
         and (guidance is None or guidance.distance != "features")
         and (start is None or start.rows is None)
     )
@@ -248,8 +249,6 @@ def make_images(
 
 def _record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any] | None:
     """What of a folder's images is the guidance's; None for ordinary samples."""
-    if settings.guidance is None and settings.steering is None:
-        return None
     record = {} if settings.guidance is None else plain(asdict(settings.guidance))
     if settings.guidance is not None and settings.guidance.distance == "features":
         record["network"] = inputs.labeler.sha256
@@ -260,12 +259,13 @@ def _record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any] | None:
             "plan": plan_of(inputs, settings).identity,
             "labeler": inputs.labeler.sha256,
         }
-    return record
+    record |= untrained_terms_record(inputs, settings)
+    return record or None
 
 
 def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
-    """The guidance of a set: up the minority measure, to what is asked for, or both; None for
-    ordinary samples.
+    """The guidance of a set: up the minority measure, to what is asked for, and by whatever else
+    its settings name; None for ordinary samples.
     """
     parts: list[Ascent] = []
     if settings.guidance is not None:
@@ -283,9 +283,9 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
                 wish=plan_of(inputs, settings),
             )
         )
-    if len(parts) < 2:
-        return next(iter(parts), None)
-    return Joint(*parts) if settings.steering and settings.steering.joint else Sum(*parts)
+    joint = settings.steering is not None and settings.steering.joint and len(parts) > 1
+    terms = [*([Joint(*parts)] if joint else parts), *untrained_terms(inputs, settings)]
+    return Sum(*terms) if len(terms) > 1 else next(iter(terms), None)
 
 
 def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
