@@ -4,6 +4,7 @@ Pretrained diffusion models, the samplers that guide them to minority samples, a
 """
 
 from augment.activations import ActivationDistance, DenoiserFeatures
+from augment.cads import CADS
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L1, L2, LPIPS, FeatureDistance
 from augment.generate import SamplerConfig, generate
@@ -48,6 +49,7 @@ from augment.temperature import Temperature
 from augment.upsample import upsample
 
 __all__ = [
+    "CADS",
     "DDIM",
     "L1",
     "L2",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 from lightning.fabric import Fabric
 
+from augment.cads import CADS
 from augment.classifier_free import towards_class
 from augment.denoiser import Denoiser
 from augment.devices import settled
@@ -44,6 +45,8 @@ class SamplerConfig:
     """Classifier-free guidance towards the class, for a model with a null class; 1 is none."""
     temperature: Temperature = field(default_factory=Temperature)
     """Sampling of a flatter or sharper density, a control of guidance."""
+    cads: CADS | None = None
+    """Noise on the class (CADS), for more diverse images of a model with classes; left out, none."""
     compile: bool = False
     """Compile the network first: takes minutes, pays on long runs, changes only the rounding."""
 
@@ -64,6 +67,8 @@ class SamplerConfig:
                 f"sampler.eta is {self.eta} with the solver {self.solver}; "
                 "give 0 to 1 with ddim, and 0 with the others"
             )
+        if self.cads is not None and self.compile:
+            raise ValueError("sampler.cads is given with sampler.compile; give one of them")
         if self.temperature.noise != 1 and self.solver != "ancestral":
             raise ValueError(
                 f"sampler.temperature.noise is {self.temperature.noise} with the solver "
@@ -80,12 +85,13 @@ class SamplerConfig:
         return Ancestral(temperature=self.temperature.noise)
 
     def prepared(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser as class guidance and temperature change it.
+        """The denoiser as class guidance, temperature and CADS change it.
 
         Raises:
-            ValueError: class guidance of one without a null class.
+            ValueError: class guidance of one without a null class, or CADS of one without classes.
         """
-        return self.temperature.applied(towards_class(denoiser, self.class_scale))
+        denoiser = self.temperature.applied(towards_class(denoiser, self.class_scale))
+        return denoiser if self.cads is None else self.cads.applied(denoiser)
 
     def chosen(self) -> dict[str, Any]:
         """What of it a folder's record tells where it is not the default."""
@@ -98,6 +104,8 @@ class SamplerConfig:
             chosen["class_scale"] = self.class_scale
         if self.temperature != Temperature():
             chosen["temperature"] = asdict(self.temperature)
+        if self.cads is not None:
+            chosen["cads"] = asdict(self.cads)
         return chosen
 
 

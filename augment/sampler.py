@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -151,7 +152,9 @@ class _Reverse:
     def _at(self, i: int, x_i: Tensor, previous: Tensor | None, rows: slice) -> Step:
         """What the network says of some rows of the batch, with whatever graph `x_i` asks for."""
         labels = None if self.labels is None else self.labels[rows]
-        prediction = self.denoiser(x_i, i, self.schedule, labels)
+        condition = self.denoiser.condition
+        with condition(self.seeds[rows], i, self.schedule) if condition else nullcontext():
+            prediction = self.denoiser(x_i, i, self.schedule, labels)
         estimate = self.schedule.predict_x0(x_i, i, prediction.eps)
         with torch.no_grad():
             # The sampler clips its estimate; the guidance does not, as in the official code.

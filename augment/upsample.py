@@ -71,9 +71,10 @@ def upsample(
             the upsampler's, the upsampler has classes and they have none, `folder` holds something
             else, or no large image is finite.
     """
-    if sampler.temperature != Temperature():
+    if sampler.temperature != Temperature() or sampler.cads is not None:
         raise ValueError(
-            f"sampler.temperature is {sampler.temperature}; an upsampler has none: leave it out"
+            f"sampler.temperature is {sampler.temperature} and sampler.cads {sampler.cads}; an "
+            "upsampler has neither: leave them out"
         )
     denoiser = towards_class(upsampler.denoiser, sampler.class_scale)
     upsampler, source = Upsampler(denoiser), _SmallImages.read(small)
