@@ -46,7 +46,7 @@ class SamplerConfig:
     temperature: Temperature = field(default_factory=Temperature)
     """Sampling of a flatter or sharper density, a control of guidance."""
     cads: CADS | None = None
-    """Noise on the class (CADS), for more diverse images of a model with classes; left out, none."""
+    """Noise on the class (CADS), for more diverse images of a class; left out, none."""
     compile: bool = False
     """Compile the network first: takes minutes, pays on long runs, changes only the rounding."""
 
