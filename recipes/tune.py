@@ -51,10 +51,8 @@ SKIPPED = (*NO_FLAGS, "preview", "arms", "controls", "focus", "tuned")
 """Settings of a study that this command has no use for."""
 SPACE: Mapping[str, Any] = {
     "set.guidance.scale": [0.5, 1.0, 2.0],
-    "set.guidance.every": [2, 5, 10],
-    "set.steering.scale": [0.5, 1.0, 3.0],
-    "set.steering.every": [2, 5],
-    "set.count": [200, 400, 800],
+    "set.steering.scale": [1.0, 3.0],
+    "set.count": [300, 600],
     "arm.rows": ["once", "replaced"],
     "arm.repeats.replaced": {"low": 0.25, "high": 1.0},
     "arm.train.loss.beta": [0.0, 0.999],
