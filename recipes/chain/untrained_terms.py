@@ -75,7 +75,7 @@ class ParticleSettings(ParticleGuidanceConfig):
 def untrained_terms(inputs: Inputs, settings: SyntheticSet) -> Iterator[Guidance]:
     """The guidances of a set that its settings ask for here."""
     if settings.jacobian is not None:
-        encoder: Callable[[Tensor], Tensor] = DenoiserFeatures(inputs.denoiser)
+        encoder: Callable[[Tensor], Tensor] = _Activations(inputs.denoiser)
         if settings.jacobian.encoder == "labeler":
             encoder = _log_odds(inputs)
         yield JacobianGuidance(
@@ -89,7 +89,7 @@ def untrained_terms(inputs: Inputs, settings: SyntheticSet) -> Iterator[Guidance
         own = settings.particles.space == "activations"
         yield ParticleGuidance(
             **_shared(settings.particles, ParticleGuidanceConfig),
-            features=DenoiserFeatures(inputs.denoiser) if own else None,
+            features=_Activations(inputs.denoiser) if own else None,
         )
 
 
@@ -103,6 +103,13 @@ def untrained_terms_record(inputs: Inputs, settings: SyntheticSet) -> dict[str, 
     if settings.needs_gradients and record:
         record["labeler"] = inputs.labeler.sha256
     return record
+
+
+class _Activations(DenoiserFeatures):
+    """The generator's activations; a record names its weights already."""
+
+    def __repr__(self) -> str:
+        return "activations"
 
 
 def _shared(settings: Strength, kind: type[Strength]) -> dict[str, Any]:
