@@ -60,9 +60,10 @@ class CADS:
     def corrupted(self, y: Tensor, n: Tensor, gamma: float) -> Tensor:
         """Embeddings `y` (B, D) with standard normal noise `n` of the same shape."""
         noised = gamma**0.5 * y + self.noise * (1 - gamma) ** 0.5 * n
-        std, mean = (partial(of, dim=1, keepdim=True) for of in (torch.std, torch.mean))
-        unit = (noised - mean(noised)) / std(noised).clamp(min=1e-12)
-        return self.mixing * (unit * std(y) + mean(y)) + (1 - self.mixing) * noised
+        unit = noised - noised.mean(dim=1, keepdim=True)
+        unit = unit / unit.std(dim=1, keepdim=True).clamp(min=1e-12)
+        rescaled = unit * y.std(dim=1, keepdim=True) + y.mean(dim=1, keepdim=True)
+        return self.mixing * rescaled + (1 - self.mixing) * noised
 
     def applied(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser, whose reverse steps are to see noised classes.

@@ -125,7 +125,8 @@ def check(guidance: Guidance | None, denoiser: Denoiser) -> None:
 
 def group_of(guidance: Guidance | None) -> int:
     """How many seeds in succession a guidance makes depend on one another; 1 for most."""
-    return getattr(guidance, "group", 1)
+    group: int = getattr(guidance, "group", 1)
+    return group
 
 
 class Sum:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -125,8 +126,6 @@ def test_batches_do_not_change_an_image() -> None:
 
 def _step_at(step: Step) -> Step:
     """The step with the estimate of what `x_i` holds now."""
-    from dataclasses import replace
-
     return replace(step, estimate=1.5 * step.x_i)
 
 

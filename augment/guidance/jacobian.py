@@ -78,7 +78,8 @@ class JacobianGuidance(JacobianGuidanceConfig, Ascent):
                 for direction in directions.unbind(dim=1)
             ]
         jacobian = torch.stack(rows, dim=1).double()
-        squares = torch.linalg.eigvalsh(jacobian @ jacobian.mT)  # of the singular values, ascending
+        # Of the singular values, ascending.
+        squares: Tensor = torch.linalg.eigvalsh(jacobian @ jacobian.mT)
         score = squares[:, -(self.rank or 0) :].log().sum(dim=1) / 2
         # An encoder whose Jacobian is constant leaves a graph, and a gradient of zero.
         return -score.to(x0.dtype) + 0 * x0.flatten(1).sum(dim=1)
@@ -126,4 +127,5 @@ class LogOdds:
 
 def _orthonormal(rows: Tensor) -> Tensor:
     """An orthonormal basis of the same span, (B, r, K), of rows of that shape, r <= K."""
-    return torch.linalg.qr(rows.mT).Q.mT
+    columns: Tensor = torch.linalg.qr(rows.mT).Q
+    return columns.mT

@@ -284,7 +284,10 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
             )
         )
     joint = settings.steering is not None and settings.steering.joint and len(parts) > 1
-    terms = [*([Joint(*parts)] if joint else parts), *untrained_terms(inputs, settings)]
+    terms: list[Guidance] = [
+        *([Joint(*parts)] if joint else parts),
+        *untrained_terms(inputs, settings),
+    ]
     return Sum(*terms) if len(terms) > 1 else next(iter(terms), None)
 
 
