@@ -82,10 +82,10 @@ class ParticleGuidance(ParticleGuidanceConfig):
                 f"the seeds {seeds[0]} to {seeds[-1]} break a group of {n}; give whole groups one "
                 f"after another, such as seeds 0 to {n - 1}, or use `sample`, which does"
             )
-        of_group = points.flatten(1).unflatten(0, (-1, n))
+        of_group = points.reshape(len(points) // n, n, -1)
         apart = of_group[:, :, None] - of_group.detach()[:, None]
         squared = apart.square().sum(dim=-1)  # (groups, n, n)
         others = ~torch.eye(n, dtype=torch.bool, device=points.device)
-        beside = squared[:, others].unflatten(1, (n, n - 1))
+        beside = squared[:, others].reshape(-1, n, n - 1)
         width = beside.detach().median(dim=-1, keepdim=True).values / math.log(n)
         return -torch.exp(-beside / width).sum(dim=-1).flatten()
