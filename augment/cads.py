@@ -10,6 +10,7 @@ gives y^ the mean and standard deviation of y, here for each image, so that batc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class CADS:
 
     def corrupted(self, y: Tensor, n: Tensor, gamma: float) -> Tensor:
         """Embeddings `y` (B, D) with standard normal noise `n` of the same shape."""
-        noised = gamma**0.5 * y + self.noise * (1 - gamma) ** 0.5 * n
+        noised = math.sqrt(gamma) * y + self.noise * math.sqrt(1 - gamma) * n
         unit = noised - noised.mean(dim=1, keepdim=True)
         unit = unit / unit.std(dim=1, keepdim=True).clamp(min=1e-12)
         rescaled = unit * y.std(dim=1, keepdim=True) + y.mean(dim=1, keepdim=True)
