@@ -4,6 +4,7 @@ Pretrained diffusion models, the samplers that guide them to minority samples, a
 """
 
 from augment.activations import ActivationDistance, DenoiserFeatures
+from augment.cads import CADS
 from augment.denoiser import Denoiser, ImageFormat
 from augment.distance import L1, L2, LPIPS, FeatureDistance
 from augment.generate import SamplerConfig, generate
@@ -43,10 +44,12 @@ from augment.selection import (
     select,
 )
 from augment.solvers import DDIM, Ancestral, DPMSolver2M
-from augment.start import Edit
+from augment.start import Boost, Edit
+from augment.temperature import Temperature
 from augment.upsample import upsample
 
 __all__ = [
+    "CADS",
     "DDIM",
     "L1",
     "L2",
@@ -55,6 +58,7 @@ __all__ = [
     "Ancestral",
     "AttributeGuidance",
     "AttributeGuidanceConfig",
+    "Boost",
     "Calibration",
     "CheckpointOptions",
     "ClassifierGuidance",
@@ -74,6 +78,7 @@ __all__ = [
     "SelfGuidanceConfig",
     "Signatures",
     "Sum",
+    "Temperature",
     "admit",
     "admitted",
     "calibrate",

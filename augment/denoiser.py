@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +24,10 @@ __all__ = ["Denoiser", "ImageFormat", "Prediction", "PredictionType", "VarianceT
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 VarianceType = Literal["learned_range", "fixed_small", "fixed_large"]
+
+Condition = Callable[[Sequence[int], int, Schedule], AbstractContextManager[None]]
+"""What a reverse step puts around its forward pass, given the images' seeds and its index in a
+schedule: a change of their classes' embeddings, for each image its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +112,7 @@ class Denoiser(nn.Module):
         self.null_class = null_class
         self.clip = clip
         self.card = dict(card or {})
+        self.condition: Condition | None = None
 
     def forward(
         self, x_i: Tensor, i: int, schedule: Schedule, labels: Tensor | None = None

@@ -17,11 +17,16 @@ Part = TypeVar("Part")
 class Backoff:
     """Does a batch at once, and in ever smaller parts once the device's memory has run out.
 
-    What is done must not depend on an image's neighbours, nor leave traces when it fails. The size
-    that fitted is remembered, so that memory runs out once and not at every step.
+    What is done must not depend on an image's neighbours beyond its group, nor leave traces when it
+    fails. The size that fitted is remembered, so that memory runs out once and not at every step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, group: int = 1) -> None:
+        """
+        Args:
+            group: images in succession that are not parted.
+        """
+        self.group = group
         self.size: int | None = None
         """Images at a time, once fewer than all were too many."""
 
@@ -29,7 +34,7 @@ class Backoff:
         """Call `do` on rows that cover 0..batch-1 in order.
 
         Raises:
-            torch.OutOfMemoryError: not even one image fits.
+            torch.OutOfMemoryError: not even one image, or one group, fits.
         """
         done: list[Part] = []
         first = 0
@@ -38,13 +43,13 @@ class Backoff:
             try:
                 done.append(do(slice(first, first + size)))
             except torch.OutOfMemoryError:
-                if size == 1:
+                if size <= self.group:
                     raise
             else:
                 first += size
                 continue
             # Here and not in the handler: its traceback would hold on to the failed part's tensors.
-            self.size = size // 2
+            self.size = size // 2 // self.group * self.group or self.group
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return done

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from lightning.fabric import Fabric
 
+from augment.cads import CADS
 from augment.classifier_free import towards_class
 from augment.denoiser import Denoiser
 from augment.devices import settled
@@ -19,8 +20,9 @@ from augment.guidance import Guidance, SelfGuidance, Sum
 from augment.optimise import optimised
 from augment.sampler import Batch, class_labels, sample_batch
 from augment.solvers import DDIM, Ancestral, DPMSolver2M, Solver
-from augment.start import Edit
-from augment.step import check
+from augment.start import Start
+from augment.step import check, group_of
+from augment.temperature import Temperature
 
 __all__ = ["SamplerConfig", "generate"]
 
@@ -41,6 +43,10 @@ class SamplerConfig:
     """The class of every image, for a model with classes; left out, each image's own, uniform."""
     class_scale: float = 1.0
     """Classifier-free guidance towards the class, for a model with a null class; 1 is none."""
+    temperature: Temperature = field(default_factory=Temperature)
+    """Sampling of a flatter or sharper density, a control of guidance."""
+    cads: CADS | None = None
+    """Noise on the class (CADS), for more diverse images of a class; left out, none."""
     compile: bool = False
     """Compile the network first: takes minutes, pays on long runs, changes only the rounding."""
 
@@ -61,16 +67,34 @@ class SamplerConfig:
                 f"sampler.eta is {self.eta} with the solver {self.solver}; "
                 "give 0 to 1 with ddim, and 0 with the others"
             )
+        if self.cads is not None and self.compile:
+            raise ValueError("sampler.cads is given with sampler.compile; give one of them")
+        if self.temperature.noise != 1 and self.solver != "ancestral":
+            raise ValueError(
+                f"sampler.temperature.noise is {self.temperature.noise} with the solver "
+                f"{self.solver}; give the solver ancestral, or temperature.score"
+            )
 
     @property
     def rule(self) -> Solver:
         """The solver that the settings name."""
         if self.solver == "ddim":
             return DDIM(eta=self.eta)
-        return DPMSolver2M() if self.solver == "dpm" else Ancestral()
+        if self.solver == "dpm":
+            return DPMSolver2M()
+        return Ancestral(temperature=self.temperature.noise)
+
+    def prepared(self, denoiser: Denoiser) -> Denoiser:
+        """The denoiser as class guidance, temperature and CADS change it.
+
+        Raises:
+            ValueError: class guidance of one without a null class, or CADS of one without classes.
+        """
+        denoiser = self.temperature.applied(towards_class(denoiser, self.class_scale))
+        return denoiser if self.cads is None else self.cads.applied(denoiser)
 
     def chosen(self) -> dict[str, Any]:
-        """Solver, class and its guidance for a folder's record, where they are not the default."""
+        """What of it a folder's record tells where it is not the default."""
         chosen: dict[str, Any] = {}
         if self.solver != "ancestral":
             chosen["solver"] = repr(self.rule)
@@ -78,6 +102,10 @@ class SamplerConfig:
             chosen["label"] = self.label
         if self.class_scale != 1:
             chosen["class_scale"] = self.class_scale
+        if self.temperature != Temperature():
+            chosen["temperature"] = asdict(self.temperature)
+        if self.cads is not None:
+            chosen["cads"] = asdict(self.cads)
         return chosen
 
 
@@ -88,7 +116,7 @@ def generate(
     *,
     sampler: SamplerConfig = SamplerConfig(),
     guidance: Guidance | None = None,
-    edit: Edit | None = None,
+    start: Start | None = None,
     settings: Mapping[str, Any] | None = None,
     fabric: Fabric | None = None,
 ) -> pd.DataFrame:
@@ -103,7 +131,7 @@ def generate(
         folder: made if absent; one of another run (other weights or settings) is refused.
         sampler: steps and batch size.
         guidance: None for ordinary samples.
-        edit: images to start from (SDEdit); None starts from pure noise.
+        start: where to start, `Edit(...)` (SDEdit) or `Boost()`; None starts from pure noise.
         settings: what identifies the guidance in the folder's record and in each file; left out,
             its `repr`, which has to be the same in every process.
         fabric: a launched Lightning Fabric, to whose device the denoiser is moved and whose
@@ -111,7 +139,8 @@ def generate(
 
     Returns:
         The table: file_name, split (train), source (synthetic), seed, sampler, path; for a model
-        with classes also class_label.
+        with classes also class_label; where images depend on one another, seed_group, the number
+        of those that do.
 
     Raises:
         ValueError: a repeated or negative seed, steps or a class that the model does not have,
@@ -123,15 +152,15 @@ def generate(
             session's steps; how many stands in the image's own text chunk, `unguided_steps`.
     """
     seeds = checked_seeds(seeds)
-    denoiser = towards_class(denoiser, sampler.class_scale)
+    denoiser = sampler.prepared(denoiser)
     asked = None if sampler.label is None else [sampler.label] * len(seeds)
     classes = class_labels(denoiser, seeds, asked)
     labels = None if classes is None else dict(zip(seeds, classes.tolist(), strict=True))
     # What the model does not have is said before a file is written.
     denoiser.schedule.respaced(sampler.steps)
     check(guidance, denoiser)
-    if edit is not None:
-        edit.check(denoiser)
+    if start is not None:
+        start.check(denoiser)
     fabric = settled(denoiser, fabric)
     fast = optimised(denoiser) if sampler.compile else denoiser
 
@@ -143,16 +172,16 @@ def generate(
             guidance=guidance,
             solver=sampler.rule,
             labels=block_labels,
-            edit=edit,
+            start=start,
         )
 
     return make_missing(
         folder,
-        _table(seeds, labels, _method(guidance, sampler)),
+        _table(seeds, labels, _method(guidance, sampler), group_of(guidance)),
         seeds,
         make,
         batch_size=sampler.batch_size,
-        record=_record(denoiser, sampler, guidance, edit, settings),
+        record=_record(denoiser, sampler, guidance, start, settings),
         labels=labels,
         fabric=fabric,
     )
@@ -162,7 +191,7 @@ def _record(
     denoiser: Denoiser,
     sampler: SamplerConfig,
     guidance: Guidance | None,
-    edit: Edit | None,
+    start: Start | None,
     settings: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What makes the images what they are."""
@@ -175,10 +204,12 @@ def _record(
         "guidance": described,
         **sampler.chosen(),
     }
-    return record if edit is None else {**record, "edit": repr(edit)}
+    return record if start is None else {**record, start.name: repr(start)}
 
 
-def _table(seeds: Sequence[int], labels: Mapping[int, int] | None, sampler: str) -> pd.DataFrame:
+def _table(
+    seeds: Sequence[int], labels: Mapping[int, int] | None, sampler: str, group: int
+) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "file_name": [f"{seed}.png" for seed in seeds],
         "split": "train",
@@ -186,6 +217,8 @@ def _table(seeds: Sequence[int], labels: Mapping[int, int] | None, sampler: str)
         "seed": seeds,
         "sampler": sampler,
     }
+    if group > 1:
+        columns["seed_group"] = [seed // group for seed in seeds]
     if labels is not None:
         columns["class_label"] = list(labels.values())
     return pd.DataFrame(columns)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "CONDITION",
     "LABEL",
     "PERTURBATION",
     "REVERSE",
@@ -38,6 +39,8 @@ UPSAMPLING = 3
 """Everything of the upsampled image, so that it shares no draw with the small one."""
 SCORE = 4
 """The noise that an image is restored from, for its minority score."""
+CONDITION = 5
+"""The noise on the embedding of an image's class."""
 
 
 class NoiseStream:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -25,8 +26,8 @@ from augment.devices import Backoff
 from augment.noise import PERTURBATION, REVERSE, NoiseStream, uniform_labels
 from augment.schedule import Schedule
 from augment.solvers import Ancestral
-from augment.start import Edit
-from augment.step import Guidance, Solver, Step, check
+from augment.start import Start
+from augment.step import Guidance, Solver, Step, check, group_of
 
 __all__ = ["Batch", "State", "class_labels", "reverse_process", "sample", "sample_batch"]
 
@@ -100,6 +101,7 @@ def reverse_process(
         seeds=tuple(seeds),
         labels=None if classes is None else classes.to(denoiser.device),
         perturbation=NoiseStream(seeds, PERTURBATION, denoiser.image.shape, denoiser.device),
+        backoff=Backoff(group_of(guidance)),
     )
     pure = noise.draw()
     x, previous = pure if start is None else start, None
@@ -132,7 +134,7 @@ class _Reverse:
     seeds: tuple[int, ...]
     labels: Tensor | None
     perturbation: NoiseStream
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff
 
     def guided(self, i: int) -> bool:
         return self.guidance is not None and self.guidance.active(i, len(self.schedule))
@@ -150,7 +152,9 @@ class _Reverse:
     def _at(self, i: int, x_i: Tensor, previous: Tensor | None, rows: slice) -> Step:
         """What the network says of some rows of the batch, with whatever graph `x_i` asks for."""
         labels = None if self.labels is None else self.labels[rows]
-        prediction = self.denoiser(x_i, i, self.schedule, labels)
+        condition = self.denoiser.condition
+        with condition(self.seeds[rows], i, self.schedule) if condition else nullcontext():
+            prediction = self.denoiser(x_i, i, self.schedule, labels)
         estimate = self.schedule.predict_x0(x_i, i, prediction.eps)
         with torch.no_grad():
             # The sampler clips its estimate; the guidance does not, as in the official code.
@@ -224,25 +228,58 @@ def sample_batch(
     guidance: Guidance | None = None,
     solver: Solver = Ancestral(),
     labels: Sequence[int] | None = None,
-    edit: Edit | None = None,
+    start: Start | None = None,
 ) -> Batch:
-    """Generate one batch of images, and say where the guidance failed; see `sample`."""
-    start, start_index = (None, None) if edit is None else edit.start(denoiser, seeds, steps)
-    unguided = torch.zeros(len(seeds), dtype=torch.int64, device=denoiser.device)
+    """Generate one batch of images, and say where the guidance failed; see `sample`.
+
+    Where it makes images of a group depend on one another, those that are not asked for are made
+    too, and dropped.
+    """
+    made = _whole_groups(seeds, group_of(guidance))
+    if labels is not None and made != list(seeds):
+        labels = _reordered(labels, seeds, made)
+    x, index = (None, None) if start is None else start.start(denoiser, made, steps)
+    unguided = torch.zeros(len(made), dtype=torch.int64, device=denoiser.device)
     for state in reverse_process(
         denoiser,
-        seeds,
+        made,
         steps=steps,
         guidance=guidance,
         solver=solver,
         labels=labels,
-        start=start,
-        start_index=start_index,
+        start=x,
+        start_index=index,
     ):
         if state.unguided is not None:
             unguided += state.unguided
+    row = {seed: row for row, seed in enumerate(made)}
+    rows = [row[seed] for seed in seeds]
     finite = state.x.isfinite().flatten(1).all(dim=1)
-    return Batch(denoiser.image.to_uint8(state.x).cpu(), unguided.cpu(), finite.cpu())
+    images = denoiser.image.to_uint8(state.x)
+    return Batch(images.cpu()[rows], unguided.cpu()[rows], finite.cpu()[rows])
+
+
+def _whole_groups(seeds: Sequence[int], group: int) -> list[int]:
+    """The seeds of every group that one of these is of, group after group; alone, as they are."""
+    if group == 1:
+        return list(seeds)
+    of = dict.fromkeys(seed // group for seed in seeds)
+    return [number * group + member for number in of for member in range(group)]
+
+
+def _reordered(labels: Sequence[int], seeds: Sequence[int], made: Sequence[int]) -> list[int]:
+    """The classes of seeds in another order.
+
+    Raises:
+        ValueError: one has none.
+    """
+    of = dict(zip(seeds, labels, strict=True))
+    if missing := [seed for seed in made if seed not in of]:
+        raise ValueError(
+            f"seed {missing[0]} has no class, and others of this batch depend on its image; give "
+            "whole groups, and a batch size that is a multiple of the guidance's group"
+        )
+    return [of[seed] for seed in made]
 
 
 def sample(
@@ -253,7 +290,7 @@ def sample(
     guidance: Guidance | None = None,
     solver: Solver = Ancestral(),
     labels: Sequence[int] | None = None,
-    edit: Edit | None = None,
+    start: Start | None = None,
     batch_size: int = 64,
 ) -> Tensor:
     """Generate one image a seed.
@@ -266,7 +303,7 @@ def sample(
         guidance: `SelfGuidance(...)` for minority samples; plain sampling if left out.
         solver: the update rule; ancestral sampling is the paper's.
         labels: a class a seed, for a model that has classes; left out, uniform, by the seed.
-        edit: images to start from (SDEdit) instead of pure noise.
+        start: where to start instead of pure noise, `Edit(...)` (SDEdit) or `Boost()`.
         batch_size: images at a time.
 
     Returns:
@@ -294,7 +331,7 @@ def sample(
             guidance=guidance,
             solver=solver,
             labels=None if labels is None else labels[rows],
-            edit=edit,
+            start=start,
         )
         images.append(batch.images)
         unguided += int(batch.unguided.sum())

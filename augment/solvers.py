@@ -13,7 +13,7 @@ from augment.step import Solver, Step, Transition
 __all__ = ["DDIM", "Ancestral", "DPMSolver2M", "Solver"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ancestral:
     """Ancestral sampling, the paper's (Ho et al. 2020, algorithm 2; Nichol & Dhariwal 2021).
 
@@ -22,9 +22,12 @@ class Ancestral:
     beta~_1 for beta~_0 = 0, as guided-diffusion does.
     """
 
+    temperature: float = 1.0
+    """Factor of the noise's variance; guidance is counted in the model's own."""
+
     def step(self, at: Step) -> Transition:
         mean = at.schedule.posterior_mean(at.x0, at.x_i, at.i)
-        std = torch.exp(0.5 * at.log_variance) if at.i else None
+        std = math.sqrt(self.temperature) * torch.exp(0.5 * at.log_variance) if at.i else None
         return Transition(mean, std, at.log_variance)
 
 

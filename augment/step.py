@@ -7,6 +7,7 @@ The solver gives mean and std, the guidance the shift. Both see the same `Step`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from augment.denoiser import Denoiser
 from augment.noise import NoiseStream
 from augment.schedule import Schedule
 
-__all__ = ["Guidance", "Solver", "Step", "Sum", "Transition", "check"]
+__all__ = ["Guidance", "Solver", "Step", "Sum", "Transition", "check", "group_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,10 @@ class Guidance(Protocol):
     """A value handed to the sampler that shifts the reverse mean.
 
     What it says of an image must not depend on the other images of the batch, which the sampler may
-    split; and it must ask for all its noise of `Step.perturbation`. One that does not suit every
-    model may have a `check(denoiser)` that raises ValueError; it is asked before a run.
+    split; and it must ask for all its noise of `Step.perturbation`. One whose images depend on one
+    another has a `group`, n: the images of seeds g n to g n + n - 1 always stand together in this
+    order. One that does not suit every model may have a `check(denoiser)` that raises ValueError;
+    it is asked before a run.
     """
 
     @property
@@ -118,6 +121,12 @@ def check(guidance: Guidance | None, denoiser: Denoiser) -> None:
     """
     if (own := getattr(guidance, "check", None)) is not None:
         own(denoiser)
+
+
+def group_of(guidance: Guidance | None) -> int:
+    """How many seeds in succession a guidance makes depend on one another; 1 for most."""
+    group: int = getattr(guidance, "group", 1)
+    return group
 
 
 class Sum:
@@ -146,6 +155,11 @@ class Sum:
     @property
     def through_denoiser(self) -> bool:
         return any(part.through_denoiser for part in self.parts)
+
+    @property
+    def group(self) -> int:
+        """The smallest group that is made of whole groups of every part."""
+        return math.lcm(*map(group_of, self.parts))
 
     def active(self, i: int, steps: int) -> bool:
         return any(part.active(i, steps) for part in self.parts)

@@ -35,6 +35,7 @@ from augment.noise import UPSAMPLING, derived_seeds
 from augment.optimise import optimised
 from augment.pretrained.upsampler import Upsampler
 from augment.sampler import Batch, sample_batch
+from augment.temperature import Temperature
 
 __all__ = ["upsample"]
 
@@ -70,6 +71,11 @@ def upsample(
             the upsampler's, the upsampler has classes and they have none, `folder` holds something
             else, or no large image is finite.
     """
+    if sampler.temperature != Temperature() or sampler.cads is not None:
+        raise ValueError(
+            f"sampler.temperature is {sampler.temperature} and sampler.cads {sampler.cads}; an "
+            "upsampler has neither: leave them out"
+        )
     denoiser = towards_class(upsampler.denoiser, sampler.class_scale)
     upsampler, source = Upsampler(denoiser), _SmallImages.read(small)
     labels = _labels(denoiser, source, sampler)

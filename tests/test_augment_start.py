@@ -1,18 +1,21 @@
-"""SDEdit: exact on a Gaussian, its two limits, and paired with ordinary runs."""
+"""Starts: exact on a Gaussian, their limits, and paired with ordinary runs."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from augment_doubles import OptimalVariance, mixture_denoiser, tiny_denoiser
+from augment_doubles import GaussianMixture, OptimalVariance, mixture_denoiser, tiny_denoiser
 from PIL import Image
 from torch import Tensor
 
 from augment import (
+    DDIM,
+    Boost,
     Denoiser,
     Edit,
     ImageFormat,
@@ -61,11 +64,11 @@ def test_at_full_strength_it_is_the_ordinary_sample_and_at_none_the_reference() 
     denoiser, seeds = mixture_denoiser(), range(6)
     plain = sample(denoiser, seeds, steps=50).int()
     references = _grey(190, 64)  # Near the two modes' 191 and 63.
-    whole = sample(denoiser, seeds, steps=50, edit=Edit(references=references, strength=1.0))
+    whole = sample(denoiser, seeds, steps=50, start=Edit(references=references, strength=1.0))
     assert (whole.int() - plain).abs().max() <= 1
-    none = sample(denoiser, seeds, steps=50, edit=Edit(references=references, strength=0.0))
+    none = sample(denoiser, seeds, steps=50, start=Edit(references=references, strength=0.0))
     assert (none.int() - references[[0, 1] * 3].int()).abs().max() <= 3
-    half = sample(denoiser, seeds, steps=50, edit=Edit(references=references, strength=0.5))
+    half = sample(denoiser, seeds, steps=50, start=Edit(references=references, strength=0.5))
     modes = half.float().mean(dim=(1, 2, 3)) > 127.5
     assert modes.tolist() == [True, False] * 3
 
@@ -108,7 +111,7 @@ def test_plain_and_guided_edits_share_their_noise_and_no_draw_is_used_twice() ->
 def test_an_edit_depends_on_its_seed_and_not_on_the_batch(tmp_path: Path) -> None:
     denoiser = tiny_denoiser(channels=1)
     edit = Edit(references=_grey(10, 90, 200, size=8), strength=0.5)
-    options = {"steps": 10, "guidance": SelfGuidance(every=2), "edit": edit}
+    options = {"steps": 10, "guidance": SelfGuidance(every=2), "start": edit}
     whole = sample(denoiser, range(5), **options).int()  # type: ignore[arg-type]
     parts = sample(denoiser, [4, 2, 0, 1, 3], batch_size=2, **options).int()  # type: ignore[arg-type]
     assert (whole[[4, 2, 0, 1, 3]] - parts).abs().max() <= 1
@@ -118,7 +121,7 @@ def test_an_edit_depends_on_its_seed_and_not_on_the_batch(tmp_path: Path) -> Non
         tmp_path / "new",
         sampler=SamplerConfig(steps=10),
         guidance=SelfGuidance(every=2),
-        edit=edit,
+        start=edit,
     )
     for path, image in zip(table["path"], whole, strict=True):
         assert np.array_equal(np.asarray(Image.open(path)), image[0].numpy())
@@ -127,7 +130,7 @@ def test_an_edit_depends_on_its_seed_and_not_on_the_batch(tmp_path: Path) -> Non
 def test_a_folder_of_other_references_or_strength_is_refused(tmp_path: Path) -> None:
     def run(edit: Edit | None) -> None:
         sampler = SamplerConfig(steps=4)
-        generate(tiny_denoiser(channels=1), range(2), tmp_path, sampler=sampler, edit=edit)
+        generate(tiny_denoiser(channels=1), range(2), tmp_path, sampler=sampler, start=edit)
 
     run(Edit(references=_grey(100, size=8)))
     run(Edit(references=_grey(100, size=8)))
@@ -148,7 +151,7 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(tmp_path: Path) ->
             tiny_denoiser(channels=1),
             range(2),
             tmp_path / "new",
-            edit=Edit(references=_grey(0, size=8, channels=3)),
+            start=Edit(references=_grey(0, size=8, channels=3)),
         )
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match=r"^edit strength is 1.5; allowed is 0 .* to 1 "):
@@ -156,3 +159,111 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(tmp_path: Path) ->
     for wrong in (_grey(0).float(), _grey(0)[0], _grey()):
         with pytest.raises(ValueError, match=r"allowed is torch.uint8 of shape \(K, C, H, W\)"):
             Edit(references=wrong)
+
+
+def _first(denoiser: Denoiser, seeds: range | list[int]) -> Tensor:
+    return NoiseStream(seeds, REVERSE, denoiser.image.shape, denoiser.device).draw()
+
+
+@pytest.mark.parametrize(
+    ("steps", "skipped", "timestep"), [(1000, 12, 987), (250, 3, 987), (100, 1, 989), (50, 1, 979)]
+)
+def test_a_boost_skips_to_the_same_level_with_any_number_of_steps(
+    steps: int, skipped: int, timestep: int
+) -> None:
+    denoiser, seeds = tiny_denoiser(channels=1), [7, 3]
+    start, index = Boost().start(denoiser, seeds, steps)
+    assert index == steps - 1 - skipped
+    assert denoiser.schedule.respaced(steps).timesteps[index] == timestep
+    assert torch.equal(start, 4 * _first(denoiser, seeds))
+
+
+def test_a_boost_by_one_that_skips_nothing_is_the_ordinary_sample() -> None:
+    denoiser, options = tiny_denoiser(channels=1), {"steps": 8, "guidance": SelfGuidance(every=2)}
+    plain = sample(denoiser, range(3), **options)  # type: ignore[arg-type]
+    off = sample(denoiser, range(3), start=Boost(gamma=1, alpha_bar=0), **options)  # type: ignore[arg-type]
+    assert torch.equal(plain, off)
+
+
+def test_a_boost_costs_no_forward_and_spares_those_that_it_skips() -> None:
+    denoiser = tiny_denoiser(channels=1)
+    sample(denoiser, range(2), steps=250, start=Boost())
+    assert denoiser.network.forwards == 247
+
+
+def test_later_noise_of_a_boost_is_that_of_the_ordinary_run() -> None:
+    """Where the network says nothing of x_i, runs differ by x_i's factors alone."""
+    schedule, image = Schedule.cosine(), ImageFormat(channels=1, size=4)
+    denoiser = Denoiser(_Silent(), schedule, image, clip=False, prediction="sample")
+    start, index = Boost(gamma=3.0).start(denoiser, range(2), 100)
+    options = {"steps": 100, "start_index": index}
+    boosted = list(reverse_process(denoiser, range(2), start=start, **options))  # type: ignore[arg-type]
+    plain = list(reverse_process(denoiser, range(2), start=start / 3, **options))  # type: ignore[arg-type]
+    left = start - start / 3
+    for one, other in zip(boosted[:5], plain[:5], strict=True):
+        left = schedule.respaced(100).posterior_mean(torch.zeros_like(left), left, one.i)
+        torch.testing.assert_close(one.x - other.x, left, rtol=1e-4, atol=1e-5)
+
+
+class _Silent(torch.nn.Module):
+    """Always estimates grey."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.2, 4.0])
+def test_ddim_scales_a_gaussians_images_by_the_boost(gamma: float) -> None:
+    denoiser = _unclipped_gaussian(std=0.5)
+    kept, steps = 3.5e-4, 100
+
+    def image(start: Boost) -> Tensor:
+        x, index = start.start(denoiser, range(4), steps)
+        run = reverse_process(
+            denoiser, range(4), steps=steps, solver=DDIM(), start=x, start_index=index
+        )
+        *_, last = run
+        return last.x
+
+    once = image(Boost(gamma=1, alpha_bar=kept))
+    torch.testing.assert_close(image(Boost(gamma=gamma, alpha_bar=kept)), gamma * once)
+    # The whole way is x -> std x; from noise of variance 1 where the data's is a little less.
+    torch.testing.assert_close(once, 0.5 * _first(denoiser, range(4)), rtol=0.05, atol=0.01)
+
+
+def test_ancestral_sampling_forgets_a_boost_of_a_gaussian() -> None:
+    """So on real data it acts by the choice of a mode, and not by the norm."""
+    denoiser, found = _unclipped_gaussian(std=0.5), []
+    for gamma in (4.0, 0.0):
+        x = gamma * _first(denoiser, range(2))
+        *_, last = reverse_process(denoiser, range(2), steps=250, start=x, start_index=246)
+        found.append(last.x)
+    gain = (found[0] - found[1]) / (4 * _first(denoiser, range(2)))
+    torch.testing.assert_close(gain, torch.full_like(gain, gain.mean().item()), rtol=0.02, atol=0)
+    assert gain.mean().item() == pytest.approx(0.0047, abs=1e-4)
+
+
+def _unclipped_gaussian(std: float) -> Denoiser:
+    schedule, image = Schedule.cosine(), ImageFormat(channels=1, size=4)
+    return Denoiser(GaussianMixture(schedule, [0.0], [1.0], std), schedule, image, clip=False)
+
+
+def test_a_folder_of_another_boost_is_refused(tmp_path: Path) -> None:
+    sampler, denoiser = SamplerConfig(steps=20), tiny_denoiser(channels=1)
+    generate(denoiser, range(2), tmp_path, sampler=sampler, start=Boost())
+    assert json.loads((tmp_path / "settings.json").read_text())["boost"] == repr(Boost())
+    with pytest.raises(ValueError, match=r"holds results of another run \(boost "):
+        generate(denoiser, range(2), tmp_path, sampler=sampler, start=Boost(gamma=2.5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gamma": 0.0}, "boost.gamma is 0.0; give a number above 0"),
+        ({"gamma": math.inf}, "boost.gamma is inf"),
+        ({"alpha_bar": 1.0}, "boost.alpha_bar is 1.0; give 0 .* to below 1"),
+    ],
+)
+def test_what_is_no_boost_is_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Boost(**settings)

@@ -12,10 +12,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from augment import SamplerConfig, Selection
+from augment import Boost, SamplerConfig, Selection, Temperature
 from labeling import LabelerCard, LabelPolicy, Rule
 from recipes.chain.dataset_card import MARK, dataset_card, hub_licence, size_category, write_card
-from recipes.chain.sets import EditSettings, GuidanceConfig, SteeringConfig, SyntheticSet
+from recipes.chain.sets import GuidanceConfig, StartSettings, SteeringConfig, SyntheticSet
+from recipes.chain.untrained_terms import (
+    JacobianSettings,
+    ParticleSettings,
+    UncertaintySettings,
+)
 
 GUIDANCE = GuidanceConfig()
 LABELER = LabelerCard(
@@ -63,7 +68,9 @@ def _card(
     )
     made = SimpleNamespace(
         name="strange",
-        settings=SyntheticSet(sampler=SamplerConfig(steps=9), guidance=guidance, **settings),
+        settings=SyntheticSet(
+            **{"sampler": SamplerConfig(steps=9), "guidance": guidance} | settings
+        ),
         table=table,
         selection=Selection(table[:1], pd.DataFrame()),
         realism=SimpleNamespace(sentence=lambda: "like the real ones: 5% of them"),
@@ -123,14 +130,43 @@ def test_settings_are_those_that_were_used() -> None:
 
 
 def test_it_says_which_images_a_set_starts_from() -> None:
-    start = EditSettings(images=Path("/somewhere/of/mine/rare"), strength=0.4)
+    start = StartSettings(images=Path("/somewhere/of/mine/rare"), strength=0.4)
     text = _card(start=start)
     assert "Start: images of rare, made anew with strength 0.4" in text
     assert "/somewhere/of/mine" not in text
     assert "where the labeler agrees" not in text
-    text = _card(start=EditSettings(rows="rare", strength=0.4))
+    text = _card(start=StartSettings(rows="rare", strength=0.4))
     assert "Start: real train images that have a rare attribute, made anew with strength" in text
     assert "Labels are those of the real image that each was made from, where the labeler" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"jacobian": JacobianSettings()}, "of the Jacobian of the labeler (JEPA guidance): scale"),
+        (
+            {"jacobian": JacobianSettings(encoder="activations", rank=9)},
+            "of the Jacobian of the generator's activations (JEPA guidance): scale 0.4, every 5.",
+        ),
+        ({"uncertainty": UncertaintySettings(scale=2.0)}, "labeler's prediction for the estimated"),
+        ({"particles": ParticleSettings(group=8)}, "images of a group of 8 repel one another"),
+    ],
+)
+def test_other_guidances_are_told(settings: dict[str, object], words: str) -> None:
+    text = _card(None, **settings)
+    assert words in text
+    by_labeler = "the labeler" in words or "labeler's" in words
+    assert ("Judging the labeler: the guidance went through it" in text) == by_labeler
+    assert "ordinary samples" not in text
+    assert yaml.safe_load(text.split("---\n")[1])["pretty_name"] == "Minority samples of faces"
+
+
+def test_a_boost_and_a_temperature_are_told_of_ordinary_samples() -> None:
+    warm = SamplerConfig(steps=9, temperature=Temperature(rescale=0.95))
+    text = _card(None, start=StartSettings(boost=Boost()), sampler=warm)
+    assert "Start: noise of 4.0 times the norm, at a signal level of 0.00035" in text
+    assert "'rescale': 0.95" in text
+    assert "Guidance: none" in text
 
 
 def test_it_says_what_the_images_were_asked_for_and_how_often_it_is_found() -> None:

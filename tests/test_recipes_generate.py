@@ -17,7 +17,7 @@ from augment_doubles import tiny_unet
 from PIL import Image
 from torch import Tensor
 
-from augment import L1, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
+from augment import L1, Boost, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
 from augment.pretrained import save_pipeline
 from recipes import generate, score, upsample
 from recipes.chain.command_line import run
@@ -88,6 +88,15 @@ def test_an_image_or_a_folder_of_them_is_edited(generator: Path, tmp_path: Path)
         _run(generator, "new", "--edit", str(tmp_path / "gone.png"))
     with pytest.raises(SystemExit, match=r"^error: edit strength is 2.0; allowed is 0 "):
         _run(generator, "new", "--edit", str(tmp_path / "refs"), "--strength", "2")
+
+
+def test_noise_is_boosted_by_the_papers_settings_or_others(generator: Path) -> None:
+    plain, steps = ("--guidance.scale", "0"), ("--sampler.steps", "20")
+    assert _run(generator, "boost", *plain, *steps, "--boost", "{}")["boost"] == repr(Boost())
+    record = _run(generator, "less", *plain, *steps, "--boost", "{gamma: 2.5}")
+    assert record["boost"] == repr(Boost(gamma=2.5))
+    with pytest.raises(SystemExit, match=r"^error: .*edit x is given beside boost"):
+        _run(generator, "new", "--edit", "x", "--boost", "{}")
 
 
 def test_only_train_images_are_edited(generator: Path, tmp_path: Path) -> None:

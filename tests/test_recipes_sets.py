@@ -12,12 +12,15 @@ import yaml
 from PIL import Image
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
+from augment import Boost
 from classify import FitConfig, load_table
 from labeling import LabelPolicy
 from recipes.celeba_augment import PRESETS, main
 from recipes.chain.arms import ArmSettings, Material, make_arm
 from recipes.chain.command_line import parse
+from recipes.chain.sets import OFFERED_SETS, StartSettings
 from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.synthesis import is_independent
 
 
 def _parsed(*arguments: str) -> RunConfig:
@@ -106,12 +109,20 @@ def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
         ),
         ({"sets": {"a": {"guidance": {"scale": -1}}}}, r"sets\.a: .*guidance\.scale is -1"),
         ({"sets": {"a": {"count": 0}}}, r"sets\.a: .*count is 0"),
+        (
+            {"sets": {"a": {"jacobian": {"encoder": "activations"}}}},
+            r"sets\.a: .*jacobian\.rank is left out with the encoder activations",
+        ),
+        ({"sets": {"a": {"particles": {"group": 1}}}}, r"sets\.a: .*particles\.group is 1"),
         ({"sets": {"a": {"folder": "x", "guidance": {}}}}, "beside guidance, steering or start"),
         ({"sets": {"a": {"folder": "x", "steering": {}}}}, "beside guidance, steering or start"),
-        ({"sets": {"a": {"start": {}}}}, "start has images None and rows None; give one"),
+        (
+            {"sets": {"a": {"start": {}}}},
+            "start has images None, rows None and boost None; give one",
+        ),
         (
             {"sets": {"a": {"start": {"images": "x", "rows": "rare"}}}},
-            "start has images x and rows rare; give one",
+            "start has images x, rows rare and boost None; give one",
         ),
         (
             {"sets": {"a": {"steering": {}, "start": {"rows": "rare"}}}},
@@ -236,6 +247,26 @@ def test_synthetic_images_alone_and_mixed_arms_are_made_of_their_rows() -> None:
     stronger = make_arm(ArmSettings(train={"augmentation": {"operations": 2}}), material)
     assert stronger.changes["augmentation"].operations == 2
     assert stronger.changes["augmentation"].flip
+
+
+def test_an_offered_set_runs_where_an_arm_names_it_and_may_be_described_anew() -> None:
+    assert "boost" not in RunConfig().synthetic_sets
+    found = RunConfig(arms=["real", "boost"]).synthetic_sets
+    assert list(found) == ["boost"]
+    assert found["boost"].start == StartSettings(boost=Boost())
+    assert not found["boost"].is_edited
+    own = RunConfig(sets={"boost": {"start": {"boost": {"gamma": 2.5}}}}).synthetic_sets["boost"]
+    assert own.start == StartSettings(boost=Boost(gamma=2.5))
+
+
+def test_every_offered_set_is_made_of_settings_that_are_known() -> None:
+    found = RunConfig(arms=["real", *OFFERED_SETS]).synthetic_sets
+    assert list(found) == list(OFFERED_SETS)
+    assert [n for n, made in found.items() if made.is_guided] == ["jepa", "unsure", "apart"]
+    assert [n for n, made in found.items() if made.needs_gradients] == ["jepa", "unsure"]
+    assert [n for n, made in found.items() if is_independent(made)] == [
+        *("boost", "temperature", "rescaled", "apart")
+    ]
 
 
 def test_a_set_with_wishes_has_as_many_images_as_they_ask_for() -> None:

@@ -85,7 +85,7 @@ def test_counts_of_few_images_are_told_and_what_no_score_counts() -> None:
 
 
 def _set(hats: Sequence[float], **settings: Any) -> Any:
-    given = {"folder": None, "start": None, "sampler": SimpleNamespace(label=None)} | settings
+    given = {"folder": None, "is_edited": False, "sampler": SimpleNamespace(label=None)} | settings
     table = pd.DataFrame({"Hat": hats, "Male": 1.0})
     return SimpleNamespace(table=table, settings=SimpleNamespace(**given))
 

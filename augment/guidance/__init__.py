@@ -21,9 +21,12 @@ from augment.guidance.attributes import (
     Wish,
 )
 from augment.guidance.classifier import ClassifierGuidance, ClassifierOfNoised
+from augment.guidance.jacobian import JacobianGuidance, JacobianGuidanceConfig, LogOdds
 from augment.guidance.low_density import HardnessAscent, PushOfClass
+from augment.guidance.particles import ParticleGuidance, ParticleGuidanceConfig
 from augment.guidance.self_guidance import SelfGuidance, SelfGuidanceConfig
 from augment.guidance.strength import Strength
+from augment.guidance.uncertainty import UncertaintyGuidance
 from augment.step import Guidance, Step, Sum
 
 __all__ = [
@@ -34,12 +37,18 @@ __all__ = [
     "ClassifierOfNoised",
     "Guidance",
     "HardnessAscent",
+    "JacobianGuidance",
+    "JacobianGuidanceConfig",
     "Joint",
+    "LogOdds",
+    "ParticleGuidance",
+    "ParticleGuidanceConfig",
     "PushOfClass",
     "SelfGuidance",
     "SelfGuidanceConfig",
     "Step",
     "Strength",
     "Sum",
+    "UncertaintyGuidance",
     "Wish",
 ]

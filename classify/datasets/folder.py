@@ -25,7 +25,7 @@ SOURCES = ("real", "synthetic")
 _PLACE = ("file_name", "split", "source", "path")
 """Own columns that say what an image is, and where."""
 _MADE = (
-    *("seed", "sampler", "class_label", "admission", "copied", "copied_distance"),
+    *("seed", "seed_group", "sampler", "class_label", "admission", "copied", "copied_distance"),
     *("minority_score", "minority_class"),
 )
 """Own columns that say how an image was made and judged."""

@@ -38,6 +38,7 @@ COLUMNS = {
     "split": "always train: these images judge nothing",
     "source": "always synthetic",
     "seed": "of the image's noise; with the settings it makes the image again",
+    "seed_group": "images of one group were drawn together and depend on one another",
     "sampler": "how it was drawn",
     "class_label": "the generator's class it was drawn for",
     ADMISSION: "the verdict, see below",

@@ -223,9 +223,9 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
         has_network = len(run.config.labelers) == 1 and all(
             isinstance(found, Labeler) for found in labelers
         )
-        if made.steering is not None and not has_network:
+        if made.needs_gradients and not has_network:
             raise ValueError(
-                f"the set {name} is steered by the labeler {' '.join(run.config.labelers)}, which "
+                f"the set {name} is guided by the labeler {' '.join(run.config.labelers)}, which "
                 "has no gradients; give one labeler with a torch network, such as generator, or "
                 "other arms"
             )

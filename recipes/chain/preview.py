@@ -18,7 +18,7 @@ from classify import decode_tables, fit
 from recipes.chain.inputs import Inputs
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
-from recipes.chain.synthesis import edit_of, guidance_of
+from recipes.chain.synthesis import guidance_of, start_of
 
 __all__ = ["first_images", "picture", "preview", "timetable"]
 
@@ -94,12 +94,12 @@ def first_images(run: Run, inputs: Inputs, settings: SyntheticSet, count: int) -
     inputs.denoiser.to(run.fabric.device)
     with run.fabric.autocast():
         return sample(
-            inputs.denoiser,
+            settings.sampler.prepared(inputs.denoiser),
             range(count),
             steps=settings.sampler.steps,
             guidance=guidance_of(inputs, settings),
             solver=settings.sampler.rule,
-            edit=edit_of(inputs, settings),
+            start=start_of(inputs, settings),
             labels=None if label is None else [label] * count,
         )
 

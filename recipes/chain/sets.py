@@ -7,6 +7,9 @@ A set is written as a mapping, in YAML or Python, and says only where it differs
     bald: {steering: {}, targets: {"Bald=1": 200}}
     edited: {start: {rows: rare, strength: 0.4}, guidance: {}}
     um2024: {minority_class: {}}                  # by a classifier that the run trains first
+    large: {start: {boost: {gamma: 2.5}}}         # Boost-and-Skip
+    hot: {sampler: {temperature: {score: 1.05}}}
+    apart: {particles: {group: 8}, guidance: {}}  # and more, see `untrained_terms.py`
     stylegan: {folder: runs/stylegan}             # made elsewhere, by any generator
 """
 
@@ -20,6 +23,7 @@ from typing import Any, Literal
 from augment import (
     ActivationDistance,
     AttributeGuidanceConfig,
+    Boost,
     Denoiser,
     FeatureDistance,
     SamplerConfig,
@@ -33,15 +37,17 @@ from recipes.chain.classifier_terms import (
     LowDensityConfig,
     MinorityClassConfig,
 )
+from recipes.chain.untrained_terms import JacobianSettings, ParticleSettings, UncertaintySettings
 from recipes.chain.values import Values, merged, read_mapping, read_values, understood
 
 __all__ = [
     "DEFAULT_SETS",
     "NO_FEATURES",
+    "OFFERED_SETS",
     "DistanceName",
-    "EditSettings",
     "GuidanceConfig",
     "ModelDistance",
+    "StartSettings",
     "SteeringConfig",
     "SyntheticSet",
     "Targets",
@@ -69,6 +75,16 @@ DEFAULT_SETS: Mapping[str, Values] = {
 """The sets of every run, of the same seeds: the paper's ordinary and self-guided samples, and
 self-guided ones that are steered to rare attributes."""
 
+OFFERED_SETS: Mapping[str, Values] = {
+    "boost": {"start": {"boost": {}}},
+    "temperature": {"sampler": {"temperature": {"score": 1.05}}},
+    "rescaled": {"sampler": {"temperature": {"rescale": 0.95}}},
+    "jepa": {"jacobian": {}},
+    "unsure": {"uncertainty": {}},
+    "apart": {"particles": {}},
+}
+"""Sets that an arm may name without describing them."""
+
 Targets = dict[str, int] | str
 """`auto`, wish -> how many images of it, or a YAML file of the latter."""
 
@@ -92,8 +108,8 @@ class SteeringConfig(AttributeGuidanceConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditSettings:
-    """Images to start from instead of noise (SDEdit)."""
+class StartSettings:
+    """Where to start instead of ordinary noise: from images (SDEdit), or from boosted noise."""
 
     images: Path | None = None
     """An image, or a folder of images that are taken in turn."""
@@ -102,11 +118,15 @@ class EditSettings:
     edited image inherits the labels that the labeler agrees with, its other cells stay empty."""
     strength: float = 0.5
     """How much of an image is made anew, 0 to 1."""
+    boost: Boost | None = None
+    """Boost-and-Skip: noise of too large a norm, a few steps late; `{}` is the paper's for
+    CelebA."""
 
     def __post_init__(self) -> None:
-        if (self.images is None) == (self.rows is None):
+        if sum(value is not None for value in (self.images, self.rows, self.boost)) != 1:
             raise ValueError(
-                f"start has images {self.images} and rows {self.rows}; give one of them"
+                f"start has images {self.images}, rows {self.rows} and boost {self.boost}; give "
+                "one of them"
             )
 
 
@@ -133,8 +153,14 @@ class SyntheticSet:
     """Guidance to a random value of each of some attributes, by a classifier trained here."""
     targets: Targets = "auto"
     """What the images of a steered set are asked to be."""
-    start: EditSettings | None = None
-    """Images to start from; left out, pure noise."""
+    jacobian: JacobianSettings | None = None
+    """JEPA guidance, to images that an encoder knows little of."""
+    uncertainty: UncertaintySettings | None = None
+    """Guidance to images that the labeler is unsure of."""
+    particles: ParticleSettings | None = None
+    """Particle guidance: images of a group repel one another."""
+    start: StartSettings | None = None
+    """Where to start; left out, from ordinary noise."""
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
@@ -171,12 +197,24 @@ class SyntheticSet:
     @property
     def is_guided(self) -> bool:
         """Whether it is not of ordinary samples."""
-        return bool(self.guidance or self.steering or self.has_trained_terms)
+        own = (self.guidance, self.steering, self.jacobian, self.uncertainty, self.particles)
+        return self.has_trained_terms or any(term is not None for term in own)
 
     @property
     def asks(self) -> bool:
         """Whether each image is asked to be something."""
         return self.steering is not None or self.attribute_bits is not None
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether a guidance goes through the labeler."""
+        by_labeler = self.jacobian is not None and self.jacobian.encoder == "labeler"
+        return by_labeler or self.steering is not None or self.uncertainty is not None
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether its images start from others, whose contents they inherit."""
+        return self.start is not None and self.start.boost is None
 
     @property
     def wishes(self) -> Mapping[str, int] | None:

@@ -23,6 +23,7 @@ from recipes.chain.devices import chosen_precision
 from recipes.chain.loggers import logger_of
 from recipes.chain.sets import (
     DEFAULT_SETS,
+    OFFERED_SETS,
     GuidanceConfig,
     SteeringConfig,
     SyntheticSet,
@@ -139,7 +140,8 @@ class RunConfig:
     sets: Mapping[str, Values] | Path = field(default_factory=dict)
     """Further sets of synthetic images, name -> settings, or a YAML file of them."""
     arms: list[str] | None = None
-    """Arms to train, `real` among them; left out, real, one for each set, and the controls."""
+    """Arms to train, `real` among them; left out, real, one for each set, and the controls. boost,
+    temperature, rescaled, jepa, unsure and apart may be named without sets of these names."""
     controls: list[str] = field(default_factory=list)
     """Further arms of real images alone: all (each adds its fits), or some of duplicate, relabel,
     reweight, oversample, rand_augment, which tell why an arm gains, and of repeat_factor,
@@ -213,6 +215,12 @@ class RunConfig:
         return {**DEFAULT_SETS, **cast("Mapping[str, Values]", self.sets)}
 
     @property
+    def _known_sets(self) -> Mapping[str, Values]:
+        """Those, and after them the sets that an arm has but to name."""
+        offered = {n: values for n, values in OFFERED_SETS.items() if n not in self.described_sets}
+        return {**self.described_sets, **offered}
+
+    @property
     def synthetic_sets(self) -> dict[str, SyntheticSet]:
         """Every set that an arm of the run trains on."""
         used = {name for arm in self.chosen_arms.values() for name in arm.sets}
@@ -226,20 +234,20 @@ class RunConfig:
                 steering=self.steering,
                 targets=self.targets,
             )
-            for name, values in self.described_sets.items()
+            for name, values in self._known_sets.items()
             if name in used
         }
 
     @property
     def chosen_arms(self) -> dict[str, ArmSettings]:
         """The arms of the run, `real` first."""
-        of_sets = {name: ArmSettings(sets=(name,)) for name in self.described_sets}
+        of_sets = {name: ArmSettings(sets=(name,)) for name in self._known_sets}
         own = {
             name: read_values(ArmSettings, values, f"define_arms.{name}")
             for name, values in self.define_arms.items()
         }
         known = {"real": ArmSettings(), **of_sets, **CONTROLS, **own}
-        chosen = self.arms or ["real", *of_sets, *self.controls, *own]
+        chosen = self.arms or ["real", *self.described_sets, *self.controls, *own]
         for name in (*chosen, self.focus):
             if name not in known:
                 what = "arms name" if name in chosen else "focus is"

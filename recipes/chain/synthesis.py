@@ -33,6 +33,7 @@ from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
 from augment.metrics.realism import Realism
 from augment.selection import ADMISSION, LEAKS
+from augment.start import Start
 from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
 from labeling import Labeler, LabelPolicy
@@ -45,15 +46,16 @@ from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet, named_distance
 from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
 from recipes.chain.trust import counts_by_split, impossible, reserved
+from recipes.chain.untrained_terms import untrained_terms, untrained_terms_record
 from recipes.chain.values import plain
 
 __all__ = [
     "Synthesised",
-    "edit_of",
     "fill",
     "guidance_of",
     "is_independent",
     "make_images",
+    "start_of",
     "synthesise",
 ]
 
@@ -226,8 +228,8 @@ def is_independent(settings: SyntheticSet) -> bool:
     guidance, start = settings.guidance, settings.start
     return (
         settings.folder is None
-        and settings.steering is None
         and not settings.has_trained_terms
+        and not settings.needs_gradients
         and (guidance is None or guidance.distance != "features")
         and (start is None or start.rows is None)
     )
@@ -244,7 +246,7 @@ def make_images(
         folder,
         sampler=settings.sampler,
         guidance=guidance,
-        edit=edit_of(inputs, settings),
+        start=start_of(inputs, settings),
         settings=_record(inputs, settings, guidance),
         fabric=run.fabric,
     )
@@ -254,8 +256,6 @@ def _record(
     inputs: Inputs, settings: SyntheticSet, guidance: Guidance | None
 ) -> dict[str, Any] | None:
     """What of a folder's images is the guidance's; None for ordinary samples."""
-    if guidance is None:
-        return None
     record = {} if settings.guidance is None else plain(asdict(settings.guidance))
     if settings.has_trained_terms:
         record["terms"] = repr(guidance)  # tells the classifiers' weights
@@ -268,12 +268,13 @@ def _record(
             "plan": plan_of(inputs, settings).identity,
             "labeler": inputs.labeler.sha256,
         }
-    return record
+    record |= untrained_terms_record(inputs, settings)
+    return record or None
 
 
 def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
-    """The guidance of a set: up the minority measure, to what is asked for, by classifiers that are
-    trained here, or several; None for ordinary samples.
+    """The guidance of a set: up the minority measure, to what is asked for, and by whatever else
+    its settings name; None for ordinary samples.
     """
     parts: list[Ascent] = []
     if settings.guidance is not None:
@@ -284,15 +285,14 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
         strength = {
             f.name: getattr(settings.steering, f.name) for f in fields(AttributeGuidanceConfig)
         }
-        parts.append(
-            AttributeGuidance(
-                **strength,
-                labeler=inputs.labeler,
-                wish=plan_of(inputs, settings),
-            )
-        )
+        plan = plan_of(inputs, settings)
+        parts.append(AttributeGuidance(**strength, labeler=inputs.labeler, wish=plan))
     joint = settings.steering is not None and settings.steering.joint and len(parts) > 1
-    terms = [*([Joint(*parts)] if joint else parts), *classifier_terms(inputs, settings)]
+    terms: list[Guidance] = [
+        *([Joint(*parts)] if joint else parts),
+        *classifier_terms(inputs, settings),
+        *untrained_terms(inputs, settings),
+    ]
     return Sum(*terms) if len(terms) > 1 else next(iter(terms), None)
 
 
@@ -305,10 +305,12 @@ def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
     return plan_targets(_train_rows(inputs.table), known, wishes)
 
 
-def edit_of(inputs: Inputs, settings: SyntheticSet) -> Edit | None:
-    """The images that a set starts from; None for noise."""
+def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:
+    """What the images of a set start from; None for ordinary noise."""
     if settings.start is None:
         return None
+    if settings.start.boost is not None:
+        return settings.start.boost
     image, source = inputs.denoiser.image, settings.start.images
     if source is None:
         paths = list(rare_rows(inputs.table, inputs.attributes)["path"])

@@ -134,7 +134,7 @@ def impossible(
     """
     found: dict[str, str] = {}
     for name, made in sets.items():
-        is_free = made.settings.folder is None and made.settings.start is None
+        is_free = made.settings.folder is None and not made.settings.is_edited
         if _ALL in insisted or not is_free or made.settings.sampler.label is not None:
             continue
         for attribute, of in counts.iterrows():
