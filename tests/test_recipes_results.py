@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from augment import SamplerConfig, Selection, SelfGuidanceConfig
+from augment import Selection
 from classify import attribute_scores, best_thresholds, compare, read_predictions
 from classify.metrics import fitted_scores
 from classify.predictions import write_predictions
@@ -28,6 +28,7 @@ from recipes.chain.quality import (
     prevalence,
 )
 from recipes.chain.results import tell
+from recipes.chain.sets import GuidanceConfig, SyntheticSet
 
 ATTRIBUTES = ["Male", "Smiling"]
 SETS = {"first": ("first",), "second": ("second",), "both": ("first", "second")}
@@ -101,20 +102,11 @@ def _set(out: Path, name: str) -> SimpleNamespace:
     report = pd.DataFrame(
         [("Smiling=1", 9, 3, 3), ("all", 7, 7, 7)], columns=["wish", "wanted", "available", "got"]
     )
-    one: dict[str, Any] = {
-        "folder": None,
-        "start": None,
-        "sampler": SamplerConfig(),
-        "guidance": None,
-        "steering": None,
-    }
-    if name == "second":
-        one["guidance"] = SelfGuidanceConfig()
-        one["guidance"].__dict__["distance"] = "l2"
+    guidance = GuidanceConfig(distance="l2") if name == "second" else None
     selection = Selection(table[1:], report)
     return SimpleNamespace(
         name=name,
-        settings=SimpleNamespace(**one),
+        settings=SyntheticSet(guidance=guidance),
         table=table,
         selection=selection,
         realism=None,
