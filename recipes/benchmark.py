@@ -52,7 +52,7 @@ from recipes.chain.benchmarking import (
     write_figure,
 )
 from recipes.chain.command_line import parse, run
-from recipes.chain.sets import DistanceName, named_distance
+from recipes.chain.distances import DistanceName, named_distance
 from recipes.chain.sources import GENERATORS, LABELERS
 
 _diffusers: Any = diffusers

@@ -30,7 +30,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from augment.distance import NAMED
+from augment import L2
 from augment.metrics import Encoder, Hardness, Orders, extract, frechet_distance
 from augment.metrics.pictures import ImageSet
 from augment.metrics.report import Results, check_sizes, likeness, measure_sets
@@ -167,7 +167,7 @@ class _Measuring:
     """Column -> encoder of one more Frechet distance."""
 
     def measured(self, tails: Mapping[str, Tail]) -> _Measured:
-        real = self.inputs.table[self.inputs.table["split"] == "train"].reset_index(drop=True)
+        real = self.inputs.train.reset_index(drop=True)
         names = [n for n in self.whole.config.synthetic_sets if self._folder(n).is_dir()]
         tables = {"real": real, **{name: load_table(self._folder(name)) for name in names}}
         sets = [
@@ -203,7 +203,7 @@ class _Measuring:
             score_files,
             self.inputs.denoiser,
             list(real["path"]),
-            NAMED["l2"](),
+            L2(),
             read=read_image,
             fabric=self.whole.fabric,
         )

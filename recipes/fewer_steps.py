@@ -42,8 +42,8 @@ from classify.files import write_text
 from labeling import Predictor, load_labeler
 from recipes.chain.benchmarking import check_folder, write_figure
 from recipes.chain.command_line import parse, run
+from recipes.chain.distances import named_distance
 from recipes.chain.encoders import load_encoder
-from recipes.chain.sets import named_distance
 from recipes.chain.sources import DATA, GENERATORS, LABELERS
 
 _DRAWS = 2000

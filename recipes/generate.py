@@ -35,7 +35,7 @@ from augment.start import Start
 from classify.datasets import load_images, read_image
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
-from recipes.chain.sets import ModelDistance, named_distance
+from recipes.chain.distances import ModelDistance, named_distance
 from recipes.chain.sources import GENERATORS
 from recipes.chain.targets import plan_bits
 

@@ -39,11 +39,11 @@ from classify.files import claim
 from labeling import load_labeler
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
+from recipes.chain.distances import DistanceName, named_distance
 from recipes.chain.encoders import load_encoder
 from recipes.chain.files import write_csv, write_figure
 from recipes.chain.finished import real_table, run_settings, synthetic_table
 from recipes.chain.labels import labeler_source
-from recipes.chain.sets import DistanceName, named_distance
 from recipes.chain.settings import RunConfig
 
 __all__ = ["Settings", "agreement", "chart", "main"]

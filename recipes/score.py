@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from augment import LPIPS, load_denoiser
-from augment.distance import Distance
+from augment import load_denoiser
 from augment.minority_score import ScoreConfig, check_classes, minority_classes, score_files
 from classify.datasets import load_images, read_image
 from classify.files import write_text
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
-from recipes.chain.sets import ModelDistance, named_distance
+from recipes.chain.distances import ModelDistance, score_distance
 from recipes.chain.sources import GENERATORS
 from recipes.chain.training import class_numbers
 
@@ -75,10 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         check_classes(settings.classes, int(fitted.sum()))
     denoiser = load_denoiser(settings.generator)
     labels = class_numbers(rows, settings.label_column, denoiser, "--label_column")
-    if settings.distance == "lpips":
-        distance: Distance = LPIPS("vgg", trunk=settings.trunk)
-    else:
-        distance = named_distance(settings.distance, denoiser)
+    distance = score_distance(settings.distance, denoiser, trunk=settings.trunk)
     fabric = launch(
         settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
     )

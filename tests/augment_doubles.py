@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from augment import Denoiser, ImageFormat, Schedule
 from augment.denoiser import VarianceType
+from augment.noise import PERTURBATION, NoiseStream
+from augment.step import Step
 
 
 class GaussianMixture(nn.Module):
@@ -158,3 +160,44 @@ class ShortOfMemory(nn.Module):
             raise torch.OutOfMemoryError("CUDA out of memory")
         output: Tensor = self.network(x, t)
         return output
+
+
+def step_of(
+    denoiser: Denoiser,
+    i: int = 30,
+    steps: int = 50,
+    x: Tensor | None = None,
+    seeds: range = range(3),
+    *,
+    labels: Tensor | None = None,
+    linear: float | None = None,
+) -> Step:
+    """A step as the sampler makes it, with a graph, of `x` or of standard normal images.
+
+    With `linear`, the estimate is so many times x_i, for closed forms, and the network is not
+    asked. Of a model with classes, images have each class in turn if none are given.
+    """
+    schedule, shape = denoiser.schedule.respaced(steps), denoiser.image.shape
+    if x is None:
+        x = torch.randn(len(seeds), *shape, generator=torch.Generator().manual_seed(0))
+    x_i = x.clone().requires_grad_(True)
+    if labels is None and denoiser.classes is not None:
+        labels = torch.arange(len(x)) % denoiser.classes
+    if linear is None:
+        prediction = denoiser(x_i, i, schedule, labels)
+        estimate = schedule.predict_x0(x_i, i, prediction.eps)
+        log_variance = denoiser.log_variance(prediction, i, schedule).detach()
+    else:
+        estimate, log_variance = linear * x_i, schedule.fixed_log_variance(i, x_i.detach())
+    return Step(
+        denoiser=denoiser,
+        schedule=schedule,
+        i=i,
+        x_i=x_i,
+        estimate=estimate,
+        x0=estimate.detach(),
+        log_variance=log_variance,
+        perturbation=NoiseStream(seeds, PERTURBATION, shape, torch.device("cpu")),
+        labels=labels,
+        seeds=tuple(seeds),
+    )

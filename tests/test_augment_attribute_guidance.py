@@ -7,14 +7,13 @@ from dataclasses import fields
 
 import pytest
 import torch
-from augment_doubles import mixture_denoiser, tiny_denoiser
+from augment_doubles import mixture_denoiser, step_of, tiny_denoiser
 from torch import Tensor
 
 from augment import (
     L2,
     AttributeGuidance,
     AttributeGuidanceConfig,
-    Denoiser,
     Joint,
     SelfGuidance,
     SelfGuidanceConfig,
@@ -23,7 +22,6 @@ from augment import (
     sample,
 )
 from augment.guidance import Ascent, Step
-from augment.noise import PERTURBATION, NoiseStream
 
 NAMES = ("Bright", "Left")
 
@@ -60,28 +58,9 @@ def _guidance(**settings: object) -> AttributeGuidance:
     return AttributeGuidance(**values | settings)  # type: ignore[arg-type]
 
 
-def _step(denoiser: Denoiser, i: int = 30, steps: int = 50, seeds: range = range(3)) -> Step:
-    schedule = denoiser.schedule.respaced(steps)
-    x_i = torch.randn(len(seeds), *denoiser.image.shape, generator=torch.Generator().manual_seed(0))
-    x_i.requires_grad_(True)
-    prediction = denoiser(x_i, i, schedule)
-    estimate = schedule.predict_x0(x_i, i, prediction.eps)
-    return Step(
-        denoiser=denoiser,
-        schedule=schedule,
-        i=i,
-        x_i=x_i,
-        estimate=estimate,
-        x0=estimate.detach(),
-        log_variance=denoiser.log_variance(prediction, i, schedule).detach(),
-        perturbation=NoiseStream(seeds, PERTURBATION, denoiser.image.shape, torch.device("cpu")),
-        seeds=tuple(seeds),
-    )
-
-
 def test_the_measure_is_the_mean_log_likelihood_of_the_wish() -> None:
     denoiser = tiny_denoiser()
-    step = _step(denoiser)
+    step = step_of(denoiser)
     guidance = _guidance(wish={"Bright": 1, "Left": 0}, weights={"Left": 3.0})
     log_odds = _log_odds((step.estimate + 1) / 2)
     expected = (log_odds[:, 0].sigmoid().log() + 3 * (-log_odds[:, 1]).sigmoid().log()) / 4
@@ -90,11 +69,11 @@ def test_the_measure_is_the_mean_log_likelihood_of_the_wish() -> None:
 
 def test_a_push_has_the_unit_of_self_guidance_and_relaxes_by_the_probability() -> None:
     denoiser = tiny_denoiser("fixed_small")
-    full = _guidance(scale=2.0, relax=False).shift(_step(denoiser))
+    full = _guidance(scale=2.0, relax=False).shift(step_of(denoiser))
     largest = full.abs().amax(dim=(1, 2, 3))
-    variance = float(_step(denoiser).variance)
+    variance = float(step_of(denoiser).variance)
     torch.testing.assert_close(largest, torch.full((3,), 2 * variance))
-    step = _step(denoiser)
+    step = step_of(denoiser)
     p = _log_odds((step.estimate.detach() + 1) / 2)[:, 0].sigmoid()
     relaxed = _guidance(scale=2.0).shift(step)
     torch.testing.assert_close(relaxed, (1 - p).reshape(-1, 1, 1, 1) * full, rtol=1e-4, atol=1e-8)
@@ -102,18 +81,18 @@ def test_a_push_has_the_unit_of_self_guidance_and_relaxes_by_the_probability() -
 
 def test_the_opposite_wish_pushes_the_opposite_way() -> None:
     denoiser = tiny_denoiser()
-    up = _guidance(relax=False).shift(_step(denoiser))
-    down = _guidance(relax=False, wish={"Bright": 0}).shift(_step(denoiser))
+    up = _guidance(relax=False).shift(step_of(denoiser))
+    down = _guidance(relax=False, wish={"Bright": 0}).shift(step_of(denoiser))
     torch.testing.assert_close(up, -down)
 
 
 def test_each_image_has_its_own_wish_and_one_without_is_left_alone() -> None:
     denoiser = tiny_denoiser()
     wishes = {0: {"Bright": 1}, 1: {}, 2: {"Left": 1}}
-    mixed = _guidance(wish=wishes.__getitem__).shift(_step(denoiser))
+    mixed = _guidance(wish=wishes.__getitem__).shift(step_of(denoiser))
     assert not mixed[1].any()
     for seed in (0, 2):
-        alone = _guidance(wish=wishes[seed]).shift(_step(denoiser))
+        alone = _guidance(wish=wishes[seed]).shift(step_of(denoiser))
         torch.testing.assert_close(mixed[seed], alone[seed])
 
 
@@ -146,12 +125,12 @@ def test_joint_of_one_is_that_one_and_of_two_goes_back_once() -> None:
     denoiser = tiny_denoiser("fixed_small")
     guidance = _guidance(scale=1.5)
     torch.testing.assert_close(
-        Joint(guidance).shift(_step(denoiser)), guidance.shift(_step(denoiser))
+        Joint(guidance).shift(step_of(denoiser)), guidance.shift(step_of(denoiser))
     )
     minority = SelfGuidance(scale=1.0, every=1)
     for combine, backwards in ((Joint, 1), (Sum, 2)):
         network = denoiser.network
-        step = _step(denoiser)
+        step = step_of(denoiser)
         network.forwards = network.backwards = 0  # type: ignore[assignment]
         combine(minority, guidance).shift(step)
         assert (network.forwards, network.backwards) == (1, backwards)  # of the second estimate
@@ -162,9 +141,9 @@ def test_joint_directions_add_up_at_the_estimate() -> None:
     denoiser = mixture_denoiser((0.0,), (1.0,))
     guidance = _guidance(scale=1.0, relax=False)
     against = _guidance(scale=1.0, relax=False, wish={"Bright": 0})
-    assert not Joint(guidance, against).shift(_step(denoiser)).any()
-    twice = Joint(guidance, guidance).shift(_step(denoiser))
-    torch.testing.assert_close(twice, 2 * guidance.shift(_step(denoiser)))
+    assert not Joint(guidance, against).shift(step_of(denoiser)).any()
+    twice = Joint(guidance, guidance).shift(step_of(denoiser))
+    torch.testing.assert_close(twice, 2 * guidance.shift(step_of(denoiser)))
 
 
 def test_joint_is_active_where_any_part_is_and_asks_only_those() -> None:
@@ -183,7 +162,7 @@ def test_an_ascent_that_is_not_finite_moves_nothing() -> None:
             return x0.flatten(1).sum(dim=1) * math.nan
 
     denoiser = tiny_denoiser()
-    assert not Broken(every=1).shift(_step(denoiser)).any()
+    assert not Broken(every=1).shift(step_of(denoiser)).any()
 
 
 @pytest.mark.parametrize(

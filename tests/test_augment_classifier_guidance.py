@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from adm_doubles import Adm, AdmClassifier, randomised
-from augment_doubles import class_denoiser, mixture_denoiser, tiny_denoiser
+from augment_doubles import class_denoiser, mixture_denoiser, step_of, tiny_denoiser
 from torch import Tensor, nn
 
 from augment import (
@@ -26,8 +26,7 @@ from augment import (
     sample,
 )
 from augment.generate import SamplerConfig
-from augment.guidance import Guidance, Step
-from augment.noise import PERTURBATION, NoiseStream
+from augment.guidance import Guidance
 from augment.pretrained import CheckpointOptions
 
 MEANS, WEIGHTS, STD = (0.5, -0.5), (0.9, 0.1), 0.4
@@ -55,27 +54,6 @@ def _mixture() -> Denoiser:
     return mixture_denoiser(MEANS, WEIGHTS, STD)
 
 
-def _step(denoiser: Denoiser, i: int, steps: int = 50, labels: Tensor | None = None) -> Step:
-    schedule = denoiser.schedule.respaced(steps)
-    shape = (3, *denoiser.image.shape)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    prediction = denoiser(x, i, schedule, labels)
-    log_variance = denoiser.log_variance(prediction, i, schedule).detach()
-    noise = NoiseStream(range(3), PERTURBATION, denoiser.image.shape, torch.device("cpu"))
-    x0 = schedule.predict_x0(x, i, prediction.eps)
-    return Step(
-        denoiser=denoiser,
-        schedule=schedule,
-        i=i,
-        x_i=x,
-        estimate=x0,
-        x0=x0.detach(),
-        log_variance=log_variance,
-        perturbation=noise,
-        labels=labels,
-    )
-
-
 def _share(guidance: Guidance | None, n: int = 400) -> float:
     """Of the rare mode, the second."""
     images = sample(_mixture(), range(n), steps=50, guidance=guidance, batch_size=n)
@@ -85,7 +63,7 @@ def _share(guidance: Guidance | None, n: int = 400) -> float:
 @pytest.mark.parametrize("i", [0, 20, 45])
 def test_the_shift_is_the_variance_times_the_gradient_of_the_log_probability(i: int) -> None:
     """It is d log p_k / dx = signal (mean_k - sum_j p_j mean_j) / variance of x_t given a mode."""
-    step, classifier = _step(_mixture(), i), ExactClassifier()
+    step, classifier = step_of(_mixture(), i), ExactClassifier()
     guidance = ClassifierGuidance(classifier=classifier, target=1, scale=3.0)
     tau, abar = int(step.schedule.timesteps[i]), float(step.schedule.alpha_bar[i])
     p = classifier(step.x_i.detach(), torch.full((3,), tau)).softmax(dim=1)
@@ -121,27 +99,27 @@ def test_the_shift_of_a_sum_is_the_sum_of_the_shifts() -> None:
         SelfGuidance(every=2),
         ClassifierGuidance(classifier=ExactClassifier(), target=1, scale=2.0),
     )
-    alone = [part.shift(_step(_mixture(), 40)) for part in parts]
+    alone = [part.shift(step_of(_mixture(), 40)) for part in parts]
     assert all(shift.abs().max() > 0 for shift in alone)
     for order in (parts, parts[::-1]):
-        torch.testing.assert_close(Sum(*order).shift(_step(_mixture(), 40)), sum(alone))
+        torch.testing.assert_close(Sum(*order).shift(step_of(_mixture(), 40)), sum(alone))
     # Where only one of them is active, the sum is that one's, bit for bit.
     assert torch.equal(
-        Sum(*parts).shift(_step(_mixture(), 39)), parts[1].shift(_step(_mixture(), 39))
+        Sum(*parts).shift(step_of(_mixture(), 39)), parts[1].shift(step_of(_mixture(), 39))
     )
     nested = Sum(Sum(*parts), parts[1])
-    torch.testing.assert_close(nested.shift(_step(_mixture(), 40)), alone[0] + 2 * alone[1])
+    torch.testing.assert_close(nested.shift(step_of(_mixture(), 40)), alone[0] + 2 * alone[1])
 
 
 def test_self_guidances_of_two_distances_share_the_graph() -> None:
     denoiser = tiny_denoiser()
     first, second = SelfGuidance(), SelfGuidance(distance=L1())
     forwards = denoiser.network.forwards
-    step = _step(denoiser, 40)
+    step = step_of(denoiser, 40)
     found = Sum(first, second).shift(step)
     assert denoiser.network.forwards == forwards + 3  # The step's own, and one each.
-    lone = first.shift(_step(denoiser, 40))
-    other = _step(denoiser, 40)
+    lone = first.shift(step_of(denoiser, 40))
+    other = step_of(denoiser, 40)
     other.perturbation.draw()  # The first one's.
     torch.testing.assert_close(found, lone + second.shift(other))
 
@@ -158,10 +136,10 @@ def test_a_sum_is_active_where_a_part_is() -> None:
 def test_without_a_target_each_image_goes_to_its_own_class() -> None:
     labels = torch.tensor([1, 0, 1])
     denoiser, classifier = class_denoiser(classes=2), ExactClassifier()
-    found = ClassifierGuidance(classifier=classifier).shift(_step(denoiser, 30, labels=labels))
+    found = ClassifierGuidance(classifier=classifier).shift(step_of(denoiser, 30, labels=labels))
     for row, label in enumerate(labels.tolist()):
         targeted = ClassifierGuidance(classifier=classifier, target=label)
-        assert torch.equal(found[row], targeted.shift(_step(denoiser, 30, labels=labels))[row])
+        assert torch.equal(found[row], targeted.shift(step_of(denoiser, 30, labels=labels))[row])
     classifier.image = denoiser.image
     ClassifierGuidance(classifier=classifier).check(denoiser)
     with pytest.raises(ValueError, match=r"has 2 classes, the model 4; .* give classifier.target"):
@@ -175,7 +153,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
         def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
             return super().forward(x, timestep) * torch.tensor([[1.0], [float("nan")], [1.0]])
 
-    shift = ClassifierGuidance(classifier=Broken(), target=1).shift(_step(_mixture(), 30))
+    shift = ClassifierGuidance(classifier=Broken(), target=1).shift(step_of(_mixture(), 30))
     assert shift.isfinite().all()
     assert shift.flatten(1).any(dim=1).tolist() == [True, False, True]
 

@@ -7,30 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from augment_doubles import mixture_denoiser, tiny_denoiser
+from augment_doubles import mixture_denoiser, step_of, tiny_denoiser
 from torch import Tensor, nn
 
 from augment import reverse_process, sample
 from augment.guidance import JacobianGuidance, Joint, LogOdds, Step, UncertaintyGuidance
-from augment.noise import PERTURBATION, NoiseStream
 
 
 def _step(seeds: range = range(3)) -> Step:
-    denoiser = tiny_denoiser("fixed_small", channels=1)
-    schedule = denoiser.schedule.respaced(50)
-    x_i = torch.randn(len(seeds), 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    x_i.requires_grad_(True)
-    return Step(
-        denoiser=denoiser,
-        schedule=schedule,
-        i=30,
-        x_i=x_i,
-        estimate=1.5 * x_i,
-        x0=1.5 * x_i.detach(),
-        log_variance=schedule.fixed_log_variance(30, x_i.detach()),
-        perturbation=NoiseStream(seeds, PERTURBATION, (1, 8, 8), torch.device("cpu")),
-        seeds=tuple(seeds),
-    )
+    return step_of(tiny_denoiser("fixed_small", channels=1), seeds=seeds, linear=1.5)
 
 
 _SLOPES = torch.tensor([8.0, 4.0, 0.5, 0.2, 0.1])

@@ -8,17 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from augment_doubles import class_denoiser, mixture_denoiser, tiny_denoiser
+from augment_doubles import class_denoiser, mixture_denoiser, step_of, tiny_denoiser
 from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from augment import L2, ClassifierGuidance, Denoiser, ImageFormat, Schedule, Sum, sample
-from augment.guidance import HardnessAscent, PushOfClass, Step
+from augment import L2, ClassifierGuidance, ImageFormat, Schedule, Sum, sample
+from augment.guidance import HardnessAscent, PushOfClass
 from augment.heads import NOT_ASKED, log_likelihood
 from augment.metrics import Hardness
 from augment.minority_score import ScoreConfig, minority_classes, minority_score
-from augment.noise import PERTURBATION, NoiseStream
 from augment.sampler import sample_batch
 
 
@@ -41,27 +40,6 @@ class Pixels(nn.Module):
             last = (x * self.weights[name]).sum(dim=(1, 2, 3))
             logits += [*[torch.zeros_like(last)] * (size - 1), last]
         return torch.stack(logits, dim=1)
-
-
-def _step(denoiser: Denoiser, i: int = 30, steps: int = 50, count: int = 3) -> Step:
-    schedule = denoiser.schedule.respaced(steps)
-    shape = (count, *denoiser.image.shape)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    labels = None if denoiser.classes is None else torch.arange(count) % denoiser.classes
-    prediction = denoiser(x, i, schedule, labels)
-    x0 = schedule.predict_x0(x, i, prediction.eps)
-    return Step(
-        denoiser=denoiser,
-        schedule=schedule,
-        i=i,
-        x_i=x,
-        estimate=x0,
-        x0=x0.detach(),
-        log_variance=denoiser.log_variance(prediction, i, schedule).detach(),
-        perturbation=NoiseStream(range(count), PERTURBATION, shape[1:], torch.device("cpu")),
-        labels=labels,
-        seeds=tuple(range(count)),
-    )
 
 
 def test_a_heads_likelihood_is_pytorchs_cross_entropy_and_the_unasked_count_nothing() -> None:
@@ -92,7 +70,7 @@ def test_heads_of_separate_trunks_are_a_sum_of_classifiers() -> None:
         )
         for name, one in alone.items()
     ]
-    step = _step(denoiser)
+    step = step_of(denoiser)
     found = whole.shift(step)
     assert found.abs().amax(dim=(1, 2, 3)).min() > 0
     torch.testing.assert_close(found, Sum(*parts).shift(step))
@@ -102,7 +80,7 @@ def test_heads_of_separate_trunks_are_a_sum_of_classifiers() -> None:
 def test_the_complement_flips_an_undecided_head_and_a_certain_head_is_done() -> None:
     denoiser = tiny_denoiser()
     classifier = Pixels({"a": 2}, denoiser.image.shape)
-    undecided = replace(_step(denoiser), x_i=torch.zeros(3, *denoiser.image.shape))
+    undecided = replace(step_of(denoiser), x_i=torch.zeros(3, *denoiser.image.shape))
     shifts = [
         ClassifierGuidance(classifier=classifier, target=target).shift(undecided)
         for target in (0, 1)
@@ -117,7 +95,7 @@ def test_the_complement_flips_an_undecided_head_and_a_certain_head_is_done() -> 
 def test_with_a_head_for_each_class_of_the_model_the_images_own_counts() -> None:
     denoiser = class_denoiser(classes=3)
     classifier = Pixels({"0": 4, "1": 4, "2": 4}, denoiser.image.shape)
-    step = _step(denoiser)
+    step = step_of(denoiser)
     found = ClassifierGuidance(classifier=classifier, target=3).shift(step)
     own = ClassifierGuidance(classifier=classifier, target=lambda seed: {str(seed % 3): 3})
     torch.testing.assert_close(found, own.shift(step))  # the labels of these seeds
@@ -131,7 +109,7 @@ def test_with_a_head_for_each_class_of_the_model_the_images_own_counts() -> None
 def test_a_term_pushes_as_far_as_its_strength_and_swapping_the_classes_flips_it() -> None:
     denoiser = tiny_denoiser("fixed_small")
     classifier = Pixels({"real": 2}, denoiser.image.shape)
-    step = _step(denoiser)
+    step = step_of(denoiser)
     towards = PushOfClass(classifier=classifier, target=1, scale=0.7)
     found = towards.shift(step)
     largest = found.abs().amax(dim=(1, 2, 3)) / step.variance.flatten()
@@ -144,7 +122,7 @@ def test_a_term_pushes_as_far_as_its_strength_and_swapping_the_classes_flips_it(
 
 def test_a_term_does_not_depend_on_the_size_of_the_gradient_and_none_is_no_nan() -> None:
     denoiser = tiny_denoiser()
-    classifier, step = Pixels({"real": 2}, denoiser.image.shape), _step(denoiser)
+    classifier, step = Pixels({"real": 2}, denoiser.image.shape), step_of(denoiser)
     found = PushOfClass(classifier=classifier, target=1).shift(step)
     # Where it is all but certain, the gradient is tiny, and the push is the same.
     classifier.weights["real"] = classifier.weights["real"] * 1e-6
@@ -158,7 +136,7 @@ def test_the_terms_add_up_within_their_strengths_and_without_any_it_is_plain_sam
     shape = denoiser.image.shape
     away = PushOfClass(classifier=Pixels({"data": 2}, shape), target=1, scale=0.3, away=True)
     real = PushOfClass(classifier=Pixels({"real": 2}, shape, seed=1), target=1, scale=0.5)
-    step = _step(denoiser)
+    step = step_of(denoiser)
     together = Sum(away, real).shift(step)
     torch.testing.assert_close(together, away.shift(step) + real.shift(step))
     assert (together.abs() / step.variance).max() <= 0.8 + 1e-6
@@ -200,7 +178,7 @@ def test_up_the_hardness_is_out_of_the_mode_of_a_mixture() -> None:
     denoiser = mixture_denoiser((0.5, -0.5), (0.9, 0.1), 0.4)
     fitted = Hardness.fitted(torch.tensor([[0.4 + 0.5], [0.4 - 0.5]]))
     guidance = HardnessAscent(hardness=lambda x: fitted(x.mean(dim=(1, 2, 3))[:, None]), scale=1.0)
-    step = _step(denoiser, 40, count=64)
+    step = step_of(denoiser, 40, seeds=range(64))
     mean = step.estimate.detach().mean(dim=(1, 2, 3))
     shift = guidance.shift(step)
     assert shift.dtype == torch.float32  # whatever the score's is
@@ -281,7 +259,7 @@ def test_of_a_gaussian_the_highest_class_is_the_largest_norms_and_leads_there() 
     low, plain, high = norm(to[0]), norm(None), norm(to[1])
     assert low < plain - 0.01 < plain + 0.01 < high
     # The push is radial, and the two classes' are opposite.
-    step = _step(denoiser, 40)
+    step = step_of(denoiser, 40)
     pushes = [guidance.shift(step).flatten(1) for guidance in to]
     cosine = F.cosine_similarity(pushes[1], step.x_i.detach().flatten(1))
     torch.testing.assert_close(cosine, torch.ones(3))

@@ -8,31 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from augment_doubles import class_denoiser, mixture_denoiser, tiny_denoiser
+from augment_doubles import class_denoiser, mixture_denoiser, step_of, tiny_denoiser
 from torch import Tensor
 
 from augment import SamplerConfig, SelfGuidance, Sum, generate, reverse_process, sample
 from augment.devices import Backoff
-from augment.guidance import ParticleGuidance, Step
-from augment.noise import PERTURBATION, NoiseStream
+from augment.guidance import ParticleGuidance
 from augment.step import group_of
-
-
-def _step(x_i: Tensor, seeds: range) -> Step:
-    denoiser = tiny_denoiser("fixed_small", channels=1)
-    schedule = denoiser.schedule.respaced(50)
-    x_i = x_i.clone().requires_grad_(True)
-    return Step(
-        denoiser=denoiser,
-        schedule=schedule,
-        i=40,
-        x_i=x_i,
-        estimate=2 * x_i,
-        x0=2 * x_i.detach(),
-        log_variance=schedule.fixed_log_variance(40, x_i.detach()),
-        perturbation=NoiseStream(seeds, PERTURBATION, (1, 8, 8), torch.device("cpu")),
-        seeds=tuple(seeds),
-    )
 
 
 def _points(count: int) -> Tensor:
@@ -41,7 +23,9 @@ def _points(count: int) -> Tensor:
 
 def _force(x: Tensor, group: int = 4, first: int = 0, **settings: object) -> Tensor:
     guidance = ParticleGuidance(group=group, scale=1.0, unit="fixed", **settings)  # type: ignore[arg-type]
-    return guidance.shift(_step(x, range(first, first + len(x))))
+    denoiser = tiny_denoiser("fixed_small", channels=1)
+    seeds = range(first, first + len(x))
+    return guidance.shift(step_of(denoiser, 40, x=x, seeds=seeds, linear=2.0))
 
 
 def test_the_force_is_that_of_a_naive_loop() -> None:

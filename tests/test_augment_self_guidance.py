@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from augment_doubles import mixture_denoiser, tiny_denoiser
+from augment_doubles import mixture_denoiser, step_of, tiny_denoiser
 from torch import Tensor
 
 from augment import L1, L2, Denoiser, SelfGuidance, SelfGuidanceConfig, reverse_process, sample
@@ -15,26 +15,6 @@ from augment.denoiser import VarianceType
 from augment.distance import Distance
 from augment.guidance.ascent import unit_max
 from augment.noise import PERTURBATION, REVERSE, NoiseStream
-from augment.step import Step
-
-
-def _step(denoiser: Denoiser, i: int, steps: int, x: Tensor, seeds: range) -> Step:
-    schedule = denoiser.schedule.respaced(steps)
-    x_i = x.clone().requires_grad_(True)
-    prediction = denoiser(x_i, i, schedule)
-    log_variance = denoiser.log_variance(prediction, i, schedule).detach()
-    noise = NoiseStream(seeds, PERTURBATION, denoiser.image.shape, torch.device("cpu"))
-    x0 = schedule.predict_x0(x_i, i, prediction.eps)
-    return Step(
-        denoiser=denoiser,
-        schedule=schedule,
-        i=i,
-        x_i=x_i,
-        estimate=x0,
-        x0=x0.detach(),
-        log_variance=log_variance,
-        perturbation=noise,
-    )
 
 
 def _noise(seeds: range, purpose: int, shape: tuple[int, ...]) -> NoiseStream:
@@ -98,7 +78,7 @@ def test_guided_sampling_equals_algorithm_1_written_out(
 def test_one_guided_step_equals_the_written_out_one_to_1e_6(variance: VarianceType) -> None:
     denoiser, steps, i = tiny_denoiser(variance), 250, 245
     x = _noise(range(4), REVERSE, denoiser.image.shape).draw()
-    step = _step(denoiser, i, steps, x, range(4))
+    step = step_of(denoiser, i, steps, x, range(4))
     shift = SelfGuidance(scale=0.4, perturb=0.8).shift(step)
     full = denoiser.schedule.alpha_bar
     (abar, tau), (abar_s, tau_s) = ((float(full[t]), t) for t in (983, 802))  # tau(245), tau(200)
@@ -144,7 +124,7 @@ def test_guidance_raises_the_share_of_the_rare_mode_and_more_of_it_more() -> Non
 def test_the_shift_is_the_scaled_variance_times_a_gradient_of_largest_entry_1() -> None:
     denoiser = tiny_denoiser()
     x = _noise(range(5), REVERSE, denoiser.image.shape).draw()
-    step = _step(denoiser, 40, 50, x, range(5))
+    step = step_of(denoiser, 40, 50, x, range(5))
     direction = SelfGuidance(scale=0.4).shift(step) / (0.4 * step.variance)
     torch.testing.assert_close(direction.abs().amax(dim=(1, 2, 3)), torch.ones(5))
 
@@ -154,7 +134,7 @@ def test_one_small_step_along_the_shift_raises_the_measure_by_the_gradients_norm
     x = _noise(seeds, REVERSE, denoiser.image.shape).draw()
 
     def measure(at: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        step = _step(denoiser, 40, 50, at, seeds)
+        step = step_of(denoiser, 40, 50, at, seeds)
         again = (
             SelfGuidance()._denoised_again(step, step.estimate).detach()
             if target is None
@@ -162,7 +142,7 @@ def test_one_small_step_along_the_shift_raises_the_measure_by_the_gradients_norm
         )
         return L2()(step.x0, again).detach(), again
 
-    direction = unit_max(SelfGuidance(scale=1.0).shift(_step(denoiser, 40, 50, x, seeds)))
+    direction = unit_max(SelfGuidance(scale=1.0).shift(step_of(denoiser, 40, 50, x, seeds)))
     before, target = measure(x)
     h = 1e-3
     rise = (measure(x + h * direction, target)[0] - measure(x - h * direction, target)[0]) / (2 * h)
@@ -178,7 +158,7 @@ def test_squared_and_unsquared_distance_give_the_same_guided_step() -> None:
     x = _noise(range(4), REVERSE, denoiser.image.shape).draw()
 
     def shift(distance: Distance) -> Tensor:
-        return SelfGuidance(distance=distance).shift(_step(denoiser, 40, 50, x, range(4)))
+        return SelfGuidance(distance=distance).shift(step_of(denoiser, 40, 50, x, range(4)))
 
     squared = shift(lambda a, b: (a - b).square().flatten(1).sum(dim=1))
     torch.testing.assert_close(shift(L2()), squared, atol=1e-6, rtol=1e-5)
@@ -187,8 +167,8 @@ def test_squared_and_unsquared_distance_give_the_same_guided_step() -> None:
 def test_the_shift_of_an_image_does_not_depend_on_its_neighbours() -> None:
     denoiser = tiny_denoiser()
     x = _noise(range(4), REVERSE, denoiser.image.shape).draw()
-    together = SelfGuidance().shift(_step(denoiser, 40, 50, x, range(4)))
-    alone = SelfGuidance().shift(_step(denoiser, 40, 50, x[2:3], range(2, 3)))
+    together = SelfGuidance().shift(step_of(denoiser, 40, 50, x, range(4)))
+    alone = SelfGuidance().shift(step_of(denoiser, 40, 50, x[2:3], range(2, 3)))
     torch.testing.assert_close(alone, together[2:3], atol=1e-6, rtol=1e-5)
 
 
@@ -232,7 +212,7 @@ def test_the_estimate_is_noised_at_the_fraction_of_the_steps(
 ) -> None:
     """int(100 * .29) would be 28; just below 1 is still a step that exists."""
     denoiser = tiny_denoiser("fixed_small")
-    step = _step(denoiser, 5, steps, torch.zeros(1, 3, 8, 8), range(1))
+    step = step_of(denoiser, 5, steps, torch.zeros(1, 3, 8, 8), range(1))
     again = SelfGuidance(perturb=perturb)._denoised_again(step, step.estimate)
     e = _noise(range(1), PERTURBATION, denoiser.image.shape).draw()
     x_s = step.schedule.q_sample(step.x0, index, e)
@@ -267,7 +247,7 @@ def test_every_stop_gradient_and_number_of_samples_equals_its_definition(
     denoiser, steps, i, seeds = tiny_denoiser("fixed_small"), 50, 40, range(4)
     x = _noise(seeds, REVERSE, denoiser.image.shape).draw()
     guidance = SelfGuidance(stop_gradient=stop, samples=samples, perturb=0.5)  # type: ignore[arg-type]
-    shift = guidance.shift(_step(denoiser, i, steps, x, seeds))
+    shift = guidance.shift(step_of(denoiser, i, steps, x, seeds))
     kept, noise = denoiser.schedule.respaced(steps), _noise(seeds, PERTURBATION, (3, 8, 8))
 
     def tweedie(at: Tensor, j: int) -> Tensor:
@@ -309,8 +289,8 @@ def test_what_a_variant_costs(changes: dict[str, object], forwards: int, backwar
 def test_a_fixed_unit_moves_by_the_scale_alone() -> None:
     denoiser = tiny_denoiser()
     x = _noise(range(4), REVERSE, denoiser.image.shape).draw()
-    by_variance = SelfGuidance(scale=0.3).shift(step := _step(denoiser, 40, 50, x, range(4)))
-    fixed = SelfGuidance(scale=0.3, unit="fixed").shift(_step(denoiser, 40, 50, x, range(4)))
+    by_variance = SelfGuidance(scale=0.3).shift(step := step_of(denoiser, 40, 50, x, range(4)))
+    fixed = SelfGuidance(scale=0.3, unit="fixed").shift(step_of(denoiser, 40, 50, x, range(4)))
     torch.testing.assert_close(fixed, by_variance / step.variance, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(fixed.abs().amax(dim=(1, 2, 3)), torch.full((4,), 0.3))
 
@@ -320,9 +300,9 @@ def test_guidance_by_absolute_differences_has_their_gradient(channels: int) -> N
     """By hand: through a network that is a multiple of its input, the sign of the difference."""
     denoiser = tiny_denoiser("fixed_small", channels=channels)
     x = _noise(range(2), REVERSE, denoiser.image.shape).draw()
-    step = _step(denoiser, 40, 50, x, range(2))
+    step = step_of(denoiser, 40, 50, x, range(2))
     shift = SelfGuidance(distance=L1()).shift(step)
-    other = _step(denoiser, 40, 50, x, range(2))
+    other = step_of(denoiser, 40, 50, x, range(2))
     again = SelfGuidance()._denoised_again(other, other.estimate)
     (g,) = torch.autograd.grad(other.estimate, other.x_i, (other.estimate - again).sign())
     torch.testing.assert_close(shift, 0.4 * step.variance * unit_max(g), atol=1e-7, rtol=1e-4)

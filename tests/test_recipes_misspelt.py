@@ -14,7 +14,7 @@ from classify.datasets.avatars import ATTRIBUTES
 from classify.names import closest, one_of
 from recipes.celeba_augment import PRESETS
 from recipes.chain.command_line import parse
-from recipes.chain.sets import DistanceName
+from recipes.chain.distances import DistanceName
 from recipes.chain.settings import NO_FLAGS, RunConfig
 from recipes.chain.written import are_pairs, dotted, resolved, shaped
 from recipes.generate import Settings as GenerateSettings

@@ -30,7 +30,17 @@ __all__ = ["HardnessAscent", "PushOfClass"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PushOfClass(TowardsClass, Strength):
+class _Push(Strength):
+    """How strong a term is, and how often, in this method."""
+
+    scale: float = 0.5
+    """alpha or beta, in `unit`s; up to 1 is usual."""
+    every: int = 1
+    """Push the steps whose index is a multiple of this; the paper's is every step."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PushOfClass(TowardsClass, _Push):
     """Towards a class of noised images or away from it, by a push of given size.
 
     Where `ClassifierGuidance` follows Bayes' rule, this one's gradient is normalised: its largest
@@ -38,16 +48,12 @@ class PushOfClass(TowardsClass, Strength):
     moved. A step costs the classifier and its backward pass, and nothing of the denoiser's.
     """
 
-    scale: float = 0.5
-    """alpha or beta, in `unit`s; up to 1 is usual."""
-    every: int = 1
-    """Push the steps whose index is a multiple of this; the paper's is every step."""
     away: bool = False
     """Down the gradient of log p(y), instead of up."""
 
     def __post_init__(self) -> None:
         TowardsClass.__post_init__(self)
-        Strength.__post_init__(self)
+        _Push.__post_init__(self)
 
     def __repr__(self) -> str:
         return _shown("PushOfClass", self, self.identity())
@@ -58,17 +64,13 @@ class PushOfClass(TowardsClass, Strength):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class HardnessAscent(Ascent):
+class HardnessAscent(_Push, Ascent):
     """Up the hardness score of the estimated image.
 
     A step costs the features that the score is of, and one backward pass through them and through
     the denoiser.
     """
 
-    scale: float = 0.5
-    """alpha, in `unit`s; up to 1 is usual."""
-    every: int = 1
-    """Push the steps whose index is a multiple of this; the paper's is every step."""
     hardness: Callable[[Tensor], Tensor]
     """Differentiable: float images (B, C, H, W), about [-1, 1], not clipped, to the hardness of
     each, (B,); such as an `augment.metrics.Hardness` of a network's features."""

@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from augment.minority_score import ScoreConfig
 from augment.train_classifier import ClassifierTrainConfig
+from recipes.chain.distances import ModelDistance
 
 __all__ = ["AttributeBitsConfig", "LowDensityConfig", "MinorityClassConfig", "TrainedConfig"]
 
@@ -47,7 +47,7 @@ class MinorityClassConfig(TrainedConfig):
     class_column: str = "class_label"
     """For a class-conditional generator, the table's column of its class numbers: scores are cut
     into classes within each of them."""
-    distance: Literal["activations", "lpips", "l1", "l2"] = "l2"
+    distance: ModelDistance = "l2"
     """Of the minority score: activations (the generator's own), lpips (VGG-16, the official
     code's), l1 or l2."""
     score: ScoreConfig = field(default_factory=ScoreConfig)

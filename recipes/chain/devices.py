@@ -47,7 +47,7 @@ def launch(
 def chosen_precision(precision: Precision | Literal["auto"]) -> Precision:
     """What `auto` means: bfloat16 beside float32 where the device multiplies it, else float32.
 
-    On two cores of such a processor (EPYC, AVX-512) a fit's step takes .63 of the time.
+    On one core of such a processor (EPYC, AVX-512) a fit's step takes .63 of the time.
     """
     if precision != "auto":
         return precision

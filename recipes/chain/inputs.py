@@ -17,11 +17,12 @@ from classify import FitConfig, Images, attribute_columns, decode_tables, labell
 from classify.datasets import read_image
 from labeling import Labeler, LabelPolicy, Predictor, load_labeler, pseudo_label
 from recipes.chain.checks import check_format, check_quota, check_table
+from recipes.chain.distances import NO_FEATURES
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
 from recipes.chain.labels import labeler_of, labeler_source, load_labelers, policy_of
 from recipes.chain.run import Run
-from recipes.chain.sets import NO_FEATURES, SyntheticSet
+from recipes.chain.sets import SyntheticSet
 from recipes.chain.sources import FITTED, GENERATOR
 from recipes.chain.targets import plan_targets
 from recipes.chain.trust import counts_by_split, tell_counts
@@ -54,6 +55,11 @@ class Inputs:
     """The classifier's settings, image size and precision resolved."""
     run: Run
     log_probability: LogProbability | None = None
+
+    @property
+    def train(self) -> pd.DataFrame:
+        """The real train rows."""
+        return self.table[self.table["split"] == "train"]
 
     def label(self, table: pd.DataFrame, *, doubtful: bool = False) -> pd.DataFrame:
         """The table with the labeler's labels and probabilities in place of its own; with

@@ -22,13 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from augment import (
-    LPIPS,
     ClassifierGuidance,
     DenoiserFeatures,
     generate,
     load_noised_classifier,
 )
-from augment.distance import Distance
 from augment.guidance import ClassifierOfNoised, Guidance, HardnessAscent, PushOfClass
 from augment.images import ImageFiles
 from augment.metrics import Hardness
@@ -42,8 +40,9 @@ from recipes.chain.classifier_terms import (
     MinorityClassConfig,
     TrainedConfig,
 )
+from recipes.chain.distances import score_distance
 from recipes.chain.inputs import Inputs
-from recipes.chain.sets import SyntheticSet, named_distance
+from recipes.chain.sets import SyntheticSet
 from recipes.chain.targets import Plan, plan_bits
 from recipes.chain.training import class_numbers, files_sha256
 from recipes.chain.values import plain
@@ -84,7 +83,7 @@ def bits_of(inputs: Inputs, config: AttributeBitsConfig) -> Plan:
 
 
 def _minority(inputs: Inputs, config: MinorityClassConfig) -> ClassifierOfNoised:
-    train, denoiser = _train(inputs), inputs.denoiser
+    train, denoiser = inputs.train, inputs.denoiser
     known = {name: getattr(config, name) for name in ("classes", "class_column", "distance")}
 
     def examples(folder: Path) -> Examples:
@@ -131,18 +130,14 @@ def _scores(
     inputs: Inputs, config: MinorityClassConfig, file: Path, own: Sequence[int] | None
 ) -> NDArray[np.float32]:
     """The train rows' scores, kept in a file."""
-    train, fabric = _train(inputs), inputs.run.fabric
+    train, fabric = inputs.train, inputs.run.fabric
     if file.is_file():
         return pd.read_csv(file)["minority_score"].to_numpy(np.float32)
-    if config.distance == "lpips":
-        distance: Distance = LPIPS("vgg")
-    else:
-        distance = named_distance(config.distance, inputs.denoiser)
     with inputs.run.doing("scoring the real images"):
         scores = score_files(
             inputs.denoiser,
             list(train["path"]),
-            distance,
+            score_distance(config.distance, inputs.denoiser),
             read=read_image,
             config=config.score,
             labels=own,
@@ -178,7 +173,7 @@ def _low_density(inputs: Inputs, config: LowDensityConfig) -> list[Guidance]:
 def _hardness(inputs: Inputs) -> Callable[[Tensor], Tensor]:
     """The hardness score of images in the generator's own activations."""
     features = DenoiserFeatures(inputs.denoiser.to(inputs.run.fabric.device), grid=1)
-    pixels = inputs.images.pixels[inputs.images.rows(_train(inputs))]
+    pixels = inputs.images.pixels[inputs.images.rows(inputs.train)]
     with torch.no_grad():
         real = [
             features(inputs.denoiser.image.from_uint8(part).to(inputs.denoiser.device))
@@ -191,7 +186,7 @@ def _hardness(inputs: Inputs) -> Callable[[Tensor], Tensor]:
 def _data_or_others(inputs: Inputs, config: LowDensityConfig) -> ClassifierOfNoised:
     def examples(_folder: Path) -> Examples:
         assert config.others is not None
-        data, others = list(_train(inputs)["path"]), list(load_images(config.others)["path"])
+        data, others = list(inputs.train["path"]), list(load_images(config.others)["path"])
         return _halves(data, others)
 
     return _trained(inputs, "data_or_others", config, {"others": str(config.others)}, examples)
@@ -201,7 +196,7 @@ def _real_or_made(inputs: Inputs, config: LowDensityConfig) -> ClassifierOfNoise
     """The discriminator of real images and the run's ordinary samples. Both come to it as files at
     the generator's size, from the same crop: else it would learn the file and not the image.
     """
-    data, sampler = list(_train(inputs)["path"]), inputs.run.config.sampler
+    data, sampler = list(inputs.train["path"]), inputs.run.config.sampler
     count = config.samples or len(data)
 
     def examples(folder: Path) -> Examples:
@@ -227,7 +222,7 @@ def _halves(these: Sequence[str], others: Sequence[str]) -> Examples:
 
 
 def _attributes(inputs: Inputs, config: AttributeBitsConfig) -> ClassifierOfNoised:
-    names, train = _asked(inputs, config), _train(inputs)
+    names, train = _asked(inputs, config), inputs.train
 
     def examples(_folder: Path) -> Examples:
         labels = {
@@ -246,7 +241,7 @@ def _asked(inputs: Inputs, config: AttributeBitsConfig) -> list[str]:
         ValueError: one that the run does not learn.
     """
     if config.attributes is None:
-        return list(_train(inputs)[list(inputs.attributes)].mean().nsmallest(4).index)
+        return list(inputs.train[list(inputs.attributes)].mean().nsmallest(4).index)
     if unknown := [name for name in config.attributes if name not in inputs.attributes]:
         raise ValueError(
             f"attribute_bits.attributes name {unknown[0]}; the run learns "
@@ -312,7 +307,3 @@ def _fit(inputs: Inputs, config: TrainedConfig, examples: Examples, folder: Path
     )
     taken = time.perf_counter() - started
     run.note(f"Training the classifier {folder.name}: {taken:.0f} s in this session.")
-
-
-def _train(inputs: Inputs) -> pd.DataFrame:
-    return inputs.table[inputs.table["split"] == "train"]

@@ -83,8 +83,7 @@ def timetable(seconds: Mapping[str, float], processes: int) -> list[str]:
 
 def _real(inputs: Inputs) -> Tensor:
     """As many of the real train images, uint8 (N, 3, H, W), at the generator's size."""
-    train = inputs.table[inputs.table["split"] == "train"]
-    drawn = train.sample(min(len(train), _IMAGES), random_state=0)
+    drawn = inputs.train.sample(min(len(inputs.train), _IMAGES), random_state=0)
     return inputs.images.pixels[inputs.images.rows(drawn)]
 
 

@@ -59,8 +59,7 @@ class RealismCheck:
         }
         if (wanted := run.config.admission.encoder) is not None:
             views[wanted] = load_encoder(wanted).to(run.fabric.device)
-        train = inputs.table[inputs.table["split"] == "train"]
-        paths = list(train["path"].sample(min(len(train), MOST), random_state=0))
+        paths = list(inputs.train["path"].sample(min(len(inputs.train), MOST), random_state=0))
         size = inputs.images.pixels.shape[-1]
         return cls(
             run=run, views=views, size=size, gate=RealismGate(seen(paths, views, size, run.fabric))

@@ -20,52 +20,28 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from augment import (
-    ActivationDistance,
-    AttributeGuidanceConfig,
-    Boost,
-    Denoiser,
-    FeatureDistance,
-    SamplerConfig,
-    SelfGuidanceConfig,
-)
-from augment.distance import NAMED, Distance
+from augment import AttributeGuidanceConfig, Boost, SamplerConfig, SelfGuidanceConfig
 from augment.selection import parse_wish
-from labeling import Labeler, Predictor
 from recipes.chain.classifier_terms import (
     AttributeBitsConfig,
     LowDensityConfig,
     MinorityClassConfig,
 )
+from recipes.chain.distances import DistanceName
 from recipes.chain.untrained_terms import JacobianSettings, ParticleSettings, UncertaintySettings
 from recipes.chain.values import Values, merged, read_mapping, read_values, understood
 
 __all__ = [
     "DEFAULT_SETS",
-    "NO_FEATURES",
     "OFFERED_SETS",
-    "DistanceName",
     "GuidanceConfig",
-    "ModelDistance",
     "StartSettings",
     "SteeringConfig",
     "SyntheticSet",
     "Targets",
-    "named_distance",
     "read_targets",
     "synthetic_set",
 ]
-
-ModelDistance = Literal["activations", "lpips", "l1", "l2"]
-"""Distances that need no labeler."""
-
-DistanceName = Literal["activations", "lpips", "l1", "l2", "features"]
-
-NO_FEATURES = (
-    "distance features needs one labeler with a torch network of its own, which an .onnx file, "
-    "several labelers and the generator are not; give another labeler, or distance activations, "
-    "the generator's own"
-)
 
 DEFAULT_SETS: Mapping[str, Values] = {
     "plain": {},
@@ -276,19 +252,3 @@ def synthetic_set(
     if made.folder is not None or made.count is not None:
         return made
     return replace(made, count=sum(made.wishes.values()) if made.wishes else count)
-
-
-def named_distance(
-    name: DistanceName, denoiser: Denoiser, labeler: Predictor | None = None
-) -> Distance:
-    """The distance that a setting names; `activations` are the denoiser's, `features` the
-    labeler's.
-
-    Raises:
-        ValueError: `features` of a labeler that has no gradients.
-    """
-    if name == "features":
-        if not isinstance(labeler, Labeler):
-            raise ValueError(NO_FEATURES)
-        return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
-    return ActivationDistance(denoiser) if name == "activations" else NAMED[name]()

@@ -38,12 +38,13 @@ from classify.datasets import load_images, read_image
 from classify.files import claim, write_text
 from labeling import Labeler, LabelPolicy
 from recipes.chain.admission import Judge
+from recipes.chain.distances import named_distance
 from recipes.chain.inputs import Inputs
 from recipes.chain.labels import softened, unmet
 from recipes.chain.noised import bits_of, classifier_terms
 from recipes.chain.realism import RealismCheck
 from recipes.chain.run import Run
-from recipes.chain.sets import SyntheticSet, named_distance
+from recipes.chain.sets import SyntheticSet
 from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
 from recipes.chain.trust import counts_by_split, impossible, reserved
 from recipes.chain.untrained_terms import untrained_terms, untrained_terms_record
@@ -302,7 +303,7 @@ def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
         return bits_of(inputs, settings.attribute_bits)
     wishes = settings.wishes or inputs.run.config.quota.wanted
     known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
-    return plan_targets(_train_rows(inputs.table), known, wishes)
+    return plan_targets(inputs.train, known, wishes)
 
 
 def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:
