@@ -10,10 +10,7 @@ used.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 
@@ -25,9 +22,9 @@ from tqdm import tqdm
 
 from classify.datasets.avatars.distribution import ATTRIBUTES, UNLABELLED, from_uniforms
 from classify.datasets.avatars.drawing import draw
+from classify.datasets.drawn import draw_once
 
 _METADATA = "metadata.csv"
-_SETTINGS = "avatars.json"
 _VERSION = 1
 """Raise when drawing or distribution change: an old folder must not pass for a new one."""
 
@@ -110,65 +107,17 @@ def avatar_table(
     settings: dict[str, int | str] = {"version": _VERSION, "size": size, **sizes, "seed": seed}
     if pool is not None:
         settings["pool"] = pool.name.lower()
-    if not _is_complete(root, settings):
-        _write(root, settings, counts, pool, size=size, seed=seed)
-    return pd.read_csv(root / _METADATA, dtype=dict.fromkeys(ATTRIBUTES, "Int8"))
 
-
-def _is_complete(root: Path, settings: Mapping[str, int | str]) -> bool:
-    """Whether `root` holds this very data set; an error if it holds anything else."""
-    if not root.exists():
-        return False
-    if not root.is_dir():
-        raise ValueError(f"{root} is a file; avatars go into a folder; give another path")
-    if not any(root.iterdir()):
-        return False
-    record = root / _SETTINGS
-    if not record.is_file():
-        raise ValueError(
-            f"{root} holds other files; avatars go into an empty or absent folder; give another "
-            "path"
-        )
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{record} is damaged; it says which avatars stand there; delete that folder, or give "
-            "another path"
-        ) from error
-    if found != settings:
-        raise ValueError(
-            f"{root} holds avatars with {found}; it may hold those with {settings}; give another "
-            "path, or delete that folder"
-        )
-    return True
-
-
-def _write(
-    root: Path,
-    settings: Mapping[str, int | str],
-    counts: Mapping[Pool, int],
-    pool: Pool | None,
-    *,
-    size: int,
-    seed: int,
-) -> None:
-    """Draw everything beside `root` under a temporary name, then move the complete folder there."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
-        folder = Path(scratch) / "avatars"
+    def draw_all(folder: Path) -> None:
         first, tables = 0, []
         for split, count in counts.items():
             numbers = range(count) if pool is None else range(first, first := first + count)
             images, attributes = avatar_pool(numbers, pool=pool or split, size=size, seed=seed)
             tables.append(_write_split(folder, split.name.lower(), numbers, images, attributes))
         pd.concat(tables, ignore_index=True).to_csv(folder / _METADATA, index=False)
-        (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
-        try:
-            os.replace(folder, root)  # takes the place of an empty folder, refuses a filled one
-        except OSError:
-            if not _is_complete(root, settings):  # else another process drew the same
-                raise
+
+    draw_once(root, "avatars", settings, draw_all)
+    return pd.read_csv(root / _METADATA, dtype=dict.fromkeys(ATTRIBUTES, "Int8"))
 
 
 def _write_split(

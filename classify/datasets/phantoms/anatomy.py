@@ -64,9 +64,7 @@ class Finding:
     def chances(self) -> Floats:
         """Probability of absence, then of each site."""
         weights = 1 / np.arange(1, len(self.sites) + 1)
-        return np.concatenate(
-            [[1 - self.probability], self.probability * weights / weights.sum()]
-        )
+        return np.concatenate([[1 - self.probability], self.probability * weights / weights.sum()])
 
 
 FINDINGS: Mapping[str, Finding] = {

@@ -37,15 +37,15 @@ def draw_subject(
         the log-density float64 (SLICES,) of what was drawn, as `log_density` defines it.
     """
     mean, modes, sites = templates(size)
-    places = [rng.choice(len(f.chances), p=f.chances) for f in FINDINGS.values()]
+    places = np.array([[rng.choice(len(f.chances), p=f.chances) for f in FINDINGS.values()]])
     own = rng.standard_normal(len(MODES))
     of_slice = rng.standard_normal((SLICES, len(MODES)))
     z = np.sqrt(_ALIKE) * own + np.sqrt(1 - _ALIKE) * of_slice
-    clean = mean + z @ modes + _one_hot([places]) @ sites
+    clean = mean + z @ modes + _one_hot(places) @ sites
     noisy = clean + _NOISE * rng.standard_normal(clean.shape)
     pictures = noisy.round().clip(0, 255).astype(np.uint8).reshape(SLICES, size, size)
-    density = _log_prior([places]) + _log_normal(z)
-    return pictures, np.array(places, dtype=bool).astype(np.int8), density
+    density = _log_prior(places) + _log_normal(z)
+    return pictures, (places[0] > 0).astype(np.int8), density
 
 
 def log_density(pictures: NDArray[np.uint8]) -> Floats:
@@ -85,16 +85,19 @@ def _explanations() -> NDArray[np.int64]:
     return np.array(list(itertools.product(*(range(len(f.chances)) for f in FINDINGS.values()))))
 
 
-def _one_hot(places: NDArray[np.int64] | list[list[int]]) -> Floats:
+def _one_hot(places: NDArray[np.int64]) -> Floats:
     """Which sites are occupied (N, 27), of the number of the site of each finding (N, 6)."""
-    columns = np.asarray(places).T
-    blocks = [np.eye(len(f.chances))[column, 1:] for f, column in zip(FINDINGS.values(), columns, strict=True)]
+    columns = places.T
+    blocks = [
+        np.eye(len(f.chances))[column, 1:]
+        for f, column in zip(FINDINGS.values(), columns, strict=True)
+    ]
     return np.concatenate(blocks, axis=1)
 
 
-def _log_prior(places: NDArray[np.int64] | list[list[int]]) -> Floats:
-    """log p(findings, sites), (N,)."""
-    columns = np.asarray(places).T
+def _log_prior(places: NDArray[np.int64]) -> Floats:
+    """Of findings at their sites, in nats, (N,)."""
+    columns = places.T
     logs = [np.log(f.chances)[column] for f, column in zip(FINDINGS.values(), columns, strict=True)]
     return np.sum(logs, axis=0)
 
