@@ -24,6 +24,7 @@ import pandas as pd
 from augment import embedded_generators
 from classify import FitConfig, load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
+from classify.datasets.medmnist import medmnist_table
 from recipes.chain.checks import check_attributes
 from recipes.chain.command_line import parse, run
 from recipes.chain.inputs import prepare
@@ -98,15 +99,22 @@ def with_few_labels(config: RunConfig) -> RunConfig:
 
 
 def real_images(this_run: Run) -> pd.DataFrame:
-    """The user's images, or the embedded ones, drawn at the first run."""
+    """The user's images, or the embedded ones; at the first run MedMNIST's file is unpacked, and
+    these are drawn.
+    """
     config = this_run.config
-    if config.data is not None:
+    packed = config.data is not None and config.data.suffix == ".npz"
+    if config.data is not None and not packed:
         return load_table(config.data, config.attributes)
-    check_attributes(config.attributes, ATTRIBUTES)
+    if not packed:
+        check_attributes(config.attributes, ATTRIBUTES)
     this_run.check_claim()  # before anything is drawn into its folder
     folder = config.out / "data"
     with this_run.fabric.rank_zero_first():
-        avatar_table(folder)
+        if config.data is None:
+            avatar_table(folder)
+        else:
+            medmnist_table(folder, source=config.data)
     return load_table(folder, config.attributes)
 
 

@@ -122,7 +122,8 @@ def templates(size: int) -> tuple[Floats, Floats, Floats]:
         for finding in FINDINGS.values()
         for site in finding.sites
     ]
-    return _chest(mean, size).ravel(), *(np.stack(p).reshape(len(p), -1) for p in (modes, sites))
+    flat = [np.stack(pictures).reshape(len(pictures), -1) for pictures in (modes, sites)]
+    return _chest(mean, size).ravel(), flat[0], flat[1]
 
 
 def _chest(chest: Chest, size: int) -> Floats:

@@ -99,8 +99,10 @@ def _log_prior(places: NDArray[np.int64]) -> Floats:
     """Of findings at their sites, in nats, (N,)."""
     columns = places.T
     logs = [np.log(f.chances)[column] for f, column in zip(FINDINGS.values(), columns, strict=True)]
-    return np.sum(logs, axis=0)
+    total: Floats = np.sum(logs, axis=0)
+    return total
 
 
 def _log_normal(z: Floats) -> Floats:
-    return -(z**2 + np.log(2 * np.pi)).sum(axis=1) / 2
+    density: Floats = -(z**2 + np.log(2 * np.pi)).sum(axis=1) / 2
+    return density
