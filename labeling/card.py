@@ -13,6 +13,8 @@ from labeling.files import read_json
 __all__ = ["DEFAULT_THRESHOLD", "Interpolation", "LabelerCard", "head", "read_card"]
 
 DEFAULT_THRESHOLD = 0.5
+_MOST_PIXELS = 4096
+"""A side of what a labeler sees, of which a batch takes some GB."""
 Interpolation = Literal["bicubic", "bilinear"]
 
 
@@ -73,8 +75,8 @@ class LabelerCard:
 
     def _check_preprocessing(self) -> None:
         size, mean, std = self.image_size, self.mean, self.std
-        whole = isinstance(size, int) and size >= 1
-        self._check(whole, "image_size", size, "a whole number of pixels, at least 1")
+        whole = type(size) is int and 1 <= size <= _MOST_PIXELS
+        self._check(whole, "image_size", size, f"a whole number of pixels, 1 to {_MOST_PIXELS:,}")
         self._check(len(mean) == 3 and _are_finite(mean), "mean", mean, "3 finite numbers")
         positive = len(std) == 3 and _are_finite(std) and min(std) > 0
         self._check(positive, "std", std, "3 numbers above 0")

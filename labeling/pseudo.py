@@ -124,6 +124,8 @@ def read_plain(path: str) -> Image.Image:
         )
     try:
         with Image.open(path) as image:
+            if image.format == "EPS":  # which Pillow would have Ghostscript run
+                raise OSError("it is PostScript, a program that draws")
             upright = ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(

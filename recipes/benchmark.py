@@ -49,10 +49,10 @@ from recipes.chain.benchmarking import (
     machine,
     peak_megabytes,
     record_of,
-    write_figure,
 )
 from recipes.chain.command_line import parse, run
 from recipes.chain.distances import DistanceName, named_distance
+from recipes.chain.files import write_figure
 from recipes.chain.sources import GENERATORS, LABELERS
 
 _diffusers: Any = diffusers

@@ -40,10 +40,10 @@ from classify.datasets import read_image
 from classify.datasets.avatars import avatar_table
 from classify.files import write_text
 from labeling import Predictor, load_labeler
-from recipes.chain.benchmarking import check_folder, write_figure
 from recipes.chain.command_line import parse, run
 from recipes.chain.distances import named_distance
 from recipes.chain.encoders import load_encoder
+from recipes.chain.files import check_folder, write_figure
 from recipes.chain.sources import DATA, GENERATORS, LABELERS
 
 _DRAWS = 2000

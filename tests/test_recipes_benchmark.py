@@ -228,7 +228,7 @@ def test_bad_input_writes_nothing(tmp_path: Path, flags: list[str], message: str
     before = digests(tmp_path)
     with pytest.raises(SystemExit, match=f"^error: .*{message}") as ended:
         run(lambda: main([*given, *flags]))
-    assert "\n" not in str(ended.value.code)
+    assert "\n" not in str(ended.value)
     assert digests(tmp_path) == before
 
 

@@ -117,15 +117,17 @@ def test_help_of_the_main_job_fits_one_screen(capsys: pytest.CaptureFixture[str]
     assert max(map(len, lines)) <= 100
 
 
-def test_a_refused_command_ends_with_one_line() -> None:
+def test_a_refused_command_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def refuse() -> None:
         raise ValueError("x is 1;\n give 2")
 
     def lose() -> None:
         raise PermissionError(13, "Permission denied", "/there")
 
-    with pytest.raises(SystemExit, match=r"^error: x is 1; give 2$"):
+    with pytest.raises(SystemExit, match=r"^error: x is 1; give 2$") as ended:
         run(refuse)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: x is 1; give 2\n"
     with pytest.raises(SystemExit, match=r"^error: .*/there"):
         run(lose)
 

@@ -58,5 +58,5 @@ def test_bad_input_writes_nothing(tmp_path: Path, data: str, flag: str, message:
     before = digests(tmp_path)
     with pytest.raises(SystemExit, match=f"^error: .*{message}") as ended:
         run(lambda: main([*tiny_flags(Path(data), generator, tmp_path / "out"), flag]))
-    assert "\n" not in str(ended.value.code)
+    assert "\n" not in str(ended.value)
     assert digests(tmp_path) == before

@@ -187,7 +187,7 @@ def test_the_file_is_a_command_that_refuses_in_one_line(generator: Path, tmp_pat
         text=True,
         timeout=200,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.endswith("below is a file or lies below one; give a folder")
     assert "Traceback" not in done.stderr

@@ -49,10 +49,11 @@ def _refusal(
     capfd.readouterr()
     with pytest.raises(SystemExit, match=r"^error: ") as ended:
         run(lambda: main(arguments))
-    message = str(ended.value.code)  # Python prints it to stderr and exits with 1
+    message = str(ended.value)
+    assert ended.value.code == 2
     assert "\n" not in message
     assert matching in message
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == f"{message}\n"
     assert digests(kept) == before
 
 
@@ -354,7 +355,7 @@ def test_the_terminal_shows_just_the_line_where_the_system_has_no_module_resourc
         text=True,
         check=False,
     )
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr.startswith(f"error: {root / 'empty'} is empty")
     assert ended.stderr.count("\n") == 1

@@ -47,6 +47,12 @@ _ALLOWED: Mapping[str, tuple[Any, ...]] = {
 _MOST_STEPS = 100_000
 """Training steps of a schedule, a hundred times as many as is usual."""
 
+_MOST_LAYERS = 64
+"""Residual blocks a level, eight times as many as in any network that is known."""
+
+_MOST_PIXELS = 4096
+"""A side of an image, in whose activations a network on pixels takes hundreds of GB."""
+
 _diffusers: Any = diffusers
 """Its classes are hardly typed."""
 
@@ -63,7 +69,7 @@ def load_pipeline(folder: Path) -> Denoiser:
     config = _read_json(unet / "config.json")
     scheduler = _read_json(parent / "scheduler_config.json")
     weights = _weights_file(unet)
-    network = _load_network(unet, config)
+    network = _load_network(unet, config, weights)
     card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
     if "attention_heads" in card:
         set_heads(network, card["attention_heads"])
@@ -142,7 +148,7 @@ def scheduler_of(denoiser: Denoiser) -> Any:
     )
 
 
-def _load_network(folder: Path, config: Mapping[str, Any]) -> Any:
+def _load_network(folder: Path, config: Mapping[str, Any], weights: Path) -> Any:
     """The UNet2DModel of a folder, every weight of which was found in it."""
     if (kind := config.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise ValueError(
@@ -155,6 +161,7 @@ def _load_network(folder: Path, config: Mapping[str, Any]) -> Any:
             "a class-conditional network; give such a model"
         )
     try:
+        _check_size(config, weights)
         network, report = UNet2DModel.from_pretrained(
             folder,
             torch_dtype=torch.float32,
@@ -174,13 +181,25 @@ def _load_network(folder: Path, config: Mapping[str, Any]) -> Any:
     return network
 
 
+def _check_size(config: Mapping[str, Any], weights: Path) -> None:
+    """Refuse a network that the file has too few bytes for, before memory is taken for it."""
+    layers = config.get("layers_per_block", 1)
+    if type(layers) is not int or not 0 < layers <= _MOST_LAYERS:
+        raise ValueError(f"layers_per_block is {layers!r}, not 1 to {_MOST_LAYERS}")
+    with torch.device("meta"):
+        described = UNet2DModel.from_config(config)
+    numbers, size = sum(t.numel() for t in described.state_dict().values()), weights.stat().st_size
+    if 2 * numbers > size:  # two bytes each in half precision
+        raise ValueError(f"it describes {numbers:,} numbers, {weights.name} has {size:,} bytes")
+
+
 def _image_format(network: Mapping[str, Any], folder: Path) -> ImageFormat:
     channels = check_channels(folder, network["in_channels"], network["out_channels"])
     size, multiple = network["sample_size"], 2 ** (len(network["block_out_channels"]) - 1)
-    if type(size) is not int or size < 1 or size % multiple:
+    if type(size) is not int or not 1 <= size <= _MOST_PIXELS or size % multiple:
         raise ValueError(
-            f"{folder} has sample_size {size} in config.json; allowed are multiples of {multiple}; "
-            "write the one size in pixels of its square images there"
+            f"{folder} has sample_size {size} in config.json; allowed are multiples of {multiple} "
+            f"up to {_MOST_PIXELS}; write the one size in pixels of its square images there"
         )
     return ImageFormat(channels=channels, size=size)
 

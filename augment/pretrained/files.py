@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,6 +60,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; give the .pt file of a checkpoint")
     try:
+        _check_packing(path)
         with warnings.catch_warnings():
             # torch warns of bytes that are no pickle just before it refuses them.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
@@ -75,7 +77,33 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} holds {found}; allowed is a state dict, tensors by name; "
             "save the network's own state_dict()"
         )
+    if unstored := [str(name) for name, tensor in state.items() if not _is_stored(tensor)]:
+        raise ValueError(
+            f"{path} holds {unstored[0]}, not all of whose elements are in the file; allowed are "
+            "dense tensors; save the network's own state_dict()"
+        )
     return {str(name): tensor for name, tensor in state.items()}
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Whether a tensor takes the memory of all its elements already: one number, repeated without
+    end, would fill any when it is copied.
+    """
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def _check_packing(path: Path) -> None:
+    """Refuse an archive that unpacks to more than its own size: torch stores its bytes as they are,
+    and a few that are compressed can fill any memory.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, more than it has")
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from classify.datasets.images import PROGRAMS
 from classify.names import closest, known_names
 from classify.progress import progress
 
@@ -85,7 +86,8 @@ def rows(file: Path, needed: Collection[str] = ("file_name",)) -> pd.DataFrame:
 
 def find_images(root: Path) -> pd.DataFrame:
     """Every image file in a folder and below, sorted: `file_name` and `path`."""
-    endings = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    kinds = Image.OPEN.keys() - PROGRAMS
+    endings = {end for end, kind in Image.registered_extensions().items() if kind in kinds}
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings and p.is_file())
     if not files:
         raise ValueError(

@@ -42,6 +42,10 @@ _GREY = ("1", "L", "I;16")
 """Modes that `read_image` makes grey; a palette or alpha makes colours of them all the same."""
 _SIXTEEN_BITS = ("PNG", "PPM")
 """Formats whose mode `I` is 16 bits in 32: that of others can mean any range."""
+PROGRAMS = ("EPS",)
+"""Formats whose files are programs: Pillow would have Ghostscript run them."""
+_MOST_PIXELS = 89_478_485
+"""Of an image, as Pillow warns of more by default: 256 MB in RGB."""
 _log = logging.getLogger(__name__)
 
 
@@ -55,30 +59,41 @@ def read_image(path: str | Path) -> Image.Image:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It does not decode, or its pixels have no known range (32 bits, floats).
+        ValueError: It does not decode, is PostScript, has more than 89 million pixels, or such
+            without a known range (32 bits, floats).
     """
     try:
         with Image.open(path) as image:
-            image.load()
-            with suppress(Exception):  # EXIF data that cannot be read turn nothing
-                ImageOps.exif_transpose(image, in_place=True)
-            if _has_known_range(image):
+            refusal = _refusal(image)
+            if refusal is None:
+                image.load()
+                with suppress(Exception):  # EXIF data that cannot be read turn nothing
+                    ImageOps.exif_transpose(image, in_place=True)
                 return _eight_bits(image)
-            mode = image.mode
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing; restore it, or take it out") from error
     except Exception as error:  # a broken file can raise nearly anything in the decoders
         raise ValueError(
             f"{path} does not decode as an image; restore it, or take it out"
         ) from error
-    raise ValueError(
-        f"{path} has pixels of mode {mode}, whose range is not known; images have 8 or 16 bits a "
-        "channel; convert it, or take it out"
-    )
+    raise ValueError(f"{path} {refusal}, or take it out")
 
 
-def _has_known_range(image: Image.Image) -> bool:
-    return image.mode != "F" and (image.mode != "I" or image.format in _SIXTEEN_BITS)
+def _refusal(image: Image.Image) -> str | None:
+    """Why an image is not decoded, by its header: before anything is executed or allocated."""
+    if image.format in PROGRAMS:
+        return f"is {image.format}, a program that draws; convert it to PNG"
+    if image.width * image.height > _MOST_PIXELS:
+        return (
+            f"has {image.width} x {image.height} pixels; allowed are {_MOST_PIXELS:,}; make it "
+            "smaller"
+        )
+    if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
+        return (
+            f"has pixels of mode {image.mode}, whose range is not known; images have 8 or 16 bits "
+            "a channel; convert it"
+        )
+    return None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -189,7 +204,7 @@ def _cached(
         kept = np.load(entry / _KEPT)
         # copy-on-write: torch wants a writable array, the file stays as it is
         pixels = np.load(entry / _PIXELS, mmap_mode="c")
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, MemoryError):  # the last of a header of many rows
         return None
     whole = (kept.dtype, kept.shape) == (np.bool_, (count,))
     whole &= (pixels.dtype, pixels.shape) == (np.uint8, (count, 3, size, size))

@@ -68,16 +68,21 @@ def _load_network(card: LabelerCard, path: Path) -> nn.Module:
         raise ValueError(
             f"{path} is not a safetensors file ({error}); copy or write it again"
         ) from error
+    _check_fit(card, state, path)
     with torch.random.fork_rng(devices=[]):  # initial weights must not move the caller's stream
         network: nn.Module = torchvision.models.get_model(
             card.architecture, weights=None, num_classes=len(card.attributes)
         )
-    _check_fit(network, state, path)
     network.load_state_dict(state)
     return network
 
 
-def _check_fit(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def _check_fit(card: LabelerCard, state: dict[str, Tensor], path: Path) -> None:
+    """Refuse weights that are not the card's network, before memory is taken for that."""
+    with torch.device("meta"):
+        network = torchvision.models.get_model(
+            card.architecture, weights=None, num_classes=len(card.attributes)
+        )
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     got = {key: tuple(value.shape) for key, value in state.items()}
     bad = [key for key in {**wanted, **got} if wanted.get(key) != got.get(key)]

@@ -34,8 +34,14 @@ def load_hf(src: str | Path) -> Labeler:
     """
     transformers = require("transformers", extra="hf")
     try:
-        model = transformers.AutoModelForImageClassification.from_pretrained(str(src))
-        processor = transformers.AutoImageProcessor.from_pretrained(str(src))
+        # Left out, transformers would ask at the terminal whether to run a folder's own code.
+        model, processor = (
+            kind.from_pretrained(str(src), trust_remote_code=False)
+            for kind in (
+                transformers.AutoModelForImageClassification,
+                transformers.AutoImageProcessor,
+            )
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

@@ -9,25 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
-from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 
-from classify.files import write_bytes
+from recipes.chain.files import check_folder
 
 __all__ = [
     "Work",
-    "check_folder",
     "check_out",
     "machine",
     "peak_megabytes",
     "record_of",
     "resident",
-    "write_figure",
 ]
 
 Work = tuple[Callable[[], object], torch.device]
@@ -101,16 +97,3 @@ def check_out(out: Path, file: str, settings: Mapping[str, Any]) -> None:
                 f"{path} ({name} {found.get(name)}, and not {settings.get(name)}) was measured "
                 "with other settings; give another --out"
             )
-
-
-def check_folder(out: Path) -> None:
-    """Refuse a path at or above which a file stands."""
-    if blocking := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
-        raise ValueError(f"out is {out}, but {blocking[0]} is a file; give a folder")
-
-
-def write_figure(path: Path, figure: Figure) -> None:
-    """Write a chart as PNG."""
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    write_bytes(path, picture.getvalue())

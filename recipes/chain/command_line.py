@@ -9,9 +9,11 @@ be written. `--help` shows the fields and names the groups, `--help GROUP` the f
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
+import warnings
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ import jsonargparse
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from PIL import Image
 
 from classify.names import one_of
 from recipes.chain.sources import SOURCE
@@ -35,6 +38,21 @@ __all__ = ["parse", "run"]
 
 Settings = TypeVar("Settings")
 
+_LIBRARIES = {
+    "lightning.pytorch": logging.WARNING,  # no tips, no lists of devices
+    "lightning.fabric": logging.WARNING,
+    "diffusers": logging.ERROR,  # what it warns of in weights is refused
+}
+"""Libraries that would talk between a command's lines, and what they may say."""
+_REMEDIES = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT), "make room, and give the same command to continue"
+    ),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "allow it, or give a folder that is yours"
+    ),
+}
+"""What to do about an error of the system; of any other, another path helps."""
 _WIDTH = 100
 """Columns of a help line."""
 
@@ -89,19 +107,42 @@ def run(main: Callable[[], object]) -> None:
     """Call a command's main; what stops it is said in one line instead of a traceback.
 
     Raises:
-        SystemExit: status 1 for a refusal, 130 for Ctrl-C and 143 for SIGTERM.
+        SystemExit: status 2 for a refusal, 130 for Ctrl-C and 143 for SIGTERM.
     """
-    for lightnings in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(lightnings).setLevel(logging.WARNING)  # no tips, no lists of devices
+    for name, level in _LIBRARIES.items():
+        logging.getLogger(name).setLevel(level)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `read_image` refuses those
     try:
         with signals_raised():
             main()
-    except (ValueError, OSError, MisconfigurationException) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise _ended(f"error: {_told(error)}", 2) from None
+    except (ValueError, MisconfigurationException) as error:
+        raise _ended(f"error: {_one_line(error)}", 2) from None
     except Stopped as stopped:
-        if getattr(rank_zero_only, "rank", 0) == 0:
-            print(stopped, file=sys.stderr)
-        raise SystemExit(128 + stopped.number) from None
+        raise _ended(str(stopped), 128 + stopped.number) from None
+
+
+def _told(error: OSError) -> str:
+    """What the system refused, with what to do; an error of our own says so itself."""
+    if error.errno is None:
+        return _one_line(error)
+    remedy = _REMEDIES.get(error.errno, "give another path")
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; {remedy}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _ended(line: str, status: int) -> SystemExit:
+    """Print why a command ends, in one of its processes; the exit carries the line as its text."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        print(line, file=sys.stderr)
+    end = SystemExit(line)
+    end.code = status
+    return end
 
 
 @contextmanager

@@ -26,8 +26,9 @@ def launch(
     """Lightning Fabric on the devices asked for, launched.
 
     Raises:
-        ValueError: they are not there.
+        ValueError: they are not there; of a CPU, a process a core at most.
     """
+    cores = os.cpu_count() or 1
     try:
         fabric = Fabric(
             accelerator=accelerator,
@@ -40,6 +41,10 @@ def launch(
             f"devices is {devices!r} with accelerator {accelerator} ({error}); give auto or a "
             "number of devices, and accelerator auto or cpu"
         ) from error
+    if isinstance(devices, int) and fabric.device.type == "cpu" and devices > cores:
+        raise ValueError(
+            f"devices is {devices}, and this CPU has {cores} cores; give at most {cores}, or auto"
+        )
     fabric.launch()
     return fabric
 

@@ -1,4 +1,6 @@
-"""Tables and pictures, each written in one piece: whoever reads one never sees half of it."""
+"""Results: the folder that they may have, and tables and pictures, each written in one piece, so
+that whoever reads one never sees half of it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from matplotlib.figure import Figure
 
 from classify.files import write_bytes, write_text
 
-__all__ = ["write_csv", "write_figure", "write_parquet"]
+__all__ = ["check_folder", "write_csv", "write_figure", "write_parquet"]
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a path at or above which a file stands."""
+    if blocking := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
+        raise ValueError(f"out is {out}, but {blocking[0]} is a file; give a folder")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -59,7 +59,8 @@ def logger_of(name: str | None) -> Callable[[Path], Logger] | None:
                 "pip install 'minority-augment[loggers]', or leave --logger out"
             )
         return _NAMED[name]
-    found = pydoc.locate(name)
+    # Of Lightning's alone: looking a name up imports its module, which runs what stands in it.
+    found = pydoc.locate(name) if name.startswith("lightning.") else None
     if not (isinstance(found, type) and issubclass(found, Logger)):
         raise ValueError(
             f"logger is {name}; give {', '.join(_NAMED)}, or the path of a class of Lightning's "

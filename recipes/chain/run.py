@@ -15,10 +15,11 @@ from lightning.fabric import Fabric
 
 from classify.files import differences, write_text
 from recipes.chain.devices import chosen_precision, launch, processes
+from recipes.chain.files import check_folder
 from recipes.chain.settings import RunConfig
 from recipes.chain.stopping import Stopped
 
-__all__ = ["Run", "check_folder"]
+__all__ = ["Run"]
 
 _RECORD = "config.yaml"
 _CIRCUMSTANCES = frozenset(
@@ -173,9 +174,3 @@ class Run:
 def _launched(config: RunConfig) -> Fabric:
     devices = processes(config.devices)
     return launch(devices, num_nodes=config.num_nodes, precision=chosen_precision(config.precision))
-
-
-def check_folder(out: Path) -> None:
-    """Refuse a path at or above which a file stands."""
-    if blocking := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
-        raise ValueError(f"out is {out}, but {blocking[0]} is a file; give a folder")

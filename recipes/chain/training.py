@@ -14,6 +14,7 @@ from augment.denoiser import Denoiser
 from classify.config import Precision
 from classify.datasets import load_images
 from recipes.chain.devices import chosen_precision
+from recipes.chain.files import check_folder
 from recipes.chain.loggers import logger_of
 
 __all__ = ["Devices", "cells_as_names", "class_numbers", "files_sha256", "train_rows"]
@@ -37,7 +38,12 @@ class Devices:
     of Lightning's."""
 
     def trainer(self, out: Path) -> dict[str, Any]:
-        """The arguments of Lightning's Trainer, for a training in the folder `out`."""
+        """The arguments of Lightning's Trainer, for a training in the folder `out`.
+
+        Raises:
+            ValueError: `out` can be no folder.
+        """
+        check_folder(out)
         names = "accelerator", "devices", "num_nodes"
         given = {name: getattr(self, name) for name in names}
         make = logger_of(self.logger)
