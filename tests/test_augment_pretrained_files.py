@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -49,6 +50,26 @@ def test_tensors_are_read_and_nothing_is_executed(
 def test_other_contents_are_named(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "model.pt")
     assert message in _refusal(tmp_path / "model.pt")
+
+
+def test_a_tensor_larger_than_its_file_is_refused_before_it_is_copied(tmp_path: Path) -> None:
+    vast = torch.ones(1).expand(2**40)
+    for tensor in (vast, torch.empty(2**40, device="meta")):
+        torch.save({"a": torch.ones(2), "b": tensor}, tmp_path / "model.pt")
+        assert "holds b, not all of whose elements are in the file" in _refusal(
+            tmp_path / "model.pt"
+        )
+
+
+def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2**20)}, tmp_path / "stored.pt")
+    with (
+        ZipFile(tmp_path / "stored.pt") as stored,
+        ZipFile(tmp_path / "model.pt", "w", ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    assert "it unpacks to 4," in _refusal(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import struct
 import subprocess
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageOps
 
 from classify import decode, decode_tables, read_image
 from classify.datasets import images as module
@@ -62,6 +64,30 @@ def test_pixels_without_a_known_range_are_refused(tmp_path: Path, dtype: type) -
         read_image(tmp_path / "a.tiff")
     with pytest.raises(ValueError, match=r"a\.tiff has pixels of mode [FI].*--skip_bad"):
         decode([str(tmp_path / "a.tiff")], 8)
+
+
+def test_an_image_that_is_a_program_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ghostscript(*_: object) -> None:
+        raise AssertionError("it was run")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png is EPS, a program that draws; convert it to PNG"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [10_000, 2**30])
+def test_an_image_too_large_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
+    header = struct.pack(">4sIIBBBBB", b"IHDR", side, side, 8, 6, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    data = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + data)
+    with pytest.raises(ValueError, match=r"a\.png (has 10000 x 10000 pixels; allowed|does not)"):
+        read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -215,7 +241,7 @@ def test_images_are_found_by_path_whatever_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pixels.npy", "kept.npy"])
-@pytest.mark.parametrize("damage", ["gone", "emptied", "halved", "foreign", "garbage"])
+@pytest.mark.parametrize("damage", ["gone", "emptied", "halved", "foreign", "garbage", "vast"])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, name: str, damage: str) -> None:
     paths, cache = _images(tmp_path), tmp_path / "cache"
     plain, _ = decode(paths, 8)
@@ -225,6 +251,10 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, name: str, damage: str) -
         file.unlink()
     elif damage == "foreign":
         np.save(file, np.zeros(3))
+    elif damage == "vast":  # a header of many rows, none of which follows
+        with file.open("wb") as cut:
+            header = {"descr": "|b1", "fortran_order": False, "shape": (2**44,)}
+            np.lib.format.write_array_header_1_0(cut, header)
     else:
         whole = file.read_bytes()
         contents = {"emptied": b"", "halved": whole[: len(whole) - 3], "garbage": b"x" * len(whole)}

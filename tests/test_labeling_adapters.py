@@ -64,6 +64,22 @@ def test_exclusive_classes_are_those_of_transformers(tmp_path: Path, problem: st
     torch.testing.assert_close(labeler(_images()), expected)
 
 
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked about, it would be run by whoever answers yes."""
+    monkeypatch.setattr("builtins.input", lambda question: "yes")
+    _transformer(tmp_path)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model_type"] = "evil"
+    config["auto_map"] = {"AutoConfig": "evil.E", "AutoModelForImageClassification": "evil.M"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="is not an image classifier that transformers can load"):
+        load_labeler(tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
 class _Logits(nn.Module):
     """A model whose logits are the images given."""
 

@@ -160,6 +160,8 @@ def test_any_network_can_be_a_labeler() -> None:
         ({"attributes": ["a", "a"], "thresholds": {}}, "attributes has 'a' twice"),
         ({"attributes": "Bald"}, "attributes is 'Bald'; it has to be a list"),
         ({"image_size": 0}, "image_size is 0"),
+        ({"image_size": 10**9}, "image_size is 1000000000; it has to be a whole number of pixels"),
+        ({"architecture": "vit_h_14"}, "keys .* do not fit the card's architecture"),
         ({"mean": [0.5]}, "mean is .*; it has to be 3 finite numbers"),
         ({"std": [0.5, 0.0, 0.5]}, "std is .*; it has to be 3 numbers above 0"),
         ({"thresholds": {"Hat": 0.5}}, "thresholds names 'Hat'"),

@@ -161,6 +161,9 @@ def test_a_bad_or_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"image .*2\.png does not decode") as caught:
         pseudo_label(table, _labeler(), ["red"])
     assert "\n" not in str(caught.value)
+    Image.new("L", (4, 4)).save(table["path"].iloc[2], format="EPS")
+    with pytest.raises(ValueError, match=r"2\.png does not decode \(it is PostScript, a program"):
+        pseudo_label(table, _labeler(), ["red"])
     Path(table["path"].iloc[2]).unlink()
     with pytest.raises(FileNotFoundError, match=r"image .*2\.png is missing"):
         pseudo_label(table, _labeler(), ["red"])

@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 import torch
 
-from recipes.chain.devices import chosen_precision, processes
+from recipes.chain.devices import chosen_precision, launch, processes
 
 COMMAND = str(Path(__file__).parents[1] / "recipes" / "celeba_augment.py")
 
@@ -72,3 +72,9 @@ def test_auto_is_float32_where_torch_does_not_tell_of_the_processor(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert chosen_precision("auto") == "32-true"
+
+
+def test_a_processor_starts_a_process_a_core_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    with pytest.raises(ValueError, match="devices is 5, and this CPU has 4 cores; give at most 4"):
+        launch(5, accelerator="cpu")

@@ -48,6 +48,16 @@ def test_what_is_no_logger_or_not_installed_is_refused(monkeypatch: pytest.Monke
         logger_of("wandb")
 
 
+def test_a_module_of_that_name_is_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"logger is evil\.Logger; give tensorboard"):
+        logger_of("evil.Logger")
+    assert not (tmp_path / "executed").exists()
+
+
 def test_a_table_is_written_as_parquet_and_read_back(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     table = pd.DataFrame({"arm": ["real", "real"], "value": [0.1 + 0.2, float("nan")]})
