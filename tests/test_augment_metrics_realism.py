@@ -23,7 +23,7 @@ from augment.metrics.realism import (
     ball_ratio,
     two_sample_accuracy,
 )
-from augment.metrics.views import look, plain_views
+from augment.metrics.views import TEXTURE, look, plain_views
 
 VIEWS = plain_views()
 
@@ -164,6 +164,18 @@ def test_it_is_said_where_images_are_too_few_to_show_all_that_is_bad() -> None:
     assert (few.verdict, many.verdict, inside.verdict) == (SYNTHETIC, UNLIKE, SYNTHETIC)
     assert "; 32 images beside 32 hardly show a generator that was trained too" in few.sentence()
     assert not any("hardly show" in one.sentence() for one in (many, inside))
+
+
+def test_texture_that_gives_every_image_away_needs_fewer_of_them_outside() -> None:
+    def verdict(view: str, outside: float) -> str:
+        views = pd.DataFrame({"accuracy": [0.99]}, index=[view])
+        return Realism(
+            scores=np.zeros(100), outside=outside, images=(100, 100), views=views
+        ).verdict
+
+    assert verdict(TEXTURE, 0.6) == UNLIKE
+    assert verdict(TEXTURE, 0.2) == SYNTHETIC  # all there is of something rare
+    assert verdict("spectrum", 0.6) == SYNTHETIC  # so does any change of size
 
 
 def test_the_views_are_the_same_wherever_they_are_made() -> None:

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["View", "look", "plain_views"]
+__all__ = ["TEXTURE", "View", "look", "plain_views"]
 
 View = Callable[[Tensor], Tensor]
 """uint8 (N, 3, S, S) to floating (N, D)."""
 
+TEXTURE = "random network"
+"""The view of colours and texture, at which neither guidance nor a change of size aims."""
 _SIDE = 8
 """Of few pixels."""
 _WIDTHS = (32, 64, 128)
@@ -27,7 +29,7 @@ _BATCH = 64
 
 def plain_views() -> dict[str, View]:
     """The views that need no weights from anywhere: pixels, spectrum, random network."""
-    return {"pixels": _pixels, "spectrum": _spectrum, "random network": _RandomNetwork()}
+    return {"pixels": _pixels, "spectrum": _spectrum, TEXTURE: _RandomNetwork()}
 
 
 @torch.no_grad()
