@@ -6,9 +6,11 @@
 Sets are folders of images, or CSV files among images. It writes metrics.csv (a row a set, means
 with 95 % intervals over images, and the verdict whether it is like the real ones, of which
 `recipes/realism.py` measures how often it is wrong), per_image.csv, density.png, rarest.png and
-commonest.png. On one core, the embedded encoder takes a second for 1,000 small images; features
-are kept, so that another run extracts none of them again. Distances among 16,000 real images take
-12 seconds, and grow with the square of the number.
+commonest.png; and, where images were steered to attributes that the real table knows,
+diversity.csv: the spread of the images of each target over that of the real ones that have it. On
+one core, the embedded encoder takes a second for 1,000 small images; features are kept, so that
+another run extracts none of them again. Distances among 16,000 real images take 12 seconds, and
+grow with the square of the number.
 """
 
 from __future__ import annotations
@@ -31,12 +33,14 @@ from augment.metrics import Encoder, Orders, extract, frechet_distance
 from augment.metrics.pictures import ImageSet
 from augment.metrics.realism import MOST, RealismGate
 from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
-from augment.metrics.views import View, plain_views
+from augment.metrics.views import View, few_pixels, plain_views
 from classify.datasets import load_images, read_image
 from classify.files import claim
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
+from recipes.chain.diversity import Seen, diversity
 from recipes.chain.encoders import load_encoder
+from recipes.chain.files import write_csv
 from recipes.chain.realism import seen, side_of
 
 __all__ = ["BESIDE_INCEPTION", "Settings", "add_frechet", "image_sets", "main"]
@@ -116,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         add_frechet(results, found_beside)
         _add_realism(results, encoder)
         results.write(settings.out, read_image)
+        _write_diversity(settings, sets, found)
         print(f"features: {encoder.card.name}, {encoder.card.source}")
         print(text_table(results.table))
     fabric.barrier()
@@ -256,6 +261,28 @@ def _add_realism(results: Results, encoder: Encoder) -> None:
         row = results.table["set"] == made.name
         results.table.loc[row, ["verdict", "outside"]] = [found.verdict, found.outside]
         print(f"{made.name} is {found.sentence()}")
+
+
+def _write_diversity(
+    settings: Settings, sets: Sequence[ImageSet], features: Sequence[Tensor]
+) -> None:
+    """diversity.csv, where anything was asked for of images."""
+    seen_of = []
+    folders = (settings.real, *settings.generated)
+    for folder, one, found in zip(folders, sets, features, strict=True):
+        table = load_images(folder).set_index("path").loc[list(one.paths)]
+        pixels = seen(
+            [str(path) for path in one.paths], {"pixels": few_pixels}, side_of(one.paths[:1])
+        )
+        seen_of.append(Seen(table=table, features=found.cpu(), few_pixels=pixels["pixels"]))
+    real, *others = seen_of
+    names = [one.name for one in sets[1:]]
+    table = diversity(real, dict(zip(names, others, strict=True)))
+    if len(table):
+        write_csv(settings.out / "diversity.csv", table)
+        means = table.groupby("set", sort=False)[["features", "colours", "layout"]].mean()
+        print("Spread of a target's images over that of real ones, means over the targets:")
+        print(means.round(2).to_string())
 
 
 if __name__ == "__main__":

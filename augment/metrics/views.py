@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["TEXTURE", "View", "look", "plain_views"]
+__all__ = ["TEXTURE", "View", "few_pixels", "look", "plain_views"]
 
 View = Callable[[Tensor], Tensor]
 """uint8 (N, 3, S, S) to floating (N, D)."""
@@ -29,7 +29,7 @@ _BATCH = 64
 
 def plain_views() -> dict[str, View]:
     """The views that need no weights from anywhere: pixels, spectrum, random network."""
-    return {"pixels": _pixels, "spectrum": _spectrum, TEXTURE: _RandomNetwork()}
+    return {"pixels": few_pixels, "spectrum": _spectrum, TEXTURE: _RandomNetwork()}
 
 
 @torch.no_grad()
@@ -50,8 +50,8 @@ def look(images: Tensor, views: Mapping[str, View]) -> dict[str, Tensor]:
     }
 
 
-def _pixels(images: Tensor) -> Tensor:
-    """(N, 192): the image at 8 x 8, in [0, 1]."""
+def few_pixels(images: Tensor) -> Tensor:
+    """Uint8 (N, 3, S, S) at 8 x 8, float32 (N, 192) in [0, 1], channel by channel."""
     return F.adaptive_avg_pool2d(images.float() / 255, _SIDE).flatten(1)
 
 
