@@ -82,15 +82,14 @@ def _means(between: pd.DataFrame, changed: pd.DataFrame, focus: str) -> Table:
 
 
 def _changes(changed: pd.DataFrame) -> list[Block]:
-    """The changes that are certain, or else the largest ones."""
-    shown = changed[changed["p_holm"] < LEVEL]
-    text = f"{len(shown)} of {len(changed)} changes are certain after Holm’s adjustment over "
-    text += "attributes:"
-    if shown.empty:
+    """The largest of the changes that are certain, or of all if none is."""
+    certain = changed[changed["p_holm"] < LEVEL]
+    shown = changed if certain.empty else certain
+    largest = shown["value"].abs().sort_values(ascending=False).index[:_SHOWN]
+    text = f"{len(certain)} of {len(changed)} changes are certain after Holm’s adjustment over "
+    if certain.empty:
         text = f"None of {len(changed)} changes is certain after Holm’s adjustment over "
-        text += "attributes. The largest:"
-        largest = changed["value"].abs().sort_values(ascending=False)
-        shown = changed.reindex(largest.index)
+    text += "attributes" + ("; the largest:" if len(largest) < len(shown) else ":")
     columns: t.Columns = {
         "Attribute": ("attribute", str),
         "Groups by": ("grouping", str),
@@ -99,7 +98,7 @@ def _changes(changed: pd.DataFrame) -> list[Block]:
     }
     return [
         Paragraph(text),
-        t.tabulate(shown.head(_SHOWN).rename(columns={"value": "difference"}), columns),
+        t.tabulate(shown.loc[largest].rename(columns={"value": "difference"}), columns),
     ]
 
 
