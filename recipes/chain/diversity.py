@@ -38,7 +38,7 @@ class Seen:
 
     def views(self) -> dict[str, Tensor]:
         """Features, mean colours, and how light and dark lie about their mean, each (N, ...)."""
-        pixels = self.few_pixels.unflatten(1, (3, -1))
+        pixels = self.few_pixels.reshape(len(self.table), 3, -1)
         grey = pixels.mean(dim=1)
         layout = grey - grey.mean(dim=1, keepdim=True)
         return {"features": self.features, "colours": pixels.mean(dim=2), "layout": layout}
