@@ -125,8 +125,9 @@ class Realism:
         """Whether the texture shows what nearly every image is."""
         if TEXTURE not in self.views.index:
             return False
-        told = self.views.loc[TEXTURE, "accuracy"]
-        return bool(told - 2 * np.sqrt(told * (1 - told) / sum(self.images)) >= _GIVEN_AWAY)
+        told = self.views["accuracy"].to_numpy(float)[self.views.index == TEXTURE].item()
+        error = np.sqrt(told * (1 - told) / sum(self.images))
+        return bool(told - 2 * error >= _GIVEN_AWAY)
 
     @property
     def telling(self) -> pd.Series[float]:
