@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 import time
@@ -9,9 +10,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from tqdm import tqdm
+
+from augment.files import write_bytes
 
 __all__ = ["Checkpoints", "Progress"]
 
@@ -70,6 +75,20 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+class _WholeFile(TorchCheckpointIO):
+    """Writes beside the target, where Lightning's own leaves the checkpoints of killed runs in the
+    system's temporary folder.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(Path(path), buffer.getvalue())
+
+
 class Checkpoints(Checkpoint):
     """Writes what the training continues from: at intervals, at its end, and when it is stopped.
 
@@ -82,6 +101,9 @@ class Checkpoints(Checkpoint):
         self.file, self.every, self.steps = file, every, steps
         self._handlers: dict[int, Any] = {}
         self._arrived: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        trainer.strategy.checkpoint_io = _WholeFile()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():

@@ -20,6 +20,8 @@ Decay = Literal["cosine", "exponential"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _MOST = 10**6
 """Of anything that is counted; more is a slip of the keyboard."""
+_MOST_SIDE, _MOST_PIXELS = 10_000, 2**28
+"""Of an image and of a batch: 5,350 images of 224 pixels, more than any device has memory for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,10 @@ class FitConfig:
     def __post_init__(self) -> None:
         counted = f"a whole number from 1 to {_MOST:,}"
         allowed = {
-            "image_size": (1 <= self.image_size <= _MOST, counted),
+            "image_size": (
+                1 <= self.image_size <= _MOST_SIDE,
+                f"a whole number from 1 to {_MOST_SIDE:,}",
+            ),
             "epochs": (1 <= self.epochs <= _MOST, counted),
             "min_steps": (1 <= self.min_steps <= _MOST, counted),
             "rounds": (1 <= self.rounds <= _MOST, counted),
@@ -126,6 +131,11 @@ class FitConfig:
         for name, (holds, what) in allowed.items():
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)}; give {what}")
+        if self.batch_size > (most := _MOST_PIXELS // self.image_size**2):
+            raise ValueError(
+                f"batch_size is {self.batch_size} with an image_size of {self.image_size}; give at "
+                f"most {most:,}"
+            )
         if self.architecture not in (known := list_models(torchvision.models)):
             raise ValueError(
                 f"architecture is {self.architecture!r}, no classification network of "

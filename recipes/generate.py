@@ -41,6 +41,7 @@ from recipes.chain.targets import plan_bits
 
 __all__ = ["ClassifierConfig", "GuidanceConfig", "Settings", "main"]
 
+_MOST_IMAGES = 10**7
 _STRENGTH = 0.5
 """Of an edit: SDEdit's."""
 
@@ -106,10 +107,10 @@ class Settings:
     """A classifier's guidance, added to it."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.first_seed < 0:
+        if not 1 <= self.seeds <= _MOST_IMAGES or self.first_seed < 0:
             raise ValueError(
                 f"seeds is {self.seeds} and first_seed {self.first_seed}; "
-                "give at least 1 image, and a first seed from 0 up"
+                f"give 1 to {_MOST_IMAGES:,} images, and a first seed from 0 up"
             )
         if self.edit is None and self.strength != _STRENGTH:
             raise ValueError(

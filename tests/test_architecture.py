@@ -115,6 +115,16 @@ def test_no_module_is_a_fragment_of_its_only_importer() -> None:
     assert not fragments
 
 
+@pytest.mark.parametrize("path", _modules(*PARTS, "recipes"), ids=_label)
+def test_every_system_can_import_every_module(path: Path) -> None:
+    """What only POSIX has is imported where it is used, and done without elsewhere."""
+    top = ast.Module(
+        [n for n in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(n, "names")], []
+    )
+    posix = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    assert not {name.split(".")[0] for name in _names(top, ())} & posix
+
+
 def test_nothing_else_lies_at_the_top() -> None:
     listed = subprocess.run(
         ["git", "ls-files"],

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def test_the_folder_that_comes_out_is_a_generator_for_us_and_for_diffusers(
         "logs",
         "samples",
     }
+
+
+def test_checkpoints_are_written_beside_their_place(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a killed training leaves them in the system's temporary folder."""
+    monkeypatch.setattr(tempfile, "mkstemp", None)
+    _train(images, tmp_path / "out")
+    assert (tmp_path / "out" / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_training_is_reproduced_by_its_seed(images: Tensor, tmp_path: Path) -> None:

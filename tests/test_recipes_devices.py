@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 import torch
 
-from recipes.chain.devices import chosen_precision, launch, processes
+from recipes.chain.devices import chosen_precision, launch, processes, resolved_devices
 
 COMMAND = str(Path(__file__).parents[1] / "recipes" / "celeba_augment.py")
 
@@ -78,3 +78,35 @@ def test_a_processor_starts_a_process_a_core_at_most(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     with pytest.raises(ValueError, match="devices is 5, and this CPU has 4 cores; give at most 4"):
         launch(5, accelerator="cpu")
+
+
+_TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "1",
+    "WORLD_SIZE": "4",
+    "LOCAL_WORLD_SIZE": "2",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+}
+_SLURM = {
+    "SLURM_NTASKS": "4",
+    "SLURM_NNODES": "2",
+    "SLURM_JOB_NAME": "study",
+    "SLURM_JOB_ID": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.mark.parametrize("environment", [_TORCHRUN, _SLURM], ids=["torchrun", "slurm"])
+def test_what_torchrun_and_slurm_have_started_need_not_be_told(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    assert resolved_devices("auto", 1) == ("auto", 1)
+    assert resolved_devices(3, 2) == (3, 2)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", [COMMAND])
+    for asked in (processes("auto"), 2):
+        assert resolved_devices(asked, 1) == resolved_devices(asked, 2) == (2, 2)
+    with pytest.raises(ValueError, match="has started 2 processes on each of 2 machines; leave"):
+        resolved_devices(3, 1)

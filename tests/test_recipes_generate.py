@@ -140,7 +140,7 @@ def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", "0"], "seeds is 0 and first_seed 0; give at least 1 image"),
+        (["--seeds", "0"], "seeds is 0 and first_seed 0; give 1 to 10,000,000 images"),
         (["--first_seed", "-1"], "first_seed -1"),
         (["--sampler.steps", "1001"], "give 1 to 1000 steps"),
         (["--guidance.perturb", "1"], "guidance.perturb is 1.0; allowed is [0, 1)"),

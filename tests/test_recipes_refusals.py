@@ -155,12 +155,22 @@ def test_bad_source(
         ("--guidance.every=0", "guidance.every is 0"),
         ("--guidance.perturb=1", "guidance.perturb is 1"),
         ("--num_synthetic=0", "num_synthetic is 0"),
+        ("--num_synthetic=1e23", "--num_synthetic is 1e+23; give a whole number"),
+        ("--num_synthetic=99999999999999999999999", "the run takes about 1"),
         ("--image_size=4", "image_size is 4"),
+        ("--image_size=10000", "ask for fewer or smaller images, or give an --out with more room"),
+        ("--image_size=1000000", "image_size is 1000000; give a whole number from 1 to 10,000"),
         ("--train.epochs=0", "epochs is 0"),
         ("--train.batch_size=1", "batch_size is 1"),
+        ("--train.batch_size=1000000", "is 1000000 with an image_size of 32; give at most 262,144"),
+        ("--train.epochs=99999999999999999999", "give a whole number from 1 to 1,000,000"),
         ("--train.lr=-1", "lr is -1"),
         ("--train.architecture=resnet19", "did you mean resnet"),
         ("--study.seeds=0", "study.seeds is 0"),
+        ("--study.seeds=1000000000000", "study.seeds is 1000000000000; give at least 1"),
+        ("--devices=1000", "devices is 1000, and this CPU has"),
+        ("--logger=os.system", "logger is os.system; give tensorboard, wandb, mlflow"),
+        ("--data=a\x1b[31m", "a\N{REPLACEMENT CHARACTER}[31m is not a folder"),
         ("--devices=many", "devices is 'many'"),
         ("--devices=0", "devices=0"),
         ("--num_nodes=0", "num_nodes"),
@@ -270,6 +280,10 @@ def test_a_wish_for_what_the_labeler_does_not_know_is_refused(
 
 def test_attribute_given_twice(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _refusal([*_flags(root), "--attributes", "Male", "Male"], capfd, root, "Male twice")
+
+
+def test_out_that_is_the_generator(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _refusal([*_flags(root), f"--out={root / 'generator'}"], capfd, root, "of the generator, which")
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])

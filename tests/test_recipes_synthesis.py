@@ -122,6 +122,21 @@ def test_rounds_of_generate_share_a_folder_resume_and_grow(tmp_path: Path) -> No
     assert written["seed"].tolist() == list(range(10))
 
 
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "file_name,split\na.png,tra"])
+def test_a_damaged_table_of_a_set_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metadata.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"metadata\.csv (is|has) .*; repair it, or delete it"):
+        synthesis._add_columns(tmp_path / "metadata.csv", pd.DataFrame({"file_name": ["a.png"]}))
+
+
+def test_an_image_that_is_a_link_is_taken_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"image")
+    (tmp_path / "b.png").symlink_to("a.png")
+    synthesis._link(tmp_path / "b.png", tmp_path / "set" / "b.png")
+    assert not (tmp_path / "set" / "b.png").is_symlink()
+    assert (tmp_path / "set" / "b.png").read_bytes() == b"image"
+
+
 def _synthesised(
     monkeypatch: pytest.MonkeyPatch, empty: set[str]
 ) -> tuple[dict[str, Synthesised], list[str]]:

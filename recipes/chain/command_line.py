@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import re
 import sys
 import warnings
 from argparse import SUPPRESS, Action
@@ -41,6 +42,8 @@ Settings = TypeVar("Settings")
 _LIBRARIES = {
     "lightning.pytorch": logging.WARNING,  # no tips, no lists of devices
     "lightning.fabric": logging.WARNING,
+    # It tells that another process has ended, just before it ends this one.
+    "lightning.fabric.strategies.launchers.subprocess_script": logging.INFO,
     "diffusers": logging.ERROR,  # what it warns of in weights is refused
 }
 """Libraries that would talk between a command's lines, and what they may say."""
@@ -53,6 +56,13 @@ _REMEDIES = {
     ),
 }
 """What to do about an error of the system; of any other, another path helps."""
+_LOST_PROCESS = re.compile(r"gloo.*(closed by peer|reset by peer|Broken pipe)|NCCL.*remote process")
+"""How torch says that it waits for a process that is no more."""
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+_MISTYPED = re.compile(
+    rf"Parser key \"(.+?)\": Expected a <class '({'|'.join(_KINDS)})'>\. Got value: (.*)"
+)
+"""How jsonargparse says that a value is not of its type."""
 _WIDTH = 100
 """Columns of a help line."""
 
@@ -107,7 +117,8 @@ def run(main: Callable[[], object]) -> None:
     """Call a command's main; what stops it is said in one line instead of a traceback.
 
     Raises:
-        SystemExit: status 2 for a refusal, 130 for Ctrl-C and 143 for SIGTERM.
+        SystemExit: status 2 for a refusal, 1 where another process of the command has ended, 130
+            for Ctrl-C and 143 for SIGTERM.
     """
     for name, level in _LIBRARIES.items():
         logging.getLogger(name).setLevel(level)
@@ -119,6 +130,11 @@ def run(main: Callable[[], object]) -> None:
         raise _ended(f"error: {_told(error)}", 2) from None
     except (ValueError, MisconfigurationException) as error:
         raise _ended(f"error: {_one_line(error)}", 2) from None
+    except RuntimeError as error:
+        if not _LOST_PROCESS.search(str(error)):
+            raise
+        what = "another process of this run has ended; the same command continues"
+        raise _ended(f"error: {what}", 1) from None
     except Stopped as stopped:
         raise _ended(str(stopped), 128 + stopped.number) from None
 
@@ -129,11 +145,13 @@ def _told(error: OSError) -> str:
         return _one_line(error)
     remedy = _REMEDIES.get(error.errno, "give another path")
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}; {remedy}"
+    return _one_line(OSError(f"{where}{error.strerror}; {remedy}"))
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """Its text, in which nothing can steer a terminal."""
+    words = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 
 
 def _ended(line: str, status: int) -> SystemExit:
@@ -151,7 +169,11 @@ def _refused_in_one_line() -> Iterator[None]:
     try:
         yield
     except (jsonargparse.ArgumentError, yaml.YAMLError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        refused = _MISTYPED.fullmatch(_one_line(error))
+        if refused is None:
+            raise ValueError(_one_line(error)) from error
+        name, kind, value = refused.groups()
+        raise ValueError(f"--{name} is {value}; give {_KINDS[kind]}") from error
 
 
 def _parser(kind: type, skip: Collection[str]) -> jsonargparse.ArgumentParser:

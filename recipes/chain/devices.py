@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.strategies import DDPStrategy
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import cuda
 
 from classify.config import Precision
 
-__all__ = ["chosen_precision", "launch", "processes"]
+__all__ = ["chosen_precision", "launch", "processes", "resolved_devices"]
+
+_PATIENCE = timedelta(days=7)
+"""How long processes wait for one that reads the data or writes a report; torch's half an hour
+would end a job in which nothing is wrong.
+"""
 
 
 def launch(
@@ -23,17 +32,21 @@ def launch(
     precision: str = "32-true",
     accelerator: str = "auto",
 ) -> Fabric:
-    """Lightning Fabric on the devices asked for, launched.
+    """Lightning Fabric on the devices asked for, or on those that torchrun or SLURM has started
+    processes for, launched.
 
     Raises:
         ValueError: they are not there; of a CPU, a process a core at most.
     """
     cores = os.cpu_count() or 1
+    devices, num_nodes = resolved_devices(devices, num_nodes)
+    alone = num_nodes == 1 and (devices == 1 or (devices == "auto" and cuda.device_count() < 2))
     try:
         fabric = Fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
+            strategy="auto" if alone else DDPStrategy(timeout=_PATIENCE),
             precision=precision,  # type: ignore[arg-type]
         )
     except (ImportError, MisconfigurationException, RuntimeError, TypeError) as error:
@@ -47,6 +60,30 @@ def launch(
         )
     fabric.launch()
     return fabric
+
+
+def resolved_devices(devices: int | str, num_nodes: int) -> tuple[int | str, int]:
+    """The devices of a machine and the machines: as asked for, or as torchrun or SLURM has started
+    a process for each, so that these need not be told again.
+
+    Raises:
+        ValueError: others were asked for.
+    """
+    if TorchElasticEnvironment.detect():
+        launcher, everywhere = "torchrun", int(os.environ["WORLD_SIZE"])
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", everywhere))
+    elif SLURMEnvironment.detect():
+        launcher, everywhere = "SLURM", int(os.environ["SLURM_NTASKS"])
+        here = everywhere // int(os.environ.get("SLURM_NNODES", 1))
+    else:
+        return devices, num_nodes
+    started = here, everywhere // here
+    if devices not in ("auto", here) or num_nodes not in (1, started[1]):
+        raise ValueError(
+            f"devices is {devices} and num_nodes {num_nodes}, and {launcher} has started "
+            f"{here} processes on each of {started[1]} machines; leave both out"
+        )
+    return started
 
 
 def chosen_precision(precision: Precision | Literal["auto"]) -> Precision:
@@ -65,7 +102,8 @@ def chosen_precision(precision: Precision | Literal["auto"]) -> Precision:
 
 
 def processes(devices: int | str) -> int | str:
-    """What `auto` means for a study: every accelerator; on a CPU of several cores two processes.
+    """What `auto` means for a study: every accelerator; on a CPU of several cores two processes,
+    unless torchrun or SLURM has started some.
 
     Two processes with a thread each take .83 of the time of one with two threads (60 steps of the
     demo's fit on 2 cores: 11.4 s for both fits, against 6.9 s for each in turn). Lightning starts
@@ -74,5 +112,6 @@ def processes(devices: int | str) -> int | str:
     """
     is_command = Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[1]
     on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    several = is_command and on_cpu and (os.cpu_count() or 1) > 1
+    started = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
+    several = is_command and on_cpu and (os.cpu_count() or 1) > 1 and not started
     return 2 if devices == "auto" and several else devices

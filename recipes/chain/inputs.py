@@ -16,7 +16,7 @@ from augment.train_classifier import noise_name
 from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
 from classify.datasets import read_image
 from labeling import Labeler, LabelPolicy, Predictor, load_labeler, pseudo_label
-from recipes.chain.checks import check_format, check_quota, check_table
+from recipes.chain.checks import check_format, check_quota, check_room, check_table
 from recipes.chain.distances import NO_FEATURES
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
@@ -104,6 +104,8 @@ def prepare(
     """
     config = run.config
     denoiser = load_denoiser(config.generator)
+    size = config.image_size or denoiser.image.size
+    settings_of_fit = config.fit_at(size)  # says what they do not allow
     ready = load_labelers(config)
     _check_sets(run, denoiser, list(ready.values()))
     if config.labels.policy not in ("card", "fit"):
@@ -117,7 +119,6 @@ def prepare(
     if run.fabric.is_global_zero and not config.preview:
         run.claim()
     run.fabric.barrier()
-    size = config.image_size or denoiser.image.size
     with run.doing("getting the labeler ready"):
         labeler = labeler_of(
             run, ready, table, images, attributes, denoiser, size=size, source=source
@@ -140,7 +141,7 @@ def prepare(
         labeler=labeler,
         judge=judge,
         policy=policy,
-        fit=config.fit_at(size),
+        fit=settings_of_fit,
         log_probability=log_probability,
     )
 
@@ -170,6 +171,7 @@ def _real(
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
     table = labelled_draw(table, attributes, config.num_real, config.num_val)
     check_table(table, attributes, known)
+    check_room(config, len(table), denoiser)
     tell_counts(run, counts_by_split(table, attributes))
     if any(made.folder is None for made in config.synthetic_sets.values()):
         check_format(table, denoiser, config.generator)

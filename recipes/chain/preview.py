@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
@@ -15,6 +14,7 @@ from torchvision.utils import make_grid
 
 from augment import sample
 from classify import decode_tables, fit
+from recipes.chain.checks import disk_bytes
 from recipes.chain.inputs import Inputs
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
@@ -27,8 +27,6 @@ _FIT_STEPS = 6
 """Timed optimiser steps; the first are slower than the rest, so the estimate is a safe one."""
 _SCALE = 4
 """Magnification of the grid."""
-_BYTES_A_VALUE = 1.2
-"""PNG and table of a small image, for each byte of its pixels; measured on the embedded ones."""
 
 
 def preview(run: Run, inputs: Inputs) -> None:
@@ -52,7 +50,7 @@ def preview(run: Run, inputs: Inputs) -> None:
     seconds[f"training {fits} classifiers"] = _seconds_a_fit(run, inputs) * fits
     run.out.mkdir(parents=True, exist_ok=True)
     picture(grids).save(run.out / "preview.png")
-    devices = run.fabric.world_size
+    devices, disk = run.fabric.world_size, disk_bytes(config, len(inputs.table), inputs.denoiser)
     lines = [
         f"{run.out / 'preview.png'}: {_IMAGES} images of each set, the same seeds in all, beside "
         "real ones",
@@ -64,7 +62,7 @@ def preview(run: Run, inputs: Inputs) -> None:
             if name not in made
         ),
         *_memory_line(),
-        f"  disk  {_disk_gigabytes(inputs, made):.2f} GB under {run.out}",
+        f"  disk  {disk / 1e9:.2f} GB under {run.out}",
     ]
     run.say("\n".join(lines))
 
@@ -147,14 +145,6 @@ def picture(grids: Mapping[str, Tensor]) -> Image.Image:
         large = panel.resize([_SCALE * side for side in panel.size], Image.Resampling.NEAREST)
         whole.paste(large, (x, header))
     return whole
-
-
-def _disk_gigabytes(inputs: Inputs, made: Mapping[str, SyntheticSet]) -> float:
-    """PNG files of the sets, and the decoded copy of all images."""
-    pixels = torch.Size(inputs.denoiser.image.shape).numel()
-    synthetic = sum(settings.count or 0 for settings in made.values())
-    decoded = (len(inputs.table) + synthetic) * 3 * inputs.fit.image_size**2
-    return (synthetic * pixels * _BYTES_A_VALUE + decoded) / 1e9
 
 
 def _memory_line() -> list[str]:

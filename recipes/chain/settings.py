@@ -47,6 +47,8 @@ OF_THE_RUN = ("image_size", "precision")
 """Settings of a fit that are the whole run's."""
 NO_FLAGS = tuple(f"train.{name}" for name in OF_THE_RUN)
 """So these are no flags."""
+_MOST_SEEDS = 10_000
+"""Fits an arm, at which no interval gets narrower to the eye."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +101,11 @@ class StudyConfig:
     run that has ended."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"study.seeds is {self.seeds}; give at least 1, better 3 or 5")
+        if not 1 <= self.seeds <= _MOST_SEEDS:
+            raise ValueError(
+                f"study.seeds is {self.seeds}; give at least 1, better 3 or 5, and at most "
+                f"{_MOST_SEEDS:,}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,10 +318,12 @@ class RunConfig:
                 f"out is {str(self.out)!r}, the current folder; give a folder of its own, such as "
                 "runs/study"
             )
-        if self.data is not None and self.out.resolve() == self.data.resolve():
-            raise ValueError(
-                f"out is {self.out}, the folder of the data, which stays as it is; give another"
-            )
+        given = {"the data": self.data, "the generator": self.generator}
+        for what, source in given.items():
+            if source is not None and self.out.resolve() == Path(source).resolve():
+                raise ValueError(
+                    f"out is {self.out}, the folder of {what}, which stays as it is; give another"
+                )
 
     def _check_names(self) -> None:
         for name in ("attributes", "controls", "arms"):

@@ -9,7 +9,6 @@ same folder, so what earlier rounds left is kept, and a stopped run goes on.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -29,13 +28,14 @@ from augment import (
     generate,
     select,
 )
+from augment.generated_folder import read_table
 from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
 from augment.metrics.realism import Realism
 from augment.selection import ADMISSION, LEAKS
 from augment.start import Start
 from classify.datasets import load_images, read_image
-from classify.files import claim, write_text
+from classify.files import claim, write_bytes, write_text
 from labeling import Labeler, LabelPolicy
 from recipes.chain.admission import Judge
 from recipes.chain.distances import named_distance
@@ -364,11 +364,9 @@ def _link(source: Path, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)
     except OSError:
-        scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        shutil.copyfile(source, scratch)
-        os.replace(scratch, target)
+        write_bytes(target, source.read_bytes())
 
 
 def _folder(run: Run, name: str) -> Path:
@@ -384,7 +382,7 @@ def _keep(run: Run, folder: Path, table: pd.DataFrame) -> None:
 
 def _add_columns(path: Path, table: pd.DataFrame) -> None:
     """Write the labelled table over the standing one, whose other columns and rows stay."""
-    found = pd.read_csv(path, dtype=str, keep_default_na=False)
+    found = read_table(path)
     others = found.columns.difference(table.columns, sort=False)
     table = table.merge(found[["file_name", *others]], on="file_name", how="left")
     strangers = found[~found["file_name"].isin(table["file_name"])]

@@ -13,7 +13,7 @@ import pandas as pd
 from augment.denoiser import Denoiser
 from classify.config import Precision
 from classify.datasets import load_images
-from recipes.chain.devices import chosen_precision
+from recipes.chain.devices import chosen_precision, resolved_devices
 from recipes.chain.files import check_folder
 from recipes.chain.loggers import logger_of
 
@@ -44,8 +44,8 @@ class Devices:
             ValueError: `out` can be no folder.
         """
         check_folder(out)
-        names = "accelerator", "devices", "num_nodes"
-        given = {name: getattr(self, name) for name in names}
+        devices, nodes = resolved_devices(self.devices, self.num_nodes)
+        given = {"accelerator": self.accelerator, "devices": devices, "num_nodes": nodes}
         make = logger_of(self.logger)
         more = {"logger": make(out)} if make else {}
         return {**given, "precision": chosen_precision(self.precision), **more}

@@ -1,0 +1,124 @@
+"""Two processes, however they are started, leave what one leaves; one that dies does no harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from campaign import Study, Tally, results
+from recipe_doubles import digests
+
+pytestmark = pytest.mark.faults
+
+_ROOT = Path(__file__).parents[2]
+_WAYS = ("--devices=2", "torchrun", "torchrun --devices=2", "SLURM")
+
+
+def _start(script: str, words: list[str], way: str, log: Path) -> list[subprocess.Popen[bytes]]:
+    """The processes of a command that is started by hand, by torchrun, or by SLURM's srun."""
+    words = [word for word in words if not word.startswith("--devices")]
+    command = [str(_ROOT / "recipes" / script), *words, *way.split()[1:]]
+    if way == "--devices=2":
+        command += [way]
+    start: list[str] = [sys.executable]
+    if way.startswith("torchrun"):
+        start += ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={_port()}"]
+    environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+    ranks = [{}]
+    if way == "SLURM":
+        ranks = [_slurm(rank, _port() if rank == 0 else 0) for rank in range(2)]
+        ranks[1]["MASTER_PORT"] = ranks[0]["MASTER_PORT"]
+    with log.open("ab") as told:
+        return [
+            subprocess.Popen([*start, *command], env=environment | rank, stdout=told, stderr=told)
+            for rank in ranks
+        ]
+
+
+def _slurm(rank: int, port: int) -> dict[str, str]:
+    values = {"NTASKS": 2, "NNODES": 1, "JOB_ID": 1, "JOB_NAME": "a", "NODELIST": "localhost"}
+    told = {f"SLURM_{name}": str(value) for name, value in values.items()}
+    told |= {f"SLURM_{name}": str(rank) for name in ("PROCID", "LOCALID")}
+    return told | {"SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def _port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait(processes: list[subprocess.Popen[bytes]]) -> list[int]:
+    return [process.wait(timeout=1800) for process in processes]
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_two_processes_are_one(study: Study, tally: Tally, tmp_path: Path, way: str) -> None:
+    out, log = tmp_path / "out", tmp_path / "log"
+    status = _wait(_start("celeba_augment.py", study.flags(out), way, log))
+    same = status == [0] * len(status) and results(out) == study.reference
+    assert tally.count(f"two processes: {way}", same), log.read_text()[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (
+            "generate.py",
+            ["{generator}", "--seeds=5", "--sampler.steps=3", "--sampler.batch_size=2"],
+        ),
+        ("label.py", ["label", "{data}", "--labeler=avatars", "--batch_size=4"]),
+    ],
+)
+@pytest.mark.parametrize("way", ["--devices=2", "torchrun"])
+def test_the_tools_too(
+    study: Study, tally: Tally, tmp_path: Path, script: str, words: list[str], way: str
+) -> None:
+    folders = {name: str(study.root / name) for name in ("generator", "data")}
+    words, log, found = [word.format(**folders) for word in words], tmp_path / "log", []
+    for name in ("--devices=1", way):
+        out = tmp_path / name.strip("-")
+        status = _wait(_start(script, [*words, f"--out={out}"], name, log))
+        assert status == [0] * len(status), log.read_text()[-3000:]
+        found.append(digests(out))
+    assert tally.count(f"two processes: {script} {way}", found[0] == found[1])
+
+
+def test_one_of_two_dies(study: Study, tally: Tally, rng: Random, tmp_path: Path) -> None:
+    """Either of them, at any time; then the same command, by one process, goes on."""
+    lost = []
+    for trial in range(4):
+        out, log = tmp_path / f"out-{trial}", tmp_path / f"log-{trial}"
+        (first,) = _start("celeba_augment.py", study.flags(out), "--devices=2", log)
+        others = _children_when(first, out / "config.yaml")
+        time.sleep(rng.uniform(0, 2 * study.seconds))
+        os.kill(rng.choice([first.pid, *others]), signal.SIGKILL)
+        status = first.wait(timeout=600)
+        _gone(others)
+        study.run(out)
+        told = log.read_text()
+        well = "Traceback" not in told and results(out) == study.reference
+        if not tally.count("one of two processes killed, continued", well):
+            lost.append((status, told[-1500:]))
+    assert not lost
+
+
+def _children_when(process: subprocess.Popen[bytes], file: Path) -> list[int]:
+    """The processes that a command has started, as soon as it has written a file."""
+    while process.poll() is None and not file.exists():
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(child) for child in children.read_text().split()] if children.exists() else []
+
+
+def _gone(processes: list[int]) -> None:
+    """Wait for processes that nobody reaps."""
+    while any(Path(f"/proc/{process}").exists() for process in processes):
+        time.sleep(0.1)
