@@ -20,7 +20,7 @@ _FEW = [
     "--num_val=6",
     *("--arms", "real", "minority"),
 ]
-_PATTERNS = ("*.png", "*.csv", "*.npz", "config.yaml")
+_PATTERNS = ("*.png", "*.csv", "*.npz")
 
 
 @dataclass
