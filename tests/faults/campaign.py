@@ -51,6 +51,12 @@ class Study:
         """Its command line with another folder."""
         return [*tiny_flags(self.root / "data", self.root / "generator", out), *_FEW]
 
+    def differing(self, out: Path) -> list[str]:
+        """The files that are not as they are when nothing goes wrong."""
+        found = results(out)
+        names = sorted({*found, *self.reference})
+        return [name for name in names if found.get(name) != self.reference.get(name)]
+
     def run(self, out: Path, more: Sequence[str] = ()) -> None:
         """Run, or continue, it to its end."""
         ended = command(celeba_augment.main, [*self.flags(out), *more])
