@@ -42,7 +42,7 @@ def load_hf(src: str | Path) -> Labeler:
                 transformers.AutoImageProcessor,
             )
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a folder can be wrong in as many ways as its files have bytes
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{src} is not an image classifier that transformers can load ({reason}); give a "
