@@ -136,7 +136,8 @@ def test_what_can_be_made_again_is_made_again(
     _pickled(tmp_path / "last.ckpt")
     assert saved_state(tmp_path) is None
     Image.new("RGB", (8, 8), "red").save("a.png")
-    pixels, _ = decode([str(tmp_path / "a.png")], 8, cache=tmp_path / "cache")
+    pixels, _ = decode([str(tmp_path / "a.png")], 8)
+    decode([str(tmp_path / "a.png")], 8, cache=tmp_path / "cache")
     for name in ("pixels.npy", "kept.npy"):
         (file,) = (tmp_path / "cache").glob(f"*/{name}")
         np.save(file, np.array([_Payload()], dtype=object))
