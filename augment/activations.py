@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,8 +67,7 @@ class DenoiserFeatures(nn.Module):
             raise ValueError(
                 f"alpha_bar is {tuple(alpha_bar)}; give levels in (0, 1), such as {_CLEAN}"
             )
-        distances = [np.abs(denoiser.schedule.alpha_bar - level) for level in alpha_bar]
-        self.indices = tuple(int(distance.argmin()) for distance in distances)
+        self.indices = tuple(denoiser.schedule.nearest(level) for level in alpha_bar)
         self.grid = grid
 
     def record(self) -> dict[str, Any]:

@@ -90,6 +90,10 @@ class Schedule:
     def __len__(self) -> int:
         return len(self.alpha_bar)
 
+    def nearest(self, alpha_bar: float) -> int:
+        """The index whose signal level is nearest to `alpha_bar`."""
+        return int(np.abs(self.alpha_bar - alpha_bar).argmin())
+
     @cached_property
     def alpha_bar_previous(self) -> FloatArray:
         """alpha_bar one step nearer to the image; 1 before the first."""

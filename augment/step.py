@@ -61,10 +61,12 @@ class Step:
         (gradient,) = torch.autograd.grad(measure.sum(), self.x_i, retain_graph=self.shared)
         return gradient
 
-    def estimate_at(self, x: Tensor, i: int) -> Tensor:
-        """Tweedie's estimate, not clipped, of the images at `x` (B, C, H, W) and index `i`."""
-        prediction = self.denoiser(x, i, self.schedule, self.labels)
-        return self.schedule.predict_x0(x, i, prediction.eps)
+    def estimate_at(self, x: Tensor, i: int, schedule: Schedule) -> Tensor:
+        """Tweedie's estimate, not clipped, of the images at `x` (B, C, H, W) and index `i` of a
+        schedule of the denoiser.
+        """
+        prediction = self.denoiser(x, i, schedule, self.labels)
+        return schedule.predict_x0(x, i, prediction.eps)
 
 
 class Transition(NamedTuple):

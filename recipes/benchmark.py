@@ -240,12 +240,12 @@ def _direction(
     denoiser: Denoiser, schedule: Schedule, x: Tensor, i: int, e: Tensor, guidance: SelfGuidance
 ) -> Tensor:
     """The gradient of Eq. 7 over its largest entry, from a graph of its own; (B, C, H, W)."""
-    s = guidance.noised_at(len(schedule))
+    at_s, s = guidance.noised_at(denoiser.schedule, schedule)
     leaf = x.detach().clone().requires_grad_(True)
     x0 = schedule.predict_x0(leaf, i, denoiser(leaf, i, schedule).eps)
     with torch.no_grad():
-        x_s = schedule.q_sample(x0, s, e)
-        again = schedule.predict_x0(x_s, s, denoiser(x_s, s, schedule).eps)
+        x_s = at_s.q_sample(x0, s, e)
+        again = at_s.predict_x0(x_s, s, denoiser(x_s, s, at_s).eps)
     (gradient,) = torch.autograd.grad(guidance.distance(x0, again).sum(), leaf)
     return gradient / gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
 

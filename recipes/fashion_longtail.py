@@ -31,12 +31,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "num_synthetic": 1000,
         "sampler.steps": 50,
+        "guidance.perturb_alpha_bar": 0.0792,  # 0.8 of these 50 steps
         "controls": ["oversample"],
         "train.epochs": 2,
     },
     "paper": {
         "num_synthetic": 10_000,
         "sampler.steps": 250,
+        "guidance.perturb": 0.8,
         "guidance.distance": "lpips",
         "arms": ["real", "plain", "minority"],
         "labeler": "train",

@@ -264,7 +264,9 @@ def test_seeds_that_name_no_file_of_their_own_are_refused(
 
 def test_a_guidance_is_recorded_by_its_settings_not_by_its_address() -> None:
     """A memory address would refuse the next process' run."""
-    assert repr(SelfGuidance()) == ("SelfGuidance(scale=0.4, every=5, perturb=0.8, distance=L2())")
+    assert repr(SelfGuidance(perturb=0.8)) == (
+        "SelfGuidance(scale=0.4, every=5, perturb=0.8, distance=L2())"
+    )
     relu = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
     weights = state_sha256(relu.state_dict())[:16]
     known = f"FeatureDistance(Sequential, '{weights}', layers=['1'])"

@@ -15,6 +15,7 @@ from augment.denoiser import VarianceType
 from augment.distance import Distance
 from augment.guidance.ascent import unit_max
 from augment.noise import PERTURBATION, REVERSE, NoiseStream
+from augment.schedule import Schedule
 
 
 def _noise(seeds: range, purpose: int, shape: tuple[int, ...]) -> NoiseStream:
@@ -220,6 +221,36 @@ def test_the_estimate_is_noised_at_the_fraction_of_the_steps(
     torch.testing.assert_close(again, step.schedule.predict_x0(x_s, index, eps))
 
 
+HOSTS = {
+    "cosine": Schedule.cosine(),
+    "linear": Schedule.linear(),
+    "latent diffusion": Schedule.scaled_linear(first=0.0015, last=0.0195),
+    "stable diffusion": Schedule.scaled_linear(first=0.00085, last=0.012),
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("steps", [4, 50, 250])
+def test_the_estimate_is_noised_to_the_same_level_on_every_schedule(name: str, steps: int) -> None:
+    full = HOSTS[name]
+    schedule, s = SelfGuidance().noised_at(full, full.respaced(steps))
+    assert schedule.alpha_bar[s] == pytest.approx(0.0931, abs=1e-3)
+    share = {"cosine": 0.8, "linear": 0.48, "latent diffusion": 0.53, "stable diffusion": 0.68}
+    assert schedule.timesteps[s] / 1000 == pytest.approx(share[name], abs=0.005)
+
+
+def test_a_fraction_that_lands_on_the_same_timestep_gives_the_same_shift() -> None:
+    """0.8 of 250 cosine steps is timestep 802, whose level the other setting names."""
+    denoiser = tiny_denoiser()
+    level = float(denoiser.schedule.alpha_bar[802])
+    by_fraction = SelfGuidance(perturb=0.8, perturb_alpha_bar=0.5)
+    by_level = SelfGuidance(perturb_alpha_bar=level)
+    shifts = [g.shift(step_of(denoiser, 245, 250)) for g in (by_fraction, by_level)]
+    assert torch.equal(*shifts)
+    other = SelfGuidance(perturb_alpha_bar=0.5).shift(step_of(denoiser, 245, 250))
+    assert not torch.allclose(shifts[0], other)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -228,6 +259,8 @@ def test_the_estimate_is_noised_at_the_fraction_of_the_steps(
         ("every", 0),
         ("perturb", 1.0),
         ("perturb", -0.1),
+        ("perturb_alpha_bar", 0.0),
+        ("perturb_alpha_bar", 1.0),
         ("samples", 0),
         ("stop_gradient", "third"),
     ],
@@ -317,6 +350,7 @@ def test_settings_and_distance_make_a_guidance() -> None:
     )
     # The representation names a folder's run: what is new is in it only where it was chosen.
     assert repr(guidance) == (
-        "SelfGuidance(scale=0.2, every=2, unit='fixed', switch_off=0.1, perturb=0.8, samples=2, "
+        "SelfGuidance(scale=0.2, every=2, unit='fixed', switch_off=0.1, "
+        "perturb_alpha_bar=0.0931, samples=2, "
         "distance=L1())"
     )

@@ -25,11 +25,12 @@ from torch import Tensor
 from augment.distance import L2, Distance
 from augment.guidance.ascent import Ascent
 from augment.guidance.strength import Strength
+from augment.schedule import Schedule
 from augment.step import Step
 
 __all__ = ["SelfGuidance", "SelfGuidanceConfig"]
 
-_NAMED = frozenset({"scale", "every", "perturb"})
+_NAMED = frozenset({"scale", "every"})
 """Settings that a representation always shows; the others where they are not the default."""
 
 
@@ -37,21 +38,32 @@ _NAMED = frozenset({"scale", "every", "perturb"})
 class SelfGuidanceConfig(Strength):
     """How strongly, how often and where; the defaults are the official code's for CelebA."""
 
-    perturb: float = 0.8
-    """Where the estimate is noised again, as a fraction of the steps, within [0, 1)."""
+    perturb_alpha_bar: float = 0.0931
+    """Where the estimate is noised again: at this signal level, in (0, 1), whatever the schedule;
+    0.0931 is that of 0.8 of a cosine schedule, the paper's."""
+    perturb: float | None = None
+    """The same as a fraction of the steps, within [0, 1), as the paper's code has it; it replaces
+    perturb_alpha_bar."""
     samples: int = 1
     """M, how many times it is noised and denoised; the measure is their mean."""
     stop_gradient: Literal["second", "first", "none"] = "second"
     """Which estimate is held fixed; second is the paper's and spares a backward pass."""
 
-    # The fraction is of the respaced steps, so the timestep it stands for moves a little with their
-    # number: 0.8 is 807, 802 and 800 of 1000 with 100, 250 and 1000 steps. The code's default of
-    # 0.8 is for cosine schedules; the paper takes another for linear ones (LSUN) and does not say
-    # which here: equal signal-to-noise says 0.5. Of stop_gradient, only `second` is in the code.
+    # A fraction is of the respaced steps, so the timestep it stands for moves a little with their
+    # number: 0.8 is 807, 802 and 800 of 1000 with 100, 250 and 1000 steps. And 0.8 leaves the
+    # signal of .0931 in cosine schedules only, in linear ones next to none; the paper takes another
+    # fraction for these (LSUN) and does not say which. The level is the same for every schedule:
+    # 0.48 of a linear one, 0.68 of Stable Diffusion's. Of stop_gradient, only `second` is in the
+    # code.
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.perturb < 1:
+        if not 0 < self.perturb_alpha_bar < 1:
+            raise ValueError(
+                f"guidance.perturb_alpha_bar is {self.perturb_alpha_bar}; allowed is (0, 1), a "
+                "signal level; 0.0931 is the paper's"
+            )
+        if self.perturb is not None and not 0 <= self.perturb < 1:
             raise ValueError(
                 f"guidance.perturb is {self.perturb}; allowed is [0, 1), a fraction of the steps; "
                 "0.8 is the paper's for cosine schedules"
@@ -64,10 +76,17 @@ class SelfGuidanceConfig(Strength):
                 "none; second is the paper's"
             )
 
-    def noised_at(self, steps: int) -> int:
-        """s, the respaced index that the estimate is noised to again: N times the fraction."""
+    def noised_at(self, full: Schedule, respaced: Schedule) -> tuple[Schedule, int]:
+        """Where the estimate is noised again: a schedule and s, an index of it.
+
+        A level is looked up in the model's `full` schedule, so that it does not depend on the
+        number of steps; a fraction counts the steps of the run, those of `respaced`.
+        """
+        if self.perturb is None:
+            return full, full.nearest(self.perturb_alpha_bar)
         # Rounded a little up first: int(100 * .29) would be 28.
-        return min(int(steps * self.perturb + 1e-9), steps - 1)
+        steps = len(respaced)
+        return respaced, min(int(steps * self.perturb + 1e-9), steps - 1)
 
     def with_distance(self, distance: Distance) -> SelfGuidance:
         """The guidance with these settings."""
@@ -94,10 +113,12 @@ class SelfGuidance(SelfGuidanceConfig, Ascent):
     """d; `LPIPS()` is the paper's and needs its trunk's weights, the default needs nothing."""
 
     def __repr__(self) -> str:
+        always = _NAMED | {"perturb_alpha_bar" if self.perturb is None else "perturb"}
+        hidden = set() if self.perturb is None else {"perturb_alpha_bar"}
         shown = [
             f"{f.name}={getattr(self, f.name)!r}"
             for f in fields(self)
-            if f.name in _NAMED or getattr(self, f.name) != f.default
+            if f.name not in hidden and (f.name in always or getattr(self, f.name) != f.default)
         ]
         return f"SelfGuidance({', '.join(shown)})"
 
@@ -109,7 +130,7 @@ class SelfGuidance(SelfGuidanceConfig, Ascent):
 
     def _denoised_again(self, step: Step, x0: Tensor) -> Tensor:
         """Noise the estimate to x_s and estimate once more, unclipped."""
-        s = self.noised_at(len(step.schedule))
+        schedule, s = self.noised_at(step.denoiser.schedule, step.schedule)
         with torch.set_grad_enabled(self.stop_gradient != "second"):
-            x_s = step.schedule.q_sample(x0, s, step.perturbation.draw())
-            return step.estimate_at(x_s, s)
+            x_s = schedule.q_sample(x0, s, step.perturbation.draw())
+            return step.estimate_at(x_s, s, schedule)

@@ -3,9 +3,8 @@
 Known are the public checkpoints, whose settings are the flags in the READMEs of
 https://github.com/openai/guided-diffusion and, for CelebA, https://github.com/soobin-um/sg-minority.
 Their guidance is the paper's (Um & Ye 2024) as far as its code states it: for LSUN it states no
-strength, and the perturbation is that whose signal-to-noise ratio on a linear schedule is nearest
-to 0.8 on a cosine one. Nobody publishes a hash of these files; the first load of one writes its
-hash beside it (`augment.pretrained.files.hold_to_hash`).
+strength and no perturbation. Nobody publishes a hash of these files; the first load of one writes
+its hash beside it (`augment.pretrained.files.hold_to_hash`).
 """
 
 from __future__ import annotations
@@ -152,7 +151,7 @@ KNOWN = (
             widths=(256, 256, 512, 512, 1024, 1024), blocks=2, attention=(3, 4, 5)
         ),
         settings=_LEGACY_256,
-        guidance={"every": 5, "perturb": 0.5},
+        guidance={"every": 5},
     ),
     KnownCheckpoint(
         name="imagenet-64-to-256",
