@@ -20,6 +20,7 @@ from augment.guidance import (
 from augment.optimise import optimised
 from augment.pretrained import (
     CheckpointOptions,
+    DecodedDistance,
     embedded_generators,
     known_checkpoints,
     load_denoiser,
@@ -63,6 +64,7 @@ __all__ = [
     "CheckpointOptions",
     "ClassifierGuidance",
     "DPMSolver2M",
+    "DecodedDistance",
     "Denoiser",
     "DenoiserFeatures",
     "Edit",

@@ -79,7 +79,7 @@ class DenoiserFeatures(nn.Module):
 
         S is the model's size; D is grid^2 times the channels of all blocks, times the levels.
         """
-        images = self._converted(images)
+        images = self.denoiser.encoded(self._converted(images))
         return torch.cat([self._at(images, i) for i in self.indices], dim=1)
 
     def _converted(self, images: Tensor) -> Tensor:
@@ -94,8 +94,8 @@ class DenoiserFeatures(nn.Module):
         return torch.cat([one.flatten(1) for one in pooled], dim=1)
 
     def maps(self, images: Tensor, i: int) -> list[Tensor]:
-        """Each block's activations (B, C, h, w), of images of the model's own channels, scaled as
-        at index i of its schedule.
+        """Each block's activations (B, C, h, w), of what the model denoises, images or latents,
+        scaled as at index i of its schedule.
         """
         schedule = self.denoiser.schedule
         labels = self.denoiser.any_class(len(images))
@@ -163,7 +163,7 @@ class ActivationDistance:
         return f"ActivationDistance({i}, {list(self._features.blocks)})"
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """(B,) of images (B, C, S, S) of the generator's format, differentiable in both."""
+        """(B,) of what the generator denoises, images or latents, differentiable in both."""
         (i,) = self._features.indices
         return map_distance(self._features.maps(a, i), self._features.maps(b, i))
 
@@ -183,7 +183,8 @@ def block_names(network: nn.Module) -> list[str]:
     What comes before the first list (the embedding of time, the first convolution) and after the
     last one (the head) is no block. A network without lists has its children for blocks.
     """
-    children = [name for name, _ in network.named_children()]
+    prefix, core = _core(network)
+    children = [f"{prefix}{name}" for name, _ in core.named_children()]
     lists = _lists(network)
     if not lists:
         return children
@@ -199,8 +200,20 @@ def encoder_names(network: nn.Module) -> list[str]:
 
 def _lists(network: nn.Module) -> dict[str, list[str]]:
     """Name of each list of modules -> the names of its members, in the order of registration."""
+    prefix, core = _core(network)
     return {
-        name: [f"{name}.{i}" for i in range(len(child))]
-        for name, child in network.named_children()
+        f"{prefix}{name}": [f"{prefix}{name}.{i}" for i in range(len(child))]
+        for name, child in core.named_children()
         if isinstance(child, nn.ModuleList)
     }
+
+
+def _core(network: nn.Module) -> tuple[str, nn.Module]:
+    """The network that has the lists, and what its names begin with: itself, or what it wraps."""
+    prefix, core = "", network
+    while not any(isinstance(child, nn.ModuleList) for child in core.children()):
+        trained = [n for n, child in core.named_children() if any(True for _ in child.parameters())]
+        if len(trained) != 1:
+            return "", network
+        prefix, core = f"{prefix}{trained[0]}.", core.get_submodule(trained[0])
+    return prefix, core

@@ -59,11 +59,12 @@ class CADS:
         return min(max((self.unknown - t) / (self.unknown - self.clean), 0.0), 1.0)
 
     def corrupted(self, y: Tensor, n: Tensor, gamma: float) -> Tensor:
-        """Embeddings `y` (B, D) with standard normal noise `n` of the same shape."""
+        """Embeddings `y` (B, ...) with standard normal noise `n` of the same shape."""
+        own = tuple(range(1, y.ndim))
         noised = math.sqrt(gamma) * y + self.noise * math.sqrt(1 - gamma) * n
-        unit = noised - noised.mean(dim=1, keepdim=True)
-        unit = unit / unit.std(dim=1, keepdim=True).clamp(min=1e-12)
-        rescaled = unit * y.std(dim=1, keepdim=True) + y.mean(dim=1, keepdim=True)
+        unit = noised - noised.mean(dim=own, keepdim=True)
+        unit = unit / unit.std(dim=own, keepdim=True).clamp(min=1e-12)
+        rescaled = unit * y.std(dim=own, keepdim=True) + y.mean(dim=own, keepdim=True)
         return self.mixing * rescaled + (1 - self.mixing) * noised
 
     def applied(self, denoiser: Denoiser) -> Denoiser:

@@ -36,12 +36,16 @@ def towards_class(denoiser: Denoiser, scale: float) -> Denoiser:
             "allowed is 1; leave it out, or train one with --classes"
         )
     return denoiser.with_network(
-        _TowardsClass(denoiser.network, denoiser.null_class, denoiser.image.channels, scale).eval()
+        _TowardsClass(denoiser.network, denoiser.null_class, denoiser.shape[0], scale).eval()
     )
 
 
 class _TowardsClass(nn.Module):
-    """Noise and v are affine in one another, so that either may be moved; the variance stays."""
+    """Noise and v are affine in one another, so that either may be moved; the variance stays.
+
+    All channels of the noise are moved, as diffusers does it. DiT's own code moves the first three,
+    of four that its latents have.
+    """
 
     def __init__(self, network: nn.Module, null: int, channels: int, scale: float) -> None:
         super().__init__()

@@ -12,15 +12,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from augment.schedule import Schedule
+from augment.schedule import Schedule, Spacing
 from augment.state_hash import state_sha256
 
-__all__ = ["Denoiser", "ImageFormat", "Prediction", "PredictionType", "VarianceType"]
+__all__ = [
+    "Denoiser",
+    "ImageFormat",
+    "Latents",
+    "Prediction",
+    "PredictionType",
+    "VarianceType",
+]
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 VarianceType = Literal["learned_range", "fixed_small", "fixed_large"]
@@ -57,6 +64,20 @@ class ImageFormat:
         return images.float() / 127.5 - 1
 
 
+class Latents(Protocol):
+    """The space that a latent model denoises in, and the way from it to images and back."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a latent image, (channels, height, width)."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents, float32 (B, c, h, w), of images float32 (B, C, H, W) in [-1, 1]."""
+
+    def decode(self, latents: Tensor, *, smooth: bool = False) -> Tensor:
+        """The images, float32, about [-1, 1]; `smooth` leaves out what has no gradient."""
+
+
 class Prediction(NamedTuple):
     """What the network says about a noisy image."""
 
@@ -83,6 +104,7 @@ class Denoiser(nn.Module):
         variance: VarianceType = "fixed_small",
         classes: int | None = None,
         null_class: int | None = None,
+        latents: Latents | None = None,
         clip: bool = True,
         card: Mapping[str, Any] | None = None,
     ) -> None:
@@ -92,12 +114,13 @@ class Denoiser(nn.Module):
                 int64 (B,); (B, C, H, W) out, or (B, 2C, H, W) with `learned_range`. A network of
                 diffusers, whose output has a `sample` attribute, is taken as it is.
             schedule: the schedule of training, all T steps.
-            image: the format of the images it makes.
+            image: the format of the images it makes; of a latent model, once they are decoded.
             prediction: what its first C channels are.
             variance: where the reverse step's variance comes from.
             classes: how many classes a class-conditional network knows; None if it knows none.
             null_class: the label that stands for no class, for a network that was trained with one;
                 it is not counted among the classes.
+            latents: of a latent model, whose network sees these instead of images.
             clip: whether the sampler clips its estimate of the images to [-1, 1].
             card: where the weights came from, for reports and resume checks; `sha256` is theirs,
                 `settings` and `dtype` are what they were read as.
@@ -110,6 +133,7 @@ class Denoiser(nn.Module):
         self.variance = variance
         self.classes = classes
         self.null_class = null_class
+        self.latents = latents
         self.clip = clip
         self.card = dict(card or {})
         self.condition: Condition | None = None
@@ -132,6 +156,19 @@ class Denoiser(nn.Module):
         output = getattr(output, "sample", output).float()
         first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)
         return Prediction(self._eps(first, x_i, i, schedule), v)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of what is denoised, (C, H, W): an image, or a latent one."""
+        return self.image.shape if self.latents is None else self.latents.shape
+
+    def decoded(self, x: Tensor, *, smooth: bool = False) -> Tensor:
+        """Images float32, about [-1, 1], of what is denoised; `smooth` gives them a gradient."""
+        return x if self.latents is None else self.latents.decode(x, smooth=smooth)
+
+    def encoded(self, images: Tensor) -> Tensor:
+        """What is denoised, of images float32 (B, C, H, W) in [-1, 1]."""
+        return images if self.latents is None else self.latents.encode(images)
 
     def any_class(self, images: int) -> Tensor | None:
         """Labels int64 (images,) for who asks of no class: the null class, or else class 0; None
@@ -167,6 +204,9 @@ class Denoiser(nn.Module):
         digest = hashlib.sha256(self.schedule.alpha_bar.tobytes())
         digest.update(self.schedule.timesteps.tobytes())
         digest.update(repr((self.prediction, self.variance, self.clip, self.classes)).encode())
+        sampled = self.schedule.spacing, self.schedule.final, self.schedule.noise_alone
+        if sampled != (Spacing(), 1.0, False):  # or the hashes of folders that stand would change
+            digest.update(repr(sampled).encode())
         return digest.hexdigest()
 
     def check_labels(self, labels: Tensor | None) -> None:

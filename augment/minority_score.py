@@ -100,14 +100,14 @@ def minority_score(
     device = denoiser.device
     schedule = denoiser.schedule.respaced(_CHAIN)
     i = config.index(schedule)
-    x = ImageFormat.from_uint8(images).to(device)
+    x = denoiser.encoded(ImageFormat.from_uint8(images).to(device))
     given = None if labels is None else labels.to(device)
-    noise = NoiseStream(_seeds(images, config.seed), SCORE, denoiser.image.shape, device)
+    noise = NoiseStream(_seeds(images, config.seed), SCORE, denoiser.shape, device)
     total = torch.zeros(len(x), device=device)
     for _ in range(config.samples):
         x_i = schedule.q_sample(x, i, noise.draw())
-        x0 = schedule.predict_x0(x_i, i, denoiser(x_i, i, schedule, given).eps).clamp(-1, 1)
-        total += distance(x, x0)
+        x0 = schedule.predict_x0(x_i, i, denoiser(x_i, i, schedule, given).eps)
+        total += distance(x, x0 if denoiser.latents else x0.clamp(-1, 1))
     return (total / config.samples).cpu()
 
 

@@ -69,7 +69,8 @@ def reverse_process(
     start: Tensor | None = None,
     start_index: int | None = None,
 ) -> Iterator[State]:
-    """Yield the state after every reverse step, the last one's `x` being images in about [-1, 1].
+    """Yield the state after every reverse step, the last one's `x` being images in about [-1, 1],
+    or latents of such (`Denoiser.decoded`).
 
     Args:
         denoiser: the pretrained model.
@@ -92,7 +93,7 @@ def reverse_process(
     if not 0 <= first < steps:
         raise ValueError(f"start_index is {first}, of {steps} steps; give 0 to {steps - 1}")
     classes = class_labels(denoiser, seeds, labels)
-    noise = NoiseStream(seeds, REVERSE, denoiser.image.shape, denoiser.device)
+    noise = NoiseStream(seeds, REVERSE, denoiser.shape, denoiser.device)
     reverse = _Reverse(
         denoiser=denoiser,
         schedule=schedule,
@@ -100,11 +101,11 @@ def reverse_process(
         guidance=guidance,
         seeds=tuple(seeds),
         labels=None if classes is None else classes.to(denoiser.device),
-        perturbation=NoiseStream(seeds, PERTURBATION, denoiser.image.shape, denoiser.device),
+        perturbation=NoiseStream(seeds, PERTURBATION, denoiser.shape, denoiser.device),
         backoff=Backoff(group_of(guidance)),
     )
     pure = noise.draw()
-    x, previous = pure if start is None else start, None
+    x, previous = schedule.start_scale * pure if start is None else start, None
     for i in range(first, -1, -1):
         mean, std, x0, unguided = reverse.step(i, x, previous)
         with torch.inference_mode():
@@ -254,9 +255,11 @@ def sample_batch(
             unguided += state.unguided
     row = {seed: row for row, seed in enumerate(made)}
     rows = [row[seed] for seed in seeds]
-    finite = state.x.isfinite().flatten(1).all(dim=1)
-    images = denoiser.image.to_uint8(state.x)
-    return Batch(images.cpu()[rows], unguided.cpu()[rows], finite.cpu()[rows])
+    with torch.inference_mode():
+        images = denoiser.decoded(state.x)
+    finite = images.isfinite().flatten(1).all(dim=1)
+    pixels = denoiser.image.to_uint8(images)
+    return Batch(pixels.cpu()[rows], unguided.cpu()[rows], finite.cpu()[rows])
 
 
 def _whole_groups(seeds: Sequence[int], group: int) -> list[int]:

@@ -14,15 +14,17 @@ https://arxiv.org/abs/2102.09672
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Index", "Schedule", "space_timesteps"]
+__all__ = ["Index", "Schedule", "Spacing", "space_timesteps"]
 
 FloatArray = NDArray[np.float64]
 
@@ -33,6 +35,38 @@ _MAX_BETA = 0.999
 """Cap of the cosine schedule's beta, which would end at 1 (the reference's sec. 3.2)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spacing:
+    """Which of a schedule's T steps a run of N takes (Lin et al. 2023, table 2,
+    https://arxiv.org/abs/2305.08891).
+    """
+
+    rule: Literal["ends", "leading", "trailing"] = "ends"
+    """ends: `space_timesteps`; leading: multiples of T // N; trailing: T - 1 and every T / N
+    below, which few-step models are distilled at."""
+    offset: int = 0
+    """Of leading: added to each."""
+
+    def kept(self, total: int, steps: int) -> NDArray[np.int64]:
+        """The timesteps, ascending, int64 (steps,).
+
+        Raises:
+            ValueError: more than there are.
+        """
+        if self.rule == "ends" or not 1 <= steps <= total:
+            return space_timesteps(total, steps)  # says what is allowed
+        if self.rule == "trailing":
+            down = np.arange(steps, dtype=np.float64) * (total / steps)
+            return (np.round(total - down).astype(np.int64) - 1)[::-1]
+        kept = np.arange(steps, dtype=np.int64) * (total // steps) + self.offset
+        if kept[-1] >= total:
+            raise ValueError(
+                f"steps is {steps}, whose last timestep would be {kept[-1]}, but the model's "
+                f"schedule ends at {total - 1}; give fewer"
+            )
+        return kept
+
+
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """alpha_bar at the kept steps, and every constant that follows from it."""
@@ -41,6 +75,12 @@ class Schedule:
     """Cumulative products of 1 - beta, shape (N,), strictly decreasing, within (0, 1)."""
     timesteps: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Original timestep of each index, shape (N,); left out, the schedule is the original one."""
+    spacing: Spacing = Spacing()
+    """Which steps shorter runs take."""
+    final: float = 1.0
+    """alpha_bar that the last step of sampling leads to; below 1, some noise is left."""
+    noise_alone: bool = False
+    """Whether a run starts from sqrt(1 - alpha_bar) e, the noise in the last x_t, instead of e."""
 
     def __post_init__(self) -> None:
         alpha_bar = np.asarray(self.alpha_bar, dtype=np.float64)
@@ -84,8 +124,13 @@ class Schedule:
 
     def respaced(self, steps: int) -> Schedule:
         """Keep `steps` of the steps, evenly spaced from the first to the last."""
-        kept = space_timesteps(len(self), steps)
-        return Schedule(self.alpha_bar[kept], self.timesteps[kept])
+        kept = self.spacing.kept(len(self), steps)
+        return replace(self, alpha_bar=self.alpha_bar[kept], timesteps=self.timesteps[kept])
+
+    @property
+    def start_scale(self) -> float:
+        """What a run's first draw of noise is multiplied by."""
+        return math.sqrt(1 - self.alpha_bar[-1]) if self.noise_alone else 1.0
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
@@ -96,8 +141,8 @@ class Schedule:
 
     @cached_property
     def alpha_bar_previous(self) -> FloatArray:
-        """alpha_bar one step nearer to the image; 1 before the first."""
-        return np.append(1.0, self.alpha_bar[:-1])
+        """alpha_bar one step nearer to the image; `final`, which is mostly 1, before the first."""
+        return np.append(self.final, self.alpha_bar[:-1])
 
     @cached_property
     def beta(self) -> FloatArray:

@@ -93,7 +93,8 @@ class Edit:
         self.check(denoiser)
         index = max(round(self.strength * steps), 1) - 1
         chosen = self.references[[seed % len(self.references) for seed in seeds]]
-        x0 = denoiser.image.from_uint8(chosen.to(denoiser.device))
+        with torch.no_grad():
+            x0 = denoiser.encoded(denoiser.image.from_uint8(chosen.to(denoiser.device)))
         e = _first_draw(denoiser, seeds)
         return denoiser.schedule.respaced(steps).q_sample(x0, index, e), index
 
@@ -157,4 +158,4 @@ class Boost:
 
 def _first_draw(denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:
     """The noise that an ordinary run of these seeds starts from, float32 (B, C, H, W)."""
-    return NoiseStream(seeds, REVERSE, denoiser.image.shape, denoiser.device).draw()
+    return NoiseStream(seeds, REVERSE, denoiser.shape, denoiser.device).draw()

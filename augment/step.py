@@ -56,6 +56,12 @@ class Step:
         """Sigma_i, broadcastable to (B, C, H, W)."""
         return self.log_variance.exp()
 
+    def images(self, x0: Tensor) -> Tensor:
+        """The images (B, C, H, W), about [-1, 1], of an estimate, with a gradient; of a model on
+        pixels, it is they.
+        """
+        return self.denoiser.decoded(x0, smooth=True)
+
     def gradient(self, measure: Tensor) -> Tensor:
         """The gradient at `x_i`, (B, C, H, W), of a number for each image, (B,)."""
         (gradient,) = torch.autograd.grad(measure.sum(), self.x_i, retain_graph=self.shared)

@@ -216,7 +216,7 @@ def official_sampler(denoiser: Denoiser, guidance: SelfGuidance | None) -> Sampl
     def images(seeds: Sequence[int], steps: int) -> Tensor:
         schedule = denoiser.schedule.respaced(steps)
         noise, perturbation = (
-            NoiseStream(seeds, purpose, denoiser.image.shape, denoiser.device)
+            NoiseStream(seeds, purpose, denoiser.shape, denoiser.device)
             for purpose in (REVERSE, PERTURBATION)
         )
         x = noise.draw()

@@ -50,8 +50,9 @@ _STRENGTH = 0.5
 class GuidanceConfig(SelfGuidanceConfig):
     """Self-guidance towards minority samples; scale 0 turns it off."""
 
-    distance: ModelDistance = "activations"
-    """activations are the generator's own; lpips is the paper's and needs AlexNet's weights."""
+    distance: ModelDistance | None = None
+    """activations are the generator's own; lpips is the paper's and needs AlexNet's weights; left
+    out, activations, or l2 between the latents of a latent model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ class Settings:
 
     generator: str = field(metadata=GENERATORS)
     """Embedded name, diffusers folder, guided-diffusion .pt file or hub id."""
+    prompts: Path | None = None
+    """Text file of a text-to-image model's prompts, one a line; the first is class 0."""
     out: Path = Path("runs/generate")
     """The folder of the images; a stopped run found there is continued."""
     seeds: int = 64
@@ -124,7 +127,8 @@ class Settings:
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Generate the images; their folder."""
     settings = parse(Settings, arguments)
-    denoiser = load_denoiser(settings.generator)
+    prompts = None if settings.prompts is None else read_prompts(settings.prompts)
+    denoiser = load_denoiser(settings.generator, prompts=prompts)
     guidance = _guidance(denoiser, settings.guidance, settings.classifier)
     start: Start | None = settings.boost
     if settings.edit is not None:
@@ -144,13 +148,33 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     return settings.out
 
 
+def read_prompts(path: Path) -> list[str]:
+    """The lines of a text file that are not blank.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no text, or blank.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"prompts {path} is missing; give a text file with one a line")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"prompts {path} is no UTF-8 text; give a prompt a line") from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise ValueError(f"prompts {path} has no line with text; give at least one prompt")
+    return prompts
+
+
 def _guidance(
     denoiser: Denoiser, self_guidance: GuidanceConfig, classifier: ClassifierConfig
 ) -> Guidance | None:
     """All the guidance that was asked for; None if there is none."""
     parts: list[Guidance] = []
     if self_guidance.given > 0:
-        distance = named_distance(self_guidance.distance, denoiser)
+        name = self_guidance.distance or ("activations" if denoiser.latents is None else "l2")
+        distance = named_distance(name, denoiser)
         parts.append(self_guidance.with_distance(distance))
     if classifier.source is not None:
         loaded = load_noised_classifier(classifier.source)

@@ -93,7 +93,7 @@ class AttributeGuidance(AttributeGuidanceConfig, Ascent):
 
     def measure(self, step: Step, x0: Tensor) -> Tensor:
         signs = self._signs(step.seeds).to(x0.device)
-        images = (x0 + 1) / 2
+        images = (step.images(x0) + 1) / 2
         log_odds = self.labeler.log_odds(images.expand(-1, 3, -1, -1))
         weights = signs.abs()
         total = (weights * F.logsigmoid(signs.sign() * log_odds)).sum(dim=1)

@@ -89,10 +89,10 @@ class TowardsClass:
             ValueError: it takes other images, noised in another way, or knows other classes.
         """
         theirs = self.classifier
-        if theirs.image.shape != denoiser.image.shape:
+        if theirs.image.shape != denoiser.shape:
             raise ValueError(
                 f"the classifier takes images of shape {theirs.image.shape}, the model makes "
-                f"{denoiser.image.shape}; give a classifier of the model's images"
+                f"{denoiser.shape}; give a classifier of the model's images"
             )
         if not callable(self.target):
             self._check_classes(denoiser.classes)

@@ -69,7 +69,7 @@ class JacobianGuidance(JacobianGuidanceConfig, Ascent):
         """The score's negative, (B,)."""
         with sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
             directions = self._directions(step, x0.detach())
-            outputs = self.encoder(x0)
+            outputs = self.encoder(step.images(x0))
             if directions is None:
                 whole = torch.eye(outputs.shape[1]).to(outputs)
                 directions = whole.expand(len(outputs), -1, -1)
@@ -91,7 +91,7 @@ class JacobianGuidance(JacobianGuidanceConfig, Ascent):
         if self.rank is None:
             return None
         x0 = x0.requires_grad_(True)
-        outputs = self.encoder(x0)
+        outputs = self.encoder(step.images(x0))
         # What is linear in `along` has J as its derivative, transposed: no finite differences.
         along = torch.zeros_like(outputs, requires_grad=True)
         (back,) = torch.autograd.grad(outputs, x0, along, create_graph=True)

@@ -79,7 +79,9 @@ class HardnessAscent(_Push, Ascent):
         return _shown("HardnessAscent", self, {})
 
     def measure(self, step: Step, x0: Tensor) -> Tensor:
-        return self.hardness(x0).to(x0.dtype)  # a float64 score must not make float64 images
+        return self.hardness(step.images(x0)).to(
+            x0.dtype
+        )  # a float64 score must not make float64 images
 
 
 def _shown(name: str, guidance: Strength, told: dict[str, object]) -> str:

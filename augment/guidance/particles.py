@@ -71,7 +71,8 @@ class ParticleGuidance(ParticleGuidanceConfig):
             points = step.x_i.detach().requires_grad_(True)
             (force,) = torch.autograd.grad(self._apartness(points, step.seeds).sum(), points)
         else:
-            force = step.gradient(self._apartness(self.features(step.estimate), step.seeds))
+            points = self.features(step.images(step.estimate))
+            force = step.gradient(self._apartness(points, step.seeds))
         return self.amount(step) * unit_max(force)
 
     def _apartness(self, points: Tensor, seeds: tuple[int, ...]) -> Tensor:

@@ -34,6 +34,6 @@ class UncertaintyGuidance(Ascent):
     such as `LogOdds(labeler)`. Of its `repr` a folder's record is made."""
 
     def measure(self, step: Step, x0: Tensor) -> Tensor:
-        log_odds = self.log_odds(x0)
+        log_odds = self.log_odds(step.images(x0))
         entropy = F.softplus(log_odds) - log_odds * log_odds.sigmoid()
         return entropy.mean(dim=1)

@@ -1,10 +1,12 @@
 """Pretrained generators, each made a `Denoiser`, and the classifiers that go with them.
 
-They come as embedded names, checkpoints of guided-diffusion, diffusers folders and hub ids.
+They come as embedded names, checkpoints of guided-diffusion, diffusers folders and hub ids, on
+pixels or on latents, of classes or of prompts.
 """
 
 from __future__ import annotations
 
+from augment.pretrained.autoencoder import Autoencoder, DecodedDistance
 from augment.pretrained.checkpoints import (
     KNOWN,
     CheckpointOptions,
@@ -23,7 +25,9 @@ from augment.pretrained.upsampler import Upsampler
 
 __all__ = [
     "KNOWN",
+    "Autoencoder",
     "CheckpointOptions",
+    "DecodedDistance",
     "KnownCheckpoint",
     "NoisedClassifier",
     "Upsampler",

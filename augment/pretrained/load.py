@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from augment.pretrained.checkpoints import CheckpointOptions
 from augment.pretrained.diffusers_folder import load_pipeline
 from augment.pretrained.files import one_line
 from augment.pretrained.guided_diffusion import load_checkpoint
-from augment.pretrained.unet import halve_convolutions
+from augment.pretrained.latent_models import load_dit, load_latent_diffusion
+from augment.pretrained.parts import read_json
+from augment.pretrained.text_to_image import load_text_to_image
+from augment.pretrained.unet import halved
 from augment.pretrained.upsampler import Upsampler
 
 __all__ = ["embedded_generators", "load_any", "load_denoiser", "load_upsampler"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _CHECKPOINTS = (".pt", ".pth", ".ckpt")
+_INDEX = "model_index.json"
 
 
 def embedded_generators() -> list[str]:
@@ -31,6 +36,7 @@ def load_denoiser(
     source: str | Path,
     *,
     options: CheckpointOptions | None = None,
+    prompts: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Denoiser:
     """Load a pretrained generator.
@@ -44,15 +50,17 @@ def load_denoiser(
             cache). The first load of a `.pt` file records its hash beside it; later ones are held
             to it.
         options: what the tensors of a `.pt` file that is no known checkpoint cannot tell.
+        prompts: of a text-to-image model, one a class, in their order.
         dtype: of the convolutions; with torch.float16 or torch.bfloat16, normalisation, embeddings
-            and head stay in float32.
+            and head stay in float32. Of a latent model the whole network is in it, save for a
+            UNet2DModel, and the autoencoder stays in float32.
 
     Raises:
         FileNotFoundError: none of the four, or a part of the folder is missing.
         ValueError: a network that this sampler cannot run, a checkpoint that takes options to know
             it entirely, or a hub that does not answer.
     """
-    denoiser = load_any(source, options, dtype)
+    denoiser = load_any(source, options, dtype, prompts)
     if _upsamples(denoiser):
         raise ValueError(
             f"{source} is an upsampler, which needs images to enlarge; allowed is a generator; "
@@ -81,6 +89,7 @@ def load_any(
     source: str | Path,
     options: CheckpointOptions | None = None,
     dtype: torch.dtype = torch.float32,
+    prompts: Sequence[str] | None = None,
 ) -> Denoiser:
     """Either of them; an upsampler's denoiser takes twice its image's channels."""
     embedded = source in embedded_generators()
@@ -92,16 +101,41 @@ def load_any(
             "folder says everything; leave them out"
         )
     if checkpoint:
+        _refuse_prompts(source, prompts)
         denoiser = load_checkpoint(path, options)
     else:
-        denoiser = load_pipeline(path if path.is_dir() else _download(source))
-    if dtype != torch.float32:
-        halve_convolutions(denoiser.network, dtype)
-        denoiser.card["dtype"] = str(dtype)
-    return denoiser
+        denoiser = _load_folder(path if path.is_dir() else _download(source), prompts)
+    return denoiser if dtype == torch.float32 else halved(denoiser, dtype)
+
+
+def _load_folder(folder: Path, prompts: Sequence[str] | None) -> Denoiser:
+    """The denoiser of a diffusers folder, by the parts that its index names."""
+    index = read_json(folder / _INDEX) if (folder / _INDEX).is_file() else {}
+    parts = {name for name, value in index.items() if isinstance(value, list) and value[0]}
+    if "text_encoder" in parts or "text_encoder_2" in parts:
+        if prompts is None:
+            raise ValueError(
+                f"{folder} makes images of prompts, and none are given; allowed is one a class; "
+                "give --prompts, a file with one a line, or load_denoiser(prompts=...)"
+            )
+        return load_text_to_image(folder, prompts)
+    _refuse_prompts(folder, prompts)
+    if "transformer" in parts:
+        return load_dit(folder)
+    return load_latent_diffusion(folder) if parts & {"vae", "vqvae"} else load_pipeline(folder)
+
+
+def _refuse_prompts(source: object, prompts: Sequence[str] | None) -> None:
+    if prompts is not None:
+        raise ValueError(
+            f"{source} is no text-to-image model, and prompts are given; allowed is None; leave "
+            "them out"
+        )
 
 
 def _upsamples(denoiser: Denoiser) -> bool:
+    if denoiser.latents is not None:
+        return False
     config: Any = denoiser.network.config
     return bool(config["in_channels"] != denoiser.image.channels)
 

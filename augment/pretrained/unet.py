@@ -10,7 +10,16 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-__all__ = ["UNet2DModel", "check_channels", "common_heads", "halve_convolutions", "set_heads"]
+from augment.denoiser import Denoiser
+
+__all__ = [
+    "UNet2DModel",
+    "check_channels",
+    "common_heads",
+    "halve_convolutions",
+    "halved",
+    "set_heads",
+]
 
 UNet2DModel: Any = diffusers.UNet2DModel
 """diffusers is hardly typed."""
@@ -81,6 +90,32 @@ def common_heads(network: nn.Module, plain: nn.Module) -> int | None:
     return int(found[0])
 
 
+def halved(denoiser: Denoiser, dtype: torch.dtype) -> Denoiser:
+    """The denoiser in half precision: the convolutions of a UNet2DModel, or all of another network,
+    whose inputs are brought to it. Latents are decoded in float32 all the same.
+
+    Raises:
+        ValueError: as `halve_convolutions`.
+    """
+    if isinstance(denoiser.network, UNet2DModel):
+        halve_convolutions(denoiser.network, dtype)
+        made = denoiser
+    else:
+        _check_half(dtype)
+        made = denoiser.with_network(_Halved(denoiser.network.to(dtype), dtype).eval())
+    made.card["dtype"] = str(dtype)
+    return made
+
+
+class _Halved(nn.Module):
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.dtype = network, dtype
+
+    def forward(self, x: Tensor, *conditions: Tensor) -> Any:
+        return self.network(x.to(self.dtype), *conditions)
+
+
 def halve_convolutions(network: Any, dtype: torch.dtype) -> None:
     """Store and run the convolutions and attentions of a UNet2DModel's blocks in `dtype`, in place.
 
@@ -97,11 +132,7 @@ def halve_convolutions(network: Any, dtype: torch.dtype) -> None:
     Raises:
         ValueError: another dtype.
     """
-    if dtype not in (torch.float16, torch.bfloat16):
-        raise ValueError(
-            f"dtype is {dtype}; allowed are torch.float16 and torch.bfloat16; "
-            "leave it out for float32"
-        )
+    _check_half(dtype)
     network.conv_in.register_forward_hook(_output_as(dtype))
     network.conv_norm_out.register_forward_pre_hook(_input_as(torch.float32))
     middle = [] if network.mid_block is None else [network.mid_block]
@@ -114,6 +145,14 @@ def halve_convolutions(network: Any, dtype: torch.dtype) -> None:
                 module.register_forward_hook(_output_as(dtype))
             elif isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.to(dtype)
+
+
+def _check_half(dtype: torch.dtype) -> None:
+    if dtype not in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"dtype is {dtype}; allowed are torch.float16 and torch.bfloat16; "
+            "leave it out for float32"
+        )
 
 
 def _input_as(dtype: torch.dtype) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:

@@ -53,7 +53,7 @@ def cost_of(run: Run, inputs: Inputs, settings: SyntheticSet) -> Cost:
 
 def forward_flops(denoiser: Denoiser) -> int:
     """Floating-point operations of one forward pass of one image, without its graph."""
-    x = torch.zeros(1, *denoiser.image.shape, device=denoiser.device)
+    x = torch.zeros(1, *denoiser.shape, device=denoiser.device)
     with torch.inference_mode(), _Operations() as counter:
         denoiser(x, 0, denoiser.schedule, denoiser.any_class(1))
     return int(counter.total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from augment import LPIPS, ActivationDistance, Denoiser, FeatureDistance
+from augment import LPIPS, ActivationDistance, DecodedDistance, Denoiser, FeatureDistance
 from augment.distance import NAMED, Distance
 from labeling import Labeler, Predictor
 
@@ -27,7 +27,8 @@ def named_distance(
     name: DistanceName, denoiser: Denoiser, labeler: Predictor | None = None
 ) -> Distance:
     """The distance that a setting names; `activations` are the denoiser's, `features` the
-    labeler's, and `lpips` is that of guidance, by AlexNet.
+    labeler's, and `lpips` is that of guidance, by AlexNet. The last two look at images, which the
+    latents of a latent model are decoded to.
 
     Raises:
         ValueError: `features` of a labeler that has no gradients.
@@ -35,8 +36,11 @@ def named_distance(
     if name == "features":
         if not isinstance(labeler, Labeler):
             raise ValueError(NO_FEATURES)
-        return FeatureDistance(labeler.network, preprocess=labeler.preprocess)
-    return ActivationDistance(denoiser) if name == "activations" else NAMED[name]()
+        seen = FeatureDistance(labeler.network, preprocess=labeler.preprocess)
+        return _of_images(seen, denoiser)
+    if name == "activations":
+        return ActivationDistance(denoiser)
+    return _of_images(NAMED[name](), denoiser) if name == "lpips" else NAMED[name]()
 
 
 def score_distance(
@@ -49,4 +53,12 @@ def score_distance(
         denoiser: the generator.
         trunk: a local copy of VGG-16's weights.
     """
-    return LPIPS("vgg", trunk=trunk) if name == "lpips" else named_distance(name, denoiser)
+    if name == "lpips":
+        return _of_images(LPIPS("vgg", trunk=trunk), denoiser)
+    return named_distance(name, denoiser)
+
+
+def _of_images(distance: Distance, denoiser: Denoiser) -> Distance:
+    """A distance between images as one of what the denoiser denoises."""
+    latents = denoiser.latents
+    return distance if latents is None else DecodedDistance(distance, latents)
