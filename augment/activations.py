@@ -123,6 +123,9 @@ class DenoiserFeatures(nn.Module):
                 hook.remove()
 
 
+_LISTS = (nn.ModuleList, nn.ModuleDict)
+
+
 class _SeenEnough(Exception):  # noqa: N818 - no error
     """Ends a pass of the network when all that is wanted of it has run."""
 
@@ -202,16 +205,16 @@ def _lists(network: nn.Module) -> dict[str, list[str]]:
     """Name of each list of modules -> the names of its members, in the order of registration."""
     prefix, core = _core(network)
     return {
-        f"{prefix}{name}": [f"{prefix}{name}.{i}" for i in range(len(child))]
+        f"{prefix}{name}": [f"{prefix}{name}.{member}" for member, _ in child.named_children()]
         for name, child in core.named_children()
-        if isinstance(child, nn.ModuleList)
+        if isinstance(child, _LISTS)
     }
 
 
 def _core(network: nn.Module) -> tuple[str, nn.Module]:
     """The network that has the lists, and what its names begin with: itself, or what it wraps."""
     prefix, core = "", network
-    while not any(isinstance(child, nn.ModuleList) for child in core.children()):
+    while not any(isinstance(child, _LISTS) for child in core.children()):
         trained = [n for n, child in core.named_children() if any(True for _ in child.parameters())]
         if len(trained) != 1:
             return "", network

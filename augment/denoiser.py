@@ -110,9 +110,10 @@ class Denoiser(nn.Module):
     ) -> None:
         """
         Args:
-            network: (B, C, H, W) float32 and timesteps int64 (B,) in, and, with `classes`, labels
-                int64 (B,); (B, C, H, W) out, or (B, 2C, H, W) with `learned_range`. A network of
-                diffusers, whose output has a `sample` attribute, is taken as it is.
+            network: (B, C, H, W) float32 and timesteps int64 (B,), or sigmas float32 if the
+                schedule has these, in, and, with `classes`, labels int64 (B,); (B, C, H, W) out, or
+                (B, 2C, H, W) with `learned_range`. A network of diffusers, whose output has a
+                `sample` attribute, is taken as it is.
             schedule: the schedule of training, all T steps.
             image: the format of the images it makes; of a latent model, once they are decoded.
             prediction: what its first C channels are.
@@ -151,7 +152,7 @@ class Denoiser(nn.Module):
             ValueError: labels are missing, or given to a network without classes.
         """
         self._check_presence(labels)
-        timestep = torch.full((len(x_i),), int(schedule.timesteps[i]), device=x_i.device)
+        timestep = torch.full((len(x_i),), schedule.timesteps[i].item(), device=x_i.device)
         output = self.network(x_i, timestep, *(() if labels is None else (labels,)))
         output = getattr(output, "sample", output).float()
         first, v = output.chunk(2, dim=1) if self.variance == "learned_range" else (output, None)

@@ -91,9 +91,14 @@ def adapted(start: Denoiser, *, size: int | None = None, classes: int | None = N
         classes: how many the images have; one more is made, which stands for none.
 
     Raises:
-        ValueError: a size that its levels do not divide, or a generator with classes and images
-            without.
+        ValueError: a network on latents or of another kind, a size that its levels do not divide,
+            or a generator with classes and images without.
     """
+    if start.latents is not None or not isinstance(start.network, UNet2DModel):
+        raise ValueError(
+            "the start is no UNet2DModel on pixels, and only such a generator is trained on; give "
+            "another one, or leave it out"
+        )
     network: Any = copy.deepcopy(start.network)
     image = ImageFormat(channels=start.image.channels, size=size or start.image.size)
     multiple = 2 ** (len(network.config["block_out_channels"]) - 1)

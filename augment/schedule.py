@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -73,8 +73,9 @@ class Schedule:
 
     alpha_bar: FloatArray
     """Cumulative products of 1 - beta, shape (N,), strictly decreasing, within (0, 1)."""
-    timesteps: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """Original timestep of each index, shape (N,); left out, the schedule is the original one."""
+    timesteps: NDArray[Any] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Original timestep of each index, int64 (N,), which the network is told; left out, the
+    schedule is the original one. Of a network that is told sigma, that, float64."""
     spacing: Spacing = Spacing()
     """Which steps shorter runs take."""
     final: float = 1.0
@@ -121,6 +122,16 @@ class Schedule:
             ** 2
         )
         return cls.from_betas(np.minimum(1 - h[1:] / h[:-1], _MAX_BETA))
+
+    @classmethod
+    def karras(
+        cls, steps: int = 1000, lowest: float = 0.002, highest: float = 80.0, rho: float = 7.0
+    ) -> Schedule:
+        """Sigmas whose rho-th roots are evenly spaced (Karras et al. 2022, Eq. 5,
+        https://arxiv.org/abs/2206.00364), as alpha_bar = 1 / (1 + sigma^2). A run starts from the
+        noise alone, highest e in terms of sigma; every number of steps has a grid of its own.
+        """
+        return _Karras.of(steps, lowest, highest, rho)
 
     def respaced(self, steps: int) -> Schedule:
         """Keep `steps` of the steps, evenly spaced from the first to the last."""
@@ -207,6 +218,23 @@ class Schedule:
         """
         f = (v + 1) / 2
         return f * _at(np.log(self.beta), i, v) + (1 - f) * _at(self.posterior_log_variance, i, v)
+
+
+@dataclass(frozen=True, eq=False)
+class _Karras(Schedule):
+    rho: float = 7.0
+
+    @classmethod
+    def of(cls, steps: int, lowest: float, highest: float, rho: float) -> _Karras:
+        """The grid of so many steps; of one step, the highest sigma."""
+        roots = np.linspace(highest ** (1 / rho), lowest ** (1 / rho), steps, dtype=np.float64)
+        sigma = roots[::-1] ** rho
+        return cls(1 / (1 + sigma**2), sigma, noise_alone=True, rho=rho)
+
+    def respaced(self, steps: int) -> Schedule:
+        """The grid of `steps` between the same ends."""
+        space_timesteps(len(self), steps)  # says what is allowed
+        return _Karras.of(steps, self.timesteps[0], self.timesteps[-1], self.rho)
 
 
 def space_timesteps(total: int, steps: int) -> NDArray[np.int64]:

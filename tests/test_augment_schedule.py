@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 from augment import Schedule
-from augment.schedule import space_timesteps
+from augment.schedule import Spacing, space_timesteps
 
 
 def _noise(seed: int, *shape: int) -> Tensor:
@@ -163,3 +166,23 @@ def test_constants_are_cast_last() -> None:
     noise = float(schedule.q_sample(0 * one, 0, one))
     assert noise == pytest.approx((1 - schedule.alpha_bar[0]) ** 0.5, rel=1e-7)
     assert schedule.q_sample(one.half(), 3, one.half()).dtype == torch.float16
+
+
+@pytest.mark.parametrize("rule", ["leading", "trailing"])
+@pytest.mark.parametrize("steps", [1, 4, 7, 30, 50, 250])
+def test_spacings_are_diffusers(rule: Literal["leading", "trailing"], steps: int) -> None:
+    offset = 1 if rule == "leading" else 0
+    scheduler = DDIMScheduler(timestep_spacing=rule, steps_offset=offset)
+    scheduler.set_timesteps(steps)
+    spacing = Spacing(rule=rule, offset=offset)
+    kept = replace(Schedule.linear(), spacing=spacing).respaced(steps)
+    assert kept.timesteps.tolist() == scheduler.timesteps.tolist()[::-1]
+    np.testing.assert_array_equal(kept.alpha_bar, Schedule.linear().alpha_bar[kept.timesteps])
+
+
+def test_a_spacing_beyond_the_schedule_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"timestep would be 1000, but .* ends at 999"):
+        Spacing(rule="leading", offset=1).kept(1000, 1000)
+    for rule in ("leading", "trailing"):
+        with pytest.raises(ValueError, match="give 1 to 1000 steps"):
+            Spacing(rule=rule).kept(1000, 1001)  # type: ignore[arg-type]

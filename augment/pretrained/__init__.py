@@ -14,6 +14,7 @@ from augment.pretrained.checkpoints import (
     known_checkpoints,
 )
 from augment.pretrained.diffusers_folder import load_pipeline, save_pipeline, scheduler_of
+from augment.pretrained.edm import convert_edm
 from augment.pretrained.guided_diffusion import load_checkpoint
 from augment.pretrained.load import embedded_generators, load_denoiser, load_upsampler
 from augment.pretrained.noised_classifier import (
@@ -31,6 +32,7 @@ __all__ = [
     "KnownCheckpoint",
     "NoisedClassifier",
     "Upsampler",
+    "convert_edm",
     "embedded_generators",
     "known_checkpoints",
     "load_checkpoint",

@@ -53,7 +53,8 @@ class Autoencoder(nn.Module):
         mode.
         """
         with torch.autocast(images.device.type, enabled=False):
-            found = [self.network.encode(part) for part in images.float().split(self._at_once)]
+            parts = torch.split(images.float(), self._at_once)
+            found = [self.network.encode(part) for part in parts]
         codes = [one.latents if self.quantises else one.latent_dist.mode() for one in found]
         return self.scale * (torch.cat(codes) - self.shift)
 
@@ -66,7 +67,8 @@ class Autoencoder(nn.Module):
         options = {"force_not_quantize": True} if smooth and self.quantises else {}
         with torch.autocast(latents.device.type, enabled=False):
             parts = [
-                self.network.decode(part, **options).sample for part in codes.split(self._at_once)
+                self.network.decode(part, **options).sample
+                for part in torch.split(codes, self._at_once)
             ]
         return torch.cat(parts)
 

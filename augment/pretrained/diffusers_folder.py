@@ -131,7 +131,7 @@ def scheduler_of(denoiser: Denoiser) -> Any:
     )
 
 
-def _load_network(folder: Path, config: Mapping[str, Any], weights: Path) -> Any:
+def _load_network(folder: Path, config: Mapping[str, Any]) -> Any:
     """The UNet2DModel of a folder, every weight of which was found in it."""
     if (kind := config.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise ValueError(

@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 from augment.denoiser import Denoiser
 from augment.pretrained.checkpoints import CheckpointOptions
 from augment.pretrained.diffusers_folder import load_pipeline
+from augment.pretrained.edm import EDM, load_edm
 from augment.pretrained.files import one_line
 from augment.pretrained.guided_diffusion import load_checkpoint
 from augment.pretrained.latent_models import load_dit, load_latent_diffusion
@@ -111,7 +112,10 @@ def load_any(
 def _load_folder(folder: Path, prompts: Sequence[str] | None) -> Denoiser:
     """The denoiser of a diffusers folder, by the parts that its index names."""
     index = read_json(folder / _INDEX) if (folder / _INDEX).is_file() else {}
-    parts = {name for name, value in index.items() if isinstance(value, list) and value[0]}
+    if index.get("_class_name") == EDM:
+        _refuse_prompts(folder, prompts)
+        return load_edm(folder)
+    parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
     if "text_encoder" in parts or "text_encoder_2" in parts:
         if prompts is None:
             raise ValueError(
@@ -134,9 +138,9 @@ def _refuse_prompts(source: object, prompts: Sequence[str] | None) -> None:
 
 
 def _upsamples(denoiser: Denoiser) -> bool:
-    if denoiser.latents is not None:
+    config: Any = getattr(denoiser.network, "config", None)
+    if config is None or denoiser.latents is not None:
         return False
-    config: Any = denoiser.network.config
     return bool(config["in_channels"] != denoiser.image.channels)
 
 

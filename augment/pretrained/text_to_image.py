@@ -113,7 +113,8 @@ class _Rows(nn.Module):
 def _image_size(folder: Path, unet: Any) -> int:
     """Height and width of the images in pixels."""
     levels = len(read_json(folder / "vae/config.json")["block_out_channels"])
-    return int(unet.config["sample_size"]) * 2 ** (levels - 1)
+    size: int = unet.config["sample_size"] * 2 ** (levels - 1)
+    return size
 
 
 def _embedded(folder: Path, prompts: list[str]) -> _Embedded:

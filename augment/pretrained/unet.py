@@ -102,6 +102,11 @@ def halved(denoiser: Denoiser, dtype: torch.dtype) -> Denoiser:
         made = denoiser
     else:
         _check_half(dtype)
+        if denoiser.latents is None:
+            raise ValueError(
+                f"dtype is {dtype}, and the generator, one of EDM's, runs in torch.float32 alone; "
+                "leave it out"
+            )
         made = denoiser.with_network(_Halved(denoiser.network.to(dtype), dtype).eval())
     made.card["dtype"] = str(dtype)
     return made
