@@ -47,7 +47,7 @@ class SteeringLabeler(Protocol):
 class AttributeGuidanceConfig(Strength):
     """How strongly and how often images are steered to the attributes that they are asked for."""
 
-    scale: float = 1.5
+    scale: float = 2.0
     """w, the strength in `unit`s; 0 steers nowhere."""
     every: int = 5
     """Steer the steps whose index is a multiple of this; the last step is always among them."""
