@@ -9,50 +9,44 @@ it is to all of them and to their rare end by several definitions (`--tails`: Fr
 with `--encoder inception` FID and sFID; precision, recall, density, coverage), what an image costs
 in forward passes of the generator and in seconds, and the F1 of the classifiers. Each sampler that
 costs more than `--budget` forwards an image runs once more with as few steps as the budget pays
-for, as the set `<name>.equal`; self-guidance whose strength is a `budget` then pushes as far.
+for, as the set `<name>.equal`, unless that were less than a tenth of its own; self-guidance whose
+strength is a `budget` then pushes as far.
 
 It writes the study's own files, and in `samplers/` samplers.csv, tails.csv, samplers.html and the
-pictures of `recipes/measure.py`. Sets, arms and everything else are set as for the study; which
-strengths are right for a generator is for `--preview` and for train and val images to say.
+pictures of `recipes/measure.py` (density.png is the paper's Fig. 5). Sets, arms and everything else
+are set as for the study; which strengths are right for a generator is for generated images against
+real train images to say, as `recipes/ablations.py` measures them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
-from torch import Tensor
 
-from augment import L2
-from augment.metrics import Encoder, Hardness, Orders, extract, frechet_distance
-from augment.metrics.pictures import ImageSet
-from augment.metrics.report import Results, check_sizes, likeness, measure_sets
-from augment.minority_score import score_files
-from classify import load_table, read_predictions
+from augment.metrics.report import Results
+from classify import read_predictions
 from classify import report as page
 from classify.datasets import read_image
 from classify.files import claim
 from classify.metrics import MACRO
 from recipes.celeba_augment import PRESETS, real_images, with_few_labels
 from recipes.chain.command_line import parse, run
-from recipes.chain.comparison import compare_arms, train_shares
-from recipes.chain.cost import Cost, cost_of, steps_at
-from recipes.chain.encoders import load_encoder
+from recipes.chain.comparison import REAL, compare_arms, train_shares
+from recipes.chain.cost import Cost, steps_at
 from recipes.chain.files import write_csv
 from recipes.chain.inputs import Inputs, prepare
+from recipes.chain.measuring import Measured, Measuring, MeasuringConfig, costs_of, with_costs
 from recipes.chain.run import Run
+from recipes.chain.sets import OFFERED_SETS
 from recipes.chain.settings import NO_FLAGS, RunConfig
 from recipes.chain.study import study
-from recipes.chain.tails import DEFAULT_TAILS, Scores, Tail, read_tails
 from recipes.chain.values import Values, merged, plain
-from recipes.measure import BESIDE_INCEPTION, add_frechet
 
 __all__ = ["RIVALS", "CompareConfig", "cheapest", "main"]
 
@@ -60,8 +54,10 @@ RIVALS: Mapping[str, Values] = {
     "minority-class": {"minority_class": {}},
     "low-density": {"low_density": {}},
     "attribute-bits": {"attribute_bits": {}},
+    **OFFERED_SETS,
 }
-"""The samplers that the paper compares with, beside the ordinary and the self-guided one."""
+"""The samplers that the paper and its successors compare with, beside the ordinary and the
+self-guided one."""
 EQUAL = ".equal"
 """What the name of a set at equal budget ends with."""
 _SHOWN = 32
@@ -70,35 +66,22 @@ _LEVEL = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig(RunConfig):
+class CompareConfig(MeasuringConfig):
     """Compare samplers: rarity, likeness to the real images, cost and what classifiers gain."""
 
     out: Path = Path("runs/compare_samplers")
     """Everything is written here; the same command again continues a run that was stopped."""
     sets: Mapping[str, Values] | Path = field(default_factory=lambda: dict(RIVALS))
     """The samplers beside plain, minority and targeted, name -> settings, or a YAML file of them;
-    left out, those that the paper compares with."""
+    left out, those that the paper and its successors compare with."""
     budget: float | None = None
     """Forwards an image of the sets at equal budget; left out, an ordinary image's; 0 makes no such
     sets."""
-    tails: Mapping[str, Values] = field(default_factory=lambda: dict(DEFAULT_TAILS))
-    """The rare ends of the real train images, name -> by, count, lowest, file."""
-    encoder: str = "avatars"
-    """Network whose features are measured, as for `recipes/measure.py`; inception adds FID and
-    sFID."""
-    weights: Path | None = None
-    """A local file of a published encoder's weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.budget is not None and self.budget < 0:
             raise ValueError(f"budget is {self.budget}; give forwards an image, or 0 for none")
-        _ = self.tails_read  # says what is wrong with one
-
-    @property
-    def tails_read(self) -> dict[str, Tail]:
-        """The tails as values."""
-        return read_tails(self.tails)
 
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
@@ -108,29 +91,33 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     config = parse(CompareConfig, arguments, presets=PRESETS, skip=NO_FLAGS)
     if config.data is None:
         config = cast("CompareConfig", with_few_labels(config))
-    encoder = load_encoder(config.encoder, weights=config.weights)
-    further = BESIDE_INCEPTION if config.encoder == "inception" else {}
-    encoders = {c: load_encoder(e, weights=config.weights) for c, e in further.items()}
+    measuring = Measuring(config)
     name = "the embedded avatars" if config.data is None else config.data.resolve().name
     with Run(config.variant()) as whole:
         inputs = prepare(whole, lambda: real_images(whole), source=name)
         if config.preview:
             return study(whole, inputs, "")
+        out = whole.out / "samplers"
+        if whole.fabric.is_global_zero:
+            own = {f.name for f in fields(CompareConfig)} - {f.name for f in fields(RunConfig)}
+            claim(out / "settings.json", {n: plain(getattr(config, n)) for n in sorted(own)})
         with whole.stage("Counting what an image costs"):
-            costs = _with_equals(whole, inputs, config.budget)
+            costs = _with_equals(whole, inputs, config.budget, out / "costs.csv")
         summary = study(whole, inputs, f"Samplers compared on {name}")
         assert summary is not None  # it is no preview
         with whole.stage("Measuring the sets"):
-            measured = _Measuring(whole, inputs, encoder, encoders).measured(config.tails_read)
+            folders = {n: whole.out / "synthetic" / n for n in whole.config.synthetic_sets}
+            made = [n for n, folder in folders.items() if folder.is_dir()]
+            measured = measuring(whole, inputs, made, out)
         if not whole.fabric.is_global_zero:
             return None
-        return _tell(whole, inputs, config, costs, summary, measured)
+        return _tell(whole, inputs, costs, summary, measured)
 
 
-def _with_equals(whole: Run, inputs: Inputs, budget: float | None) -> dict[str, Cost]:
+def _with_equals(whole: Run, inputs: Inputs, budget: float | None, file: Path) -> dict[str, Cost]:
     """The cost of every set; sets at equal budget join the run."""
     made = whole.config.synthetic_sets
-    costs = {name: cost_of(whole, inputs, settings) for name, settings in made.items()}
+    costs = costs_of(whole, inputs, made, file)
     affordable = whole.config.sampler.steps if budget is None else budget
     described = whole.config.described_sets
     equals = {
@@ -142,90 +129,18 @@ def _with_equals(whole: Run, inputs: Inputs, budget: float | None) -> dict[str, 
     arms = config.arms and [*config.arms, *equals]
     sets = {**cast("Mapping[str, Values]", config.sets), **equals}
     whole.config = replace(config, sets=sets, arms=arms)
-    made = whole.config.synthetic_sets
-    return costs | {name: cost_of(whole, inputs, made[name]) for name in equals}
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What was measured of the sets."""
-
-    results: Results
-    """Against all real train images."""
-    tails: pd.DataFrame
-    """A row a tail and set: columns tail, set, real, and those of `likeness`."""
-
-
-@dataclass(frozen=True)
-class _Measuring:
-    """Measures the sets of a run that has made them."""
-
-    whole: Run
-    inputs: Inputs
-    encoder: Encoder
-    further: Mapping[str, Encoder]
-    """Column -> encoder of one more Frechet distance."""
-
-    def measured(self, tails: Mapping[str, Tail]) -> _Measured:
-        real = self.inputs.train.reset_index(drop=True)
-        names = [n for n in self.whole.config.synthetic_sets if self._folder(n).is_dir()]
-        tables = {"real": real, **{name: load_table(self._folder(name)) for name in names}}
-        sets = [
-            ImageSet(name=name, paths=list(map(str, t["path"])), file_names=list(t["file_name"]))
-            for name, t in tables.items()
-        ]
-        check_sizes(sets[0], sets[1:], tail_count=None, orders=Orders())
-        features = self._features(self.encoder, sets)
-        beside = {column: self._features(one, sets) for column, one in self.further.items()}
-        results = measure_sets(sets[0], sets[1:], features)
-        add_frechet(results, beside)
-        known = self._scores(real, features[0], results)
-        rows = []
-        for tail, one in tails.items():
-            chosen = torch.from_numpy(one.rows(real["file_name"], known))
-            for i, name in enumerate(names, start=1):
-                row = likeness(features[i], features[0][chosen])
-                row |= {c: frechet_distance(f[0][chosen], f[i]) for c, f in beside.items()}
-                rows.append({"tail": tail, "set": name, "real": len(chosen), **row})
-        return _Measured(results, pd.DataFrame(rows))
-
-    def _folder(self, name: str) -> Path:
-        return self.whole.out / "synthetic" / name
-
-    def _features(self, encoder: Encoder, sets: Sequence[ImageSet]) -> list[Tensor]:
-        see = partial(extract, encoder=encoder, read=read_image, cache=self.whole.out / "features")
-        fabric = self.whole.fabric
-        return [torch.from_numpy(see(s.paths, name=s.name, fabric=fabric)) for s in sets]
-
-    def _scores(self, real: pd.DataFrame, features: Tensor, results: Results) -> Scores:
-        """What the real train images can be ranked by."""
-        score = partial(
-            score_files,
-            self.inputs.denoiser,
-            list(real["path"]),
-            L2(),
-            read=read_image,
-            fabric=self.whole.fabric,
-        )
-        return {
-            "avg_knn": lambda: results.images["real"]["avg_knn"].to_numpy(),
-            "minority_score": score,
-            "hardness": lambda: Hardness.fitted(features)(features).numpy(),
-        }
+    return costs_of(whole, inputs, whole.config.synthetic_sets, file)
 
 
 def _tell(
     whole: Run,
     inputs: Inputs,
-    config: CompareConfig,
     costs: Mapping[str, Cost],
     summary: pd.DataFrame,
-    measured: _Measured,
+    measured: Measured,
 ) -> pd.DataFrame:
     """Write and print the tables, and write the page."""
     out = whole.out / "samplers"
-    own = {f.name for f in fields(CompareConfig)} - {f.name for f in fields(RunConfig)}
-    claim(out / "settings.json", {name: plain(getattr(config, name)) for name in sorted(own)})
     table = table_of(measured.results, costs, summary)
     verdict = [
         _rarest(measured.results, table),
@@ -263,11 +178,7 @@ def table_of(results: Results, costs: Mapping[str, Cost], summary: pd.DataFrame)
         Columns set, forwards, seconds, those of `results.table`, and f1, f1_rare and
         average_precision with their intervals; NaN where there is nothing. The first row is real.
     """
-    table = results.table.copy()
-    costs = {"real": Cost(), **costs}
-    for place, column in enumerate(("forwards", "seconds"), start=1):
-        values = [getattr(costs.get(name, Cost()), column) for name in table["set"]]
-        table.insert(place, column, values)
+    table = with_costs(results.table, costs)
     for metric in ("f1", "f1_rare", "average_precision"):
         rows = summary[summary["metric"] == metric].set_index("arm").reindex(table["set"])
         for column, ending in (("mean", ""), ("low", "_low"), ("high", "_high")):
@@ -284,26 +195,32 @@ def cheapest(table: pd.DataFrame, equal: Sequence[str]) -> str:
 
 
 def _rarest(results: Results, table: pd.DataFrame) -> str:
-    """The verdict of rarity: by AvgkNN, a Welch test of each set against the best."""
-    scores = {s.name: results.images[s.name]["avg_knn"] for s in results.sets[1:]}
+    """The verdict of rarity: by AvgkNN, a Welch test of each set against the best. Broken images
+    are far from all that is real, so that only those in the manifold of the real ones are judged.
+    """
+    scores = {}
+    for one in results.sets[1:]:
+        images = results.images[one.name]
+        scores[one.name] = images["avg_knn"][images["rarity"].notna()]
     best = max(scores, key=lambda name: scores[name].mean())
     equal = [
         name
         for name, own in scores.items()
-        if name == best or stats.ttest_ind(scores[best], own, equal_var=False).pvalue >= _LEVEL
+        if name == best or not stats.ttest_ind(scores[best], own, equal_var=False).pvalue < _LEVEL
     ]
-    return _sentence("By AvgkNN the rarest images are those of", table, best, equal)
+    what = "By AvgkNN of the images in the manifold of the real ones, the rarest are those of"
+    return _sentence(what, table, best, equal)
 
 
 def _most_helpful(whole: Run, inputs: Inputs, table: pd.DataFrame) -> str:
     """The verdict of the classifiers: macro F1, paired by seed and test image."""
     trained = table.dropna(subset="f1")
     trained = trained[trained["set"].isin(list(whole.config.chosen_arms))]
-    names = [name for name in trained["set"] if name != "real"]
+    names = [name for name in trained["set"] if name != REAL]
     if not names:
         return "No classifier was trained on one set alone, so nothing is said of what they gain."
     best = max(names, key=trained.set_index("set")["f1"].__getitem__)
-    others = [name for name in names if name != best]
+    others = [REAL, *(name for name in names if name != best)]
     seeds, arms = whole.config.study.seeds, list(whole.config.chosen_arms)
     found = compare_arms(
         read_predictions(whole.out, arms, seeds),
@@ -314,14 +231,21 @@ def _most_helpful(whole: Run, inputs: Inputs, table: pd.DataFrame) -> str:
     is_f1 = (found["attribute"] == MACRO) & (found["metric"] == "f1")
     behind = set(found.loc[is_f1 & (found["verdict"] == "gain"), "baseline"])
     equal = [best, *(name for name in others if name not in behind)]
-    return _sentence("The classifier of the highest macro F1 is that of", table, best, equal)
+    what = "Of the samplers, the classifier of the highest macro F1 is that of"
+    return _sentence(what, table, best, equal)
 
 
 def _sentence(what: str, table: pd.DataFrame, best: str, equal: Sequence[str]) -> str:
+    """What is best, what cannot be told from it, and the cheapest of these."""
+    others = [name for name in equal if name != best]
+    if REAL in equal:
+        return (
+            f"{what} {best}; not distinguishable from it: {', '.join(others)}. The cheapest is to "
+            "add no images, so no sampler is shown to be worth its cost."
+        )
     chosen = cheapest(table, equal)
     cost: Any = table.set_index("set").at[chosen, "forwards"]
     forwards = "an unknown number of" if np.isnan(cost) else f"{cost:.0f}"
-    others = [name for name in equal if name != best]
     if not others:
         return f"{what} {best}, distinguishable from all others, at {forwards} forwards an image."
     return (

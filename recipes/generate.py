@@ -4,6 +4,17 @@
     python recipes/generate.py avatars-32 --out runs/ordinary --seeds 64 --guidance.scale 0
     python recipes/generate.py avatars-32 --out runs/edited --seeds 8 --edit face.png --strength 0.6
     python recipes/generate.py avatars-32 --out runs/boosted --guidance.scale 0 --boost {}
+    python recipes/generate.py avatars-32 --out runs/rival --config rival.yaml
+
+rival.yaml names other guidances, which add up; without self-guidance, `guidance: {scale: 0}`:
+
+    low_density: {images: TRAIN_IMAGES, discriminator: CLASSIFIER}
+    jacobian: {encoder: activations, rank: 9}
+    uncertainty: {scale: 1.0}
+    labeler: avatars
+    particles: {group: 8}
+
+CLASSIFIER is of `recipes/train_noised_classifier.py`, as is that of `--classifier.source`.
 
 It writes `<seed>.png` and `metadata.csv`. The same command again continues a run that was stopped;
 more `--seeds` extend it. 64 images of the embedded generator take a minute on two cores.
@@ -11,7 +22,7 @@ more `--seeds` extend it. 64 images of the embedded generator take a minute on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,17 +40,27 @@ from augment import (
 )
 from augment.denoiser import Denoiser
 from augment.generate import SamplerConfig
-from augment.guidance import Guidance
+from augment.guidance import Guidance, HardnessAscent, PushOfClass
 from augment.images import ImageFiles
 from augment.start import Start
 from classify.datasets import load_images, read_image
+from labeling import Labeler, Predictor, load_labeler
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.distances import ModelDistance, named_distance
-from recipes.chain.sources import GENERATORS
+from recipes.chain.noised import hardness_of
+from recipes.chain.sources import GENERATORS, LABELERS
 from recipes.chain.targets import plan_bits
+from recipes.chain.untrained_terms import (
+    JacobianSettings,
+    ParticleSettings,
+    UncertaintySettings,
+    check_untrained_terms,
+    through_labeler,
+    untrained_terms,
+)
 
-__all__ = ["ClassifierConfig", "GuidanceConfig", "Settings", "main"]
+__all__ = ["ClassifierConfig", "GuidanceConfig", "LowDensityConfig", "Settings", "main"]
 
 _MOST_IMAGES = 10**7
 _STRENGTH = 0.5
@@ -76,6 +97,34 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LowDensityConfig:
+    """Low-density guidance (Sehwag et al. 2022) by what stands ready."""
+
+    images: Path | None = None
+    """The generator's training images, a folder: away from them, up their hardness score in its own
+    activations."""
+    data: Path | None = None
+    """In their place a noised classifier, whose class 1 is the data: away from that."""
+    discriminator: Path | None = None
+    """A noised classifier whose class 1 is real and class 0 generated: towards the real."""
+    alpha: float = 0.3
+    """Strength of the way out, in the sampler's variances; up to 1 is usual."""
+    beta: float = 0.3
+    """Strength of the way to the real."""
+    every: int = 1
+    """Guide the steps whose index is a multiple of this; the paper's is every step."""
+
+    def __post_init__(self) -> None:
+        if self.images is not None and self.data is not None:
+            raise ValueError(
+                f"low_density.images {self.images} is given beside low_density.data {self.data}; "
+                "give one way out"
+            )
+        if self.images is self.data is self.discriminator is None:
+            raise ValueError("low_density has no images, data or discriminator; give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Generate minority samples with a pretrained model: <seed>.png and metadata.csv."""
 
@@ -108,6 +157,16 @@ class Settings:
     """Self-guidance towards minority samples."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     """A classifier's guidance, added to it."""
+    low_density: LowDensityConfig | None = None
+    """Guidance out of the dense and towards the real, added to it."""
+    jacobian: JacobianSettings | None = None
+    """JEPA guidance, to images that an encoder knows little of."""
+    uncertainty: UncertaintySettings | None = None
+    """Guidance to images that the labeler is unsure of."""
+    particles: ParticleSettings | None = None
+    """Particle guidance: images of a group repel one another."""
+    labeler: str | None = field(default=None, metadata=LABELERS)
+    """Of uncertainty and JEPA guidance: an embedded name or a folder."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= _MOST_IMAGES or self.first_seed < 0:
@@ -129,10 +188,10 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     settings = parse(Settings, arguments)
     prompts = None if settings.prompts is None else read_prompts(settings.prompts)
     denoiser = load_denoiser(settings.generator, prompts=prompts)
-    guidance = _guidance(denoiser, settings.guidance, settings.classifier)
+    guidance = _guidance(denoiser, settings)
     start: Start | None = settings.boost
     if settings.edit is not None:
-        references = _references(settings.edit, denoiser)
+        references = _pixels(settings.edit, denoiser, "edit")
         start = Edit(references=references, strength=settings.strength)
     generate(
         denoiser,
@@ -167,27 +226,63 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def _guidance(
-    denoiser: Denoiser, self_guidance: GuidanceConfig, classifier: ClassifierConfig
-) -> Guidance | None:
+def _guidance(denoiser: Denoiser, settings: Settings) -> Guidance | None:
     """All the guidance that was asked for; None if there is none."""
     parts: list[Guidance] = []
-    if self_guidance.given > 0:
-        name = self_guidance.distance or ("activations" if denoiser.latents is None else "l2")
+    if settings.guidance.given > 0:
+        name = settings.guidance.distance or ("activations" if denoiser.latents is None else "l2")
         distance = named_distance(name, denoiser)
-        parts.append(self_guidance.with_distance(distance))
+        parts.append(settings.guidance.with_distance(distance))
+    classifier = settings.classifier
     if classifier.source is not None:
         loaded = load_noised_classifier(classifier.source)
         drawn = classifier.target is None and len(loaded.heads) > 1
         target = plan_bits(list(loaded.heads)) if drawn else classifier.target
         parts.append(ClassifierGuidance(classifier=loaded, target=target, scale=classifier.scale))
+    if settings.low_density is not None:
+        parts += _low_density(denoiser, settings.low_density)
+    labeler = _labeler(settings)
+    check_untrained_terms(settings, [labeler] if labeler else [], denoiser.image.shape)
+    parts += untrained_terms(settings, denoiser, labeler)
     return Sum(*parts) if len(parts) > 1 else next(iter(parts), None)
 
 
-def _references(source: Path, denoiser: Denoiser) -> Tensor:
-    """uint8 (K, C, H, W), cropped and resized to the model's format."""
+def _low_density(denoiser: Denoiser, config: LowDensityConfig) -> Iterator[Guidance]:
+    """The way out of the dense, and the way to the real."""
+    if config.images is not None:
+        hardness = hardness_of(denoiser, _pixels(config.images, denoiser, "low_density.images"))
+        yield HardnessAscent(hardness=hardness, scale=config.alpha, every=config.every)
+    pushes = ((config.data, True, config.alpha), (config.discriminator, False, config.beta))
+    for source, away, scale in pushes:
+        if source is not None:
+            known = load_noised_classifier(source)
+            yield PushOfClass(
+                classifier=known, target=1, away=away, scale=scale, every=config.every
+            )
+
+
+def _labeler(settings: Settings) -> Predictor | None:
+    """The labeler that guidances go through; None where none does."""
+    if not through_labeler(settings):
+        if settings.labeler is not None:
+            raise ValueError(
+                f"labeler {settings.labeler} is given, and no guidance goes through it; give "
+                "uncertainty or jacobian, or leave it out"
+            )
+        return None
+    found = None if settings.labeler is None else load_labeler(settings.labeler)
+    if not isinstance(found, Labeler):
+        raise ValueError(
+            f"labeler is {settings.labeler}; uncertainty and jacobian go through one with a torch "
+            "network: give an embedded name or a folder, or jacobian.encoder activations"
+        )
+    return found
+
+
+def _pixels(source: Path, denoiser: Denoiser, what: str) -> Tensor:
+    """uint8 (K, C, H, W), cropped and resized to the model's format; of a table its train rows."""
     if not source.exists():
-        raise FileNotFoundError(f"edit {source} is missing; give an image or a folder of images")
+        raise FileNotFoundError(f"{what} {source} is missing; give an image or a folder of images")
     if source.is_file():
         paths = [str(source)]
     else:
@@ -196,7 +291,7 @@ def _references(source: Path, denoiser: Denoiser) -> Tensor:
             rows = rows[rows["split"] == "train"]
         paths = list(rows["path"])
     if not paths:
-        raise ValueError(f"edit {source} has no train image; give others to start from")
+        raise ValueError(f"{what} {source} has no train image; give others")
     image = denoiser.image
     return ImageFiles(paths, read_image, size=image.size, channels=image.channels).stack()
 

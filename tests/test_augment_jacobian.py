@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from augment import reverse_process, sample
 from augment.guidance import JacobianGuidance, Joint, LogOdds, Step, UncertaintyGuidance
+from augment.jepa_score import Spectrum, check_curved, jepa_scores
 
 
 def _step(seeds: range = range(3)) -> Step:
@@ -84,6 +85,24 @@ def test_an_encoder_whose_jacobian_is_constant_moves_nothing(
     encoder: Callable[[Tensor], Tensor], rank: int | None
 ) -> None:
     assert not JacobianGuidance(encoder=encoder, rank=rank).shift(_step()).any()
+
+
+@pytest.mark.parametrize("encoder", [_linear, _ReLU], ids=["linear", "relu"])
+def test_an_encoder_without_curvature_is_refused_in_one_line(
+    encoder: Callable[[Tensor], Tensor],
+) -> None:
+    with pytest.raises(ValueError, match=r"^the encoder .* gradient; give jacobian.encoder activ"):
+        check_curved(encoder, (1, 8, 8), torch.device("cpu"))
+    check_curved(_smooth, (1, 8, 8), torch.device("cpu"))
+
+
+def test_real_images_are_scored_by_the_jacobian_also_of_relu_networks() -> None:
+    images = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+    for encoder in (_smooth, _ReLU):
+        found = jepa_scores(encoder, images, Spectrum(), device=torch.device("cpu"), batch_size=2)
+        for image, score in zip(images.float() / 127.5 - 1, found, strict=True):
+            jacobian = torch.autograd.functional.jacobian(encoder, image[None]).reshape(-1, 64)
+            torch.testing.assert_close(score.float(), torch.linalg.svdvals(jacobian).log().sum())
 
 
 def test_a_step_runs_the_denoiser_once_forwards_and_once_back() -> None:

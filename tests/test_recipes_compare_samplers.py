@@ -68,6 +68,9 @@ def test_a_budget_buys_so_many_steps() -> None:
     assert steps_at(PLAIN, Cost(14.0, 1.0), 10) == 7
     assert steps_at(PLAIN, Cost(10.0, 1.0), 10) is None
     assert steps_at(PLAIN, Cost(30.0, 1.0), 0) is None
+    fifty = SyntheticSet(sampler=SamplerConfig(steps=50))
+    assert steps_at(fifty, Cost(500.0, 1.0), 50) == 5
+    assert steps_at(fifty, Cost(501.0, 1.0), 50) is None  # less than a tenth of its steps
     assert steps_at(SyntheticSet(folder=Path("x")), Cost(), 10) is None
 
 
@@ -108,8 +111,12 @@ def test_what_cannot_be_is_refused() -> None:
         CompareConfig(tails={"a": {"by": "avg_knn", "count": 1}})
 
 
+def _interrupted(*_given: object) -> None:
+    raise InterruptedError
+
+
 def test_one_command_makes_measures_and_trains_every_sampler(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits = ("train",) * 48 + ("val",) * 8 + ("test",) * 8
     data, out = save_folder(tmp_path / "data", splits=splits), tmp_path / "out"
@@ -125,6 +132,7 @@ def test_one_command_makes_measures_and_trains_every_sampler(
     file = tmp_path / "sets.yaml"
     sets = {"classes": {"minority_class": {"classes": 2, "score": {"samples": 1}, **trained}}}
     tails = {"far": {"by": "avg_knn", "count": 6}, "hard": {"by": "minority_score", "count": 7}}
+    tails["unknown"] = {"by": "jepa_score", "count": 5, "lowest": True}
     file.write_text(json.dumps({"sets": sets, "tails": tails}))
     words = [
         *tiny_flags(data, tmp_path / "generator", out),
@@ -146,13 +154,18 @@ def test_one_command_makes_measures_and_trains_every_sampler(
     for name in ("real", "plain", "classes"):
         assert rows.at[name, "f1"] == pytest.approx(f1[name])
     told = pd.read_csv(out / "samplers" / "tails.csv")
-    assert dict(told.groupby("tail")["real"].first()) == {"far": 6, "hard": 7}
+    assert dict(told.groupby("tail")["real"].first()) == {**{"far": 6, "hard": 7, "unknown": 5}}
+    scores = pd.read_csv(out / "samplers" / "jepa_score.csv")["jepa_score"]
+    assert len(scores) == 48
+    assert scores.nunique() > 40
     assert set(told["set"]) == {*table["set"]} - {"real"}
     html = (out / "samplers" / "samplers.html").read_text()
     assert "Like the 6 real train images of far" in html
     printed = capsys.readouterr().out
-    assert "By AvgkNN the rarest images are those of" in printed
-    assert "The classifier of the highest macro F1 is that of" in printed
-    again = main(words)
-    pd.testing.assert_frame_equal(again.drop(columns="seconds"), table.drop(columns="seconds"))
+    assert "By AvgkNN of the images in the manifold of the real ones, the rarest are" in printed
+    assert "Of the samplers, the classifier of the highest macro F1 is that of" in printed
+    monkeypatch.setattr("recipes.chain.measuring.cost_of", _interrupted)
+    pd.testing.assert_frame_equal(
+        main(words), table
+    )  # costs, seconds included, are not counted anew
     assert torch.is_grad_enabled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def test_one_command_trains_each_classifier_once_and_makes_the_sets(tmp_path: Pa
     assert records["stronger"]["terms"] == (
         f"ClassifierGuidance(classifier='{weights}', target=2, scale=9.0)"
     )
-    assert records["sehwag"]["terms"].startswith("HardnessAscent(scale=0.3) + PushOfClass(class")
+    assert re.match(
+        r"HardnessAscent\(hardness=hardness\('\w{16}'\), scale=0\.3\) \+ PushOfClass\(class",
+        records["sehwag"]["terms"],
+    )
     assert "target=1, scale=0.3, away=True) + PushOfClass(" in records["out_of_data"]["terms"]
     table = pd.read_csv(out / "synthetic" / "adm_ml" / "metadata.csv")
     plan = plan_bits(["Smiling", "Male"])

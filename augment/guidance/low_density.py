@@ -73,10 +73,11 @@ class HardnessAscent(_Push, Ascent):
 
     hardness: Callable[[Tensor], Tensor]
     """Differentiable: float images (B, C, H, W), about [-1, 1], not clipped, to the hardness of
-    each, (B,); such as an `augment.metrics.Hardness` of a network's features."""
+    each, (B,); such as an `augment.metrics.Hardness` of a network's features. Of its `repr` a
+    folder's record is made."""
 
     def __repr__(self) -> str:
-        return _shown("HardnessAscent", self, {})
+        return _shown("HardnessAscent", self, {"hardness": self.hardness})
 
     def measure(self, step: Step, x0: Tensor) -> Tensor:
         return self.hardness(step.images(x0)).to(

@@ -26,6 +26,8 @@ __all__ = ["Cost", "cost_of", "forward_flops", "steps_at"]
 
 _COUNTED, _TIMED = 2, 8
 """Images; of one alone a guidance whose images depend on one another would have nothing to do."""
+_SMALLEST_SHARE = 0.1
+"""Of a set's steps: with fewer its images are hardly its method's any more."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def steps_at(settings: SyntheticSet, cost: Cost, budget: float) -> int | None:
     """How many steps of a set a budget of forwards an image pays for; None where that is no fewer
-    than it has, where it pays for none, or of images that were made elsewhere.
+    than it has, where it is less than a tenth of them, or of images that were made elsewhere.
     """
     steps = settings.sampler.steps
     if settings.folder is not None or cost.forwards < 1:
         return None
     affordable = int(steps * budget / cost.forwards + 1e-6)
-    return affordable if 1 <= affordable < steps else None
+    return affordable if max(1, _SMALLEST_SHARE * steps) <= affordable < steps else None

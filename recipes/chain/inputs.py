@@ -26,6 +26,7 @@ from recipes.chain.sets import SyntheticSet
 from recipes.chain.sources import FITTED, GENERATOR
 from recipes.chain.targets import plan_targets
 from recipes.chain.trust import counts_by_split, tell_counts
+from recipes.chain.untrained_terms import check_untrained_terms
 
 __all__ = ["Inputs", "LogProbability", "manifold_encoder", "prepare"]
 
@@ -123,6 +124,8 @@ def prepare(
         labeler = labeler_of(
             run, ready, table, images, attributes, denoiser, size=size, source=source
         )
+    for made in config.synthetic_sets.values():  # a labeler that was trained just now
+        check_untrained_terms(made, [labeler], denoiser.image.shape)
     if unknown := [name for name in attributes if name not in labeler.attributes]:
         run.note(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
@@ -239,6 +242,7 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
             )
         if made.has_trained_terms:
             _check_terms(name, made, denoiser)
+        check_untrained_terms(made, labelers, denoiser.image.shape)
         if made.guidance is None:
             continue
         if made.guidance.distance == "lpips":

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from augment import (
     ClassifierGuidance,
+    Denoiser,
     DenoiserFeatures,
     generate,
     load_noised_classifier,
@@ -47,7 +48,7 @@ from recipes.chain.targets import Plan, plan_bits
 from recipes.chain.training import class_numbers, files_sha256
 from recipes.chain.values import plain
 
-__all__ = ["bits_of", "classifier_terms", "minority_labels"]
+__all__ = ["bits_of", "classifier_terms", "hardness_of", "minority_labels"]
 
 _FIRST_SAMPLE = 10**9
 """Seed of the first ordinary sample that a discriminator learns; no set reaches it."""
@@ -155,7 +156,8 @@ def _low_density(inputs: Inputs, config: LowDensityConfig) -> list[Guidance]:
     """Out of the dense and towards the real; a term of no strength is left out."""
     terms: list[Guidance] = []
     if config.alpha and config.others is None:
-        hardness = _hardness(inputs)
+        pixels = inputs.images.pixels[inputs.images.rows(inputs.train)]
+        hardness = hardness_of(inputs.denoiser.to(inputs.run.fabric.device), pixels)
         terms.append(HardnessAscent(hardness=hardness, scale=config.alpha, every=config.every))
     elif config.alpha:
         data = _data_or_others(inputs, config)
@@ -170,17 +172,34 @@ def _low_density(inputs: Inputs, config: LowDensityConfig) -> list[Guidance]:
     return terms
 
 
-def _hardness(inputs: Inputs) -> Callable[[Tensor], Tensor]:
-    """The hardness score of images in the generator's own activations."""
-    features = DenoiserFeatures(inputs.denoiser.to(inputs.run.fabric.device), grid=1)
-    pixels = inputs.images.pixels[inputs.images.rows(inputs.train)]
+class _HardnessOf:
+    """The hardness score of images in features, fitted on real ones of known hash."""
+
+    def __init__(self, features: DenoiserFeatures, real: Tensor, sha256: str) -> None:
+        self._features, self._fitted, self._sha256 = features, Hardness.fitted(real), sha256
+
+    def __repr__(self) -> str:
+        return f"hardness({self._sha256[:16]!r})"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._fitted(self._features(images))
+
+
+def hardness_of(denoiser: Denoiser, pixels: Tensor) -> Callable[[Tensor], Tensor]:
+    """The hardness score of float images in the generator's own activations.
+
+    Args:
+        denoiser: the generator.
+        pixels: the real images, uint8 (N, 1 or 3, H, W) at its size.
+    """
+    features = DenoiserFeatures(denoiser, grid=1)
     with torch.no_grad():
         real = [
-            features(inputs.denoiser.image.from_uint8(part).to(inputs.denoiser.device))
+            features(denoiser.image.from_uint8(part).to(denoiser.device))
             for part in torch.split(pixels, _BATCH)
         ]
-    fitted = Hardness.fitted(torch.cat(real))
-    return lambda images: fitted(features(images))
+    sha256 = hashlib.sha256(pixels.contiguous().numpy(force=True).tobytes()).hexdigest()
+    return _HardnessOf(features, torch.cat(real), sha256)
 
 
 def _data_or_others(inputs: Inputs, config: LowDensityConfig) -> ClassifierOfNoised:

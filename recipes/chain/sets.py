@@ -28,7 +28,12 @@ from recipes.chain.classifier_terms import (
     MinorityClassConfig,
 )
 from recipes.chain.distances import DistanceName
-from recipes.chain.untrained_terms import JacobianSettings, ParticleSettings, UncertaintySettings
+from recipes.chain.untrained_terms import (
+    JacobianSettings,
+    ParticleSettings,
+    UncertaintySettings,
+    through_labeler,
+)
 from recipes.chain.values import Values, merged, read_mapping, read_values, understood
 
 __all__ = [
@@ -184,8 +189,7 @@ class SyntheticSet:
     @property
     def needs_gradients(self) -> bool:
         """Whether a guidance goes through the labeler."""
-        by_labeler = self.jacobian is not None and self.jacobian.encoder == "labeler"
-        return by_labeler or self.steering is not None or self.uncertainty is not None
+        return self.steering is not None or through_labeler(self)
 
     @property
     def is_edited(self) -> bool:

@@ -292,7 +292,7 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
     terms: list[Guidance] = [
         *([Joint(*parts)] if joint else parts),
         *classifier_terms(inputs, settings),
-        *untrained_terms(inputs, settings),
+        *untrained_terms(settings, inputs.denoiser, inputs.labeler),
     ]
     return Sum(*terms) if len(terms) > 1 else next(iter(terms), None)
 

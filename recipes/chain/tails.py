@@ -5,8 +5,9 @@ highest AvgkNN, a later one those of the lowest JEPA score, and the two rank sam
 a tail is a value:
 
     avg_knn: {by: avg_knn}                               # of AvgkNN in the encoder's features
+    jepa: {by: jepa_score, lowest: true}                 # of the generator's own activations
     restored: {by: minority_score, count: 200}           # hardly restored by the generator
-    jepa: {by: jepa_score, file: scores.csv, lowest: true}   # a column of a table made elsewhere
+    known: {by: score, file: scores.csv, lowest: true}   # a column of a table made elsewhere
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["DEFAULT_TAILS", "Tail", "read_tails"]
 
 DEFAULT_TAILS: Mapping[str, Values] = {
     "highest AvgkNN": {"by": "avg_knn"},
-    "highest minority score": {"by": "minority_score"},
+    "lowest JEPA score": {"by": "jepa_score", "lowest": True},
 }
 _SHARE, _FEWEST = 0.1, 50
 """Of the real images, where no count is given."""
@@ -40,7 +41,7 @@ class Tail:
     """Some of the real train images, by a score."""
 
     by: str
-    """avg_knn, minority_score or hardness; of a file, the column."""
+    """avg_knn, jepa_score, minority_score or hardness; of a file, the column."""
     count: int | None = None
     """How many images; left out, a tenth of all, at least 50 or half of them."""
     lowest: bool = False

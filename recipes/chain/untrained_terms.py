@@ -9,13 +9,11 @@ A set may have several of them, and self-guidance and steering besides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from torch import Tensor
-
-from augment import DenoiserFeatures
+from augment import Denoiser, DenoiserFeatures
 from augment.guidance import (
     Guidance,
     JacobianGuidance,
@@ -26,7 +24,8 @@ from augment.guidance import (
     Strength,
     UncertaintyGuidance,
 )
-from labeling import Labeler
+from augment.jepa_score import check_curved
+from labeling import Labeler, Predictor
 from recipes.chain.values import plain
 
 if TYPE_CHECKING:
@@ -37,6 +36,9 @@ __all__ = [
     "JacobianSettings",
     "ParticleSettings",
     "UncertaintySettings",
+    "UntrainedTerms",
+    "check_untrained_terms",
+    "through_labeler",
     "untrained_terms",
     "untrained_terms_record",
 ]
@@ -48,7 +50,8 @@ class JacobianSettings(JacobianGuidanceConfig):
 
     encoder: Literal["labeler", "activations"] = "labeler"
     """labeler (its log-odds, all singular values), or activations (the generator's own, the `rank`
-    largest). An encoder of ReLU and linear layers alone moves nothing."""
+    largest). A labeler of ReLU and linear layers alone, as ResNets are, moves nothing and is
+    refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,25 +75,72 @@ class ParticleSettings(ParticleGuidanceConfig):
     """Where: the noisy pixels, or the generator's own activations for the estimated images."""
 
 
-def untrained_terms(inputs: Inputs, settings: SyntheticSet) -> Iterator[Guidance]:
-    """The guidances of a set that its settings ask for here."""
+class UntrainedTerms(Protocol):
+    """Settings that may have some of these guidances, such as a set's or a command's."""
+
+    @property
+    def jacobian(self) -> JacobianSettings | None:
+        """JEPA guidance."""
+
+    @property
+    def uncertainty(self) -> UncertaintySettings | None:
+        """Guidance up the labeler's entropy."""
+
+    @property
+    def particles(self) -> ParticleSettings | None:
+        """Particle guidance."""
+
+
+def through_labeler(settings: UntrainedTerms) -> bool:
+    """Whether one of these guidances goes through a labeler."""
+    by_labeler = settings.jacobian is not None and settings.jacobian.encoder == "labeler"
+    return by_labeler or settings.uncertainty is not None
+
+
+def untrained_terms(
+    settings: UntrainedTerms, denoiser: Denoiser, labeler: Predictor | None
+) -> Iterator[Guidance]:
+    """The guidances that settings ask for here.
+
+    Args:
+        settings: of a set.
+        denoiser: the generator.
+        labeler: one with a torch network, if a guidance goes `through_labeler`.
+    """
     if settings.jacobian is not None:
-        encoder: Callable[[Tensor], Tensor] = _Activations(inputs.denoiser)
-        if settings.jacobian.encoder == "labeler":
-            encoder = _log_odds(inputs)
+        own = settings.jacobian.encoder == "activations"
         yield JacobianGuidance(
-            **_shared(settings.jacobian, JacobianGuidanceConfig), encoder=encoder
+            **_shared(settings.jacobian, JacobianGuidanceConfig),
+            encoder=_Activations(denoiser) if own else _log_odds(labeler),
         )
     if settings.uncertainty is not None:
         yield UncertaintyGuidance(
-            **_shared(settings.uncertainty, Strength), log_odds=_log_odds(inputs)
+            **_shared(settings.uncertainty, Strength), log_odds=_log_odds(labeler)
         )
     if settings.particles is not None:
         own = settings.particles.space == "activations"
         yield ParticleGuidance(
             **_shared(settings.particles, ParticleGuidanceConfig),
-            features=_Activations(inputs.denoiser) if own else None,
+            features=_Activations(denoiser) if own else None,
         )
+
+
+def check_untrained_terms(
+    settings: UntrainedTerms, labelers: Sequence[Predictor], shape: tuple[int, ...]
+) -> None:
+    """Refuse JEPA guidance by a labeler that leaves it without a gradient.
+
+    Args:
+        settings: of a set.
+        labelers: those that it may go through, as far as they stand ready.
+        shape: of the generator's images, (C, H, W).
+
+    Raises:
+        ValueError: a labeler is of ReLU and linear layers alone.
+    """
+    if settings.jacobian is not None and settings.jacobian.encoder == "labeler":
+        for labeler in (one for one in labelers if isinstance(one, Labeler)):
+            check_curved(LogOdds(labeler), shape, labeler.device)
 
 
 def untrained_terms_record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any]:
@@ -117,6 +167,6 @@ def _shared(settings: Strength, kind: type[Strength]) -> dict[str, Any]:
     return {f.name: getattr(settings, f.name) for f in fields(kind)}
 
 
-def _log_odds(inputs: Inputs) -> LogOdds:
-    assert isinstance(inputs.labeler, Labeler)  # checked before any work
-    return LogOdds(inputs.labeler)
+def _log_odds(labeler: Predictor | None) -> LogOdds:
+    assert isinstance(labeler, Labeler)  # checked before any work
+    return LogOdds(labeler)

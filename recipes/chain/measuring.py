@@ -1,0 +1,195 @@
+"""What the recipes that compare sets share: their costs, and their place among the real images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment import L2, DenoiserFeatures
+from augment.jepa_score import Spectrum, jepa_scores
+from augment.metrics import Encoder, Hardness, Orders, extract, frechet_distance
+from augment.metrics.pictures import ImageSet
+from augment.metrics.report import Results, check_sizes, likeness, measure_sets
+from augment.minority_score import score_files
+from classify.datasets import load_images, read_image
+from recipes.chain.cost import Cost, cost_of
+from recipes.chain.encoders import load_encoder
+from recipes.chain.files import write_csv
+from recipes.chain.inputs import Inputs
+from recipes.chain.run import Run
+from recipes.chain.sets import SyntheticSet
+from recipes.chain.settings import RunConfig
+from recipes.chain.tails import DEFAULT_TAILS, Scores, Tail, read_tails
+from recipes.chain.values import Values
+from recipes.measure import BESIDE_INCEPTION, add_frechet
+
+__all__ = ["Measured", "Measuring", "MeasuringConfig", "costs_of", "with_costs"]
+
+_ORIGINAL = Spectrum(rank=9)
+"""How much of a Jacobian the JEPA score's authors look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringConfig(RunConfig):
+    """A run whose sets are measured against the real train images."""
+
+    tails: Mapping[str, Values] = field(default_factory=lambda: dict(DEFAULT_TAILS))
+    """The rare ends of the real train images, name -> by, count, lowest, file."""
+    encoder: str = "avatars"
+    """Network whose features are measured, as for `recipes/measure.py`; inception adds FID and
+    sFID."""
+    weights: Path | None = None
+    """A local file of a published encoder's weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.tails_read  # says what is wrong with one
+
+    @property
+    def tails_read(self) -> dict[str, Tail]:
+        """The tails as values."""
+        return read_tails(self.tails)
+
+
+def costs_of(
+    run: Run, inputs: Inputs, sets: Mapping[str, SyntheticSet], file: Path
+) -> dict[str, Cost]:
+    """The cost of an image of each set; those that the file tells already are not counted again,
+    and it is told the others.
+    """
+    fabric, known = run.fabric, dict[str, Cost]()
+    if fabric.is_global_zero and file.is_file():
+        known = {
+            str(row["set"]): Cost(row["forwards"], row["seconds"])
+            for row in pd.read_csv(file).to_dict("records")
+        }
+    known = fabric.broadcast(known)  # or one process might find what another has just written
+    for name, settings in sets.items():
+        if name in known:
+            continue
+        known[name] = cost_of(run, inputs, settings)
+        if fabric.is_global_zero:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_csv(file, pd.DataFrame([{"set": n, **asdict(c)} for n, c in known.items()]))
+    return {name: known[name] for name in sets}
+
+
+def with_costs(table: pd.DataFrame, costs: Mapping[str, Cost]) -> pd.DataFrame:
+    """A row a set of `Results.table`, with the columns forwards and seconds after the name; NaN
+    where there is no cost, as of the real images.
+    """
+    table = table.copy()
+    for place, column in enumerate(("forwards", "seconds"), start=1):
+        values = [getattr(costs.get(name, Cost()), column) for name in table["set"]]
+        table.insert(place, column, values)
+    return table
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of sets."""
+
+    results: Results
+    """Against all real train images."""
+    tails: pd.DataFrame
+    """A row a tail and set: columns tail, set, real, and those of `likeness`."""
+
+
+class Measuring:
+    """Measures sets that a run has made; loads the encoders, which may be missing, at once.
+
+    Args:
+        config: says how.
+    """
+
+    def __init__(self, config: MeasuringConfig) -> None:
+        load = partial(load_encoder, weights=config.weights)
+        self._encoder: Encoder = load(config.encoder)
+        beside = BESIDE_INCEPTION if config.encoder == "inception" else {}
+        self._beside = {column: load(encoder) for column, encoder in beside.items()}
+        self._tails = config.tails_read
+
+    def __call__(self, run: Run, inputs: Inputs, names: Sequence[str], kept: Path) -> Measured:
+        """Measure the run's sets of these names.
+
+        Args:
+            run: the run.
+            inputs: its inputs; all real train images are the reference.
+            names: of sets that lie under `<out>/synthetic/`.
+            kept: a folder, where the scores of the real images are kept.
+        """
+        real = inputs.train.reset_index(drop=True)
+        folders = {name: run.out / "synthetic" / name for name in names}
+        tables = {"real": real, **{name: load_images(one) for name, one in folders.items()}}
+        sets = [
+            ImageSet(name=name, paths=list(map(str, t["path"])), file_names=list(t["file_name"]))
+            for name, t in tables.items()
+        ]
+        check_sizes(sets[0], sets[1:], tail_count=None, orders=Orders())
+        features = _features(run, self._encoder, sets)
+        beside = {column: _features(run, one, sets) for column, one in self._beside.items()}
+        results = measure_sets(sets[0], sets[1:], features)
+        add_frechet(results, beside)
+        known = _scores(run, inputs, real, features[0], results, kept)
+        rows = []
+        for tail, one in self._tails.items():
+            chosen = torch.from_numpy(one.rows(real["file_name"], known))
+            for i, name in enumerate(names, start=1):
+                row = likeness(features[i], features[0][chosen])
+                row |= {c: frechet_distance(f[0][chosen], f[i]) for c, f in beside.items()}
+                rows.append({"tail": tail, "set": name, "real": len(chosen), **row})
+        return Measured(results, pd.DataFrame(rows))
+
+
+def _features(run: Run, encoder: Encoder, sets: Sequence[ImageSet]) -> list[Tensor]:
+    see = partial(extract, encoder=encoder, read=read_image, cache=run.out / "features")
+    return [torch.from_numpy(see(s.paths, name=s.name, fabric=run.fabric)) for s in sets]
+
+
+def _scores(
+    run: Run,
+    inputs: Inputs,
+    real: pd.DataFrame,
+    features: Tensor,
+    results: Results,
+    kept: Path,
+) -> Scores:
+    """What the real train images can be ranked by."""
+
+    def minority_scores() -> NDArray[np.floating]:
+        paths, denoiser = list(real["path"]), inputs.denoiser
+        return score_files(denoiser, paths, L2(), read=read_image, fabric=run.fabric)
+
+    def jepa() -> NDArray[np.floating]:
+        denoiser = inputs.denoiser.to(run.fabric.device)
+        pixels = inputs.images.pixels[inputs.images.rows(real)]
+        own = DenoiserFeatures(denoiser)
+        return jepa_scores(own, pixels, _ORIGINAL, device=denoiser.device).numpy()
+
+    def once(score: str, count: Callable[[], NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Scores that take long, from the file where an earlier session left them."""
+        file = kept / f"{score}.csv"
+        if not run.fabric.broadcast(file.is_file()):
+            values = count()
+            told = pd.DataFrame({"file_name": real["file_name"], score: values})
+            if run.fabric.is_global_zero:
+                kept.mkdir(parents=True, exist_ok=True)
+                write_csv(file, told)
+            run.fabric.barrier()
+        found: NDArray[np.floating] = pd.read_csv(file)[score].to_numpy(float)
+        return found
+
+    return {
+        "avg_knn": lambda: results.images["real"]["avg_knn"].to_numpy(),
+        "minority_score": lambda: once("minority_score", minority_scores),
+        "jepa_score": lambda: once("jepa_score", jepa),
+        "hardness": lambda: Hardness.fitted(features)(features).numpy(),
+    }
