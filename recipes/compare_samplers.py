@@ -92,9 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     if config.data is None:
         config = cast("CompareConfig", with_few_labels(config))
     measuring = Measuring(config)
-    name = "the embedded avatars" if config.data is None else config.data.resolve().name
     with Run(config.variant()) as whole:
-        inputs = prepare(whole, lambda: real_images(whole), source=name)
+        inputs = prepare(whole, lambda: real_images(whole), source=config.source)
         if config.preview:
             return study(whole, inputs, "")
         out = whole.out / "samplers"
@@ -103,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
             claim(out / "settings.json", {n: plain(getattr(config, n)) for n in sorted(own)})
         with whole.stage("Counting what an image costs"):
             costs = _with_equals(whole, inputs, config.budget, out / "costs.csv")
-        summary = study(whole, inputs, f"Samplers compared on {name}")
+        summary = study(whole, inputs, f"Samplers compared on {config.source}")
         assert summary is not None  # it is no preview
         with whole.stage("Measuring the sets"):
             folders = {n: whole.out / "synthetic" / n for n in whole.config.synthetic_sets}

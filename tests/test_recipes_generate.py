@@ -137,6 +137,36 @@ def test_a_classifier_is_added_to_self_guidance_or_stands_alone(
         _run(generator, "new", *arguments, "2")
 
 
+def test_every_rival_is_a_few_lines_of_yaml(generator: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    for level in range(0, 256, 51):
+        Image.new("RGB", (8, 8), (level, 255 - level, 0)).save(tmp_path / "real" / f"{level}.png")
+    terms = {
+        "low_density": {"images": str(tmp_path / "real"), "alpha": 0.2},
+        "jacobian": {"encoder": "activations", "rank": 2, "every": 2},
+        "particles": {"group": 2},
+    }
+    config = tmp_path / "rivals.yaml"
+    config.write_text(json.dumps({"guidance": {"scale": 0}, **terms}))
+    record = _run(generator, "rivals", "--config", str(config))["guidance"]
+    hardness, jacobian, particles = record.split(" + ")
+    assert hardness.startswith("HardnessAscent(hardness=hardness('")
+    assert hardness.endswith("scale=0.2)")
+    assert "rank=2" in jacobian
+    assert "group=2" in particles
+    smooth = _run(generator, "unsure", "--uncertainty", "{}", "--labeler", "avatars")["guidance"]
+    assert "UncertaintyGuidance(" in smooth
+    for words, message in (
+        (["--jacobian", "{}", "--labeler", "avatars"], "is of ReLU and linear layers alone"),
+        (["--jacobian", "{}"], "labeler is None; uncertainty and jacobian go through one"),
+        (["--labeler", "avatars"], "and no guidance goes through it; give uncertainty"),
+        (["--low_density", "{}"], "low_density has no images, data or discriminator; give one"),
+    ):
+        with pytest.raises(SystemExit, match=rf"^error: .*{message}"):
+            _run(generator, "new", *words)
+        assert not (generator.parent / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -54,6 +54,11 @@ class MeasuringConfig(RunConfig):
         _ = self.tails_read  # says what is wrong with one
 
     @property
+    def source(self) -> str:
+        """What the real images are, in words."""
+        return "the embedded avatars" if self.data is None else self.data.resolve().name
+
+    @property
     def tails_read(self) -> dict[str, Tail]:
         """The tails as values."""
         return read_tails(self.tails)
