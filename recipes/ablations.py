@@ -106,7 +106,7 @@ class AblationConfig(MeasuringConfig):
         super().__post_init__()
         if unknown := [name for name in self.only or () if name not in self.grids]:
             raise ValueError(
-                f"only names {unknown[0]}; {one_of(unknown[0], self.grids)}, or describe it in grids"
+                f"only names {unknown[0]}; {one_of(unknown[0], self.grids)}, or describe it as one"
             )
 
     @property

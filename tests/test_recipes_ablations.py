@@ -58,6 +58,6 @@ def test_every_cell_is_made_once_measured_and_told_with_its_cost(tmp_path: Path)
 
 
 def test_an_unknown_grid_or_setting_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^only names W; .* or describe it in grids$"):
+    with pytest.raises(ValueError, match=r"^only names W; .* or describe it as one$"):
         AblationConfig(only=["W"])
     assert list(AblationConfig(only=["M"]).cells) == ["M-1", "M-2", "M-4"]
