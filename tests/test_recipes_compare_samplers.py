@@ -109,6 +109,10 @@ def test_what_cannot_be_is_refused() -> None:
         CompareConfig(tails={"a": {"of": "avg_knn"}})
     with pytest.raises(ValueError, match=r"^tails\.a: .*count is 1; give at least 2 images$"):
         CompareConfig(tails={"a": {"by": "avg_knn", "count": 1}})
+    with pytest.raises(
+        ValueError, match=r"^tails\.a: count is 5; give at least 6 images, more than"
+    ):
+        CompareConfig(tails={"a": {"by": "avg_knn", "count": 5}})
 
 
 def _interrupted(*_given: object) -> None:
@@ -132,7 +136,7 @@ def test_one_command_makes_measures_and_trains_every_sampler(
     file = tmp_path / "sets.yaml"
     sets = {"classes": {"minority_class": {"classes": 2, "score": {"samples": 1}, **trained}}}
     tails = {"far": {"by": "avg_knn", "count": 6}, "hard": {"by": "minority_score", "count": 7}}
-    tails["unknown"] = {"by": "jepa_score", "count": 5, "lowest": True}
+    tails["unknown"] = {"by": "jepa_score", "count": 8, "lowest": True}
     file.write_text(json.dumps({"sets": sets, "tails": tails}))
     words = [
         *tiny_flags(data, tmp_path / "generator", out),
@@ -154,7 +158,7 @@ def test_one_command_makes_measures_and_trains_every_sampler(
     for name in ("real", "plain", "classes"):
         assert rows.at[name, "f1"] == pytest.approx(f1[name])
     told = pd.read_csv(out / "samplers" / "tails.csv")
-    assert dict(told.groupby("tail")["real"].first()) == {**{"far": 6, "hard": 7, "unknown": 5}}
+    assert dict(told.groupby("tail")["real"].first()) == {**{"far": 6, "hard": 7, "unknown": 8}}
     scores = pd.read_csv(out / "samplers" / "jepa_score.csv")["jepa_score"]
     assert len(scores) == 48
     assert scores.nunique() > 40

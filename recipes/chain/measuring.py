@@ -51,7 +51,13 @@ class MeasuringConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.tails_read  # says what is wrong with one
+        least = 1 + max(Orders().precision, Orders().density)
+        for name, tail in self.tails_read.items():
+            if tail.count is not None and tail.count < least:
+                raise ValueError(
+                    f"tails.{name}: count is {tail.count}; give at least {least} images, more than "
+                    "the neighbours that are looked at"
+                )
 
     @property
     def source(self) -> str:
