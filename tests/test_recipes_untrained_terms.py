@@ -16,6 +16,7 @@ from recipes.celeba_augment import main
 SETS = """
 near: {particles: {group: 3, space: activations}, guidance: {}, count: 6}
 deep: {jacobian: {encoder: activations, rank: 2, every: 2}, count: 2}
+exact: {jacobian: {}, count: 2}
 """
 OFFERED = ("boost", "rescaled", "jepa", "unsure", "apart")
 
@@ -32,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_folder(root / "data")
     (root / "sets.yaml").write_text(SETS)
     flags = tiny_flags(root / "data", root / "generator", root / "out")
-    arms = ["--arms", "real", *OFFERED, "near", "deep"]
+    arms = ["--arms", "real", *OFFERED, "near", "deep", "exact"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes.chain.study, "run_study", _interrupted)
         with pytest.raises(InterruptedError):
@@ -52,10 +53,13 @@ def test_starts_and_temperatures_stand_in_the_record(made: Path) -> None:
 
 
 def test_guidances_stand_in_the_record_with_the_labeler_that_they_go_through(made: Path) -> None:
-    found = {name: _record(made, name)["guidance"] for name in ("jepa", "unsure", "apart", "near")}
+    found = {
+        name: _record(made, name)["guidance"]
+        for name in ("jepa", "unsure", "apart", "near", "exact")
+    }
     assert {name: sorted(record) for name, record in found.items() if name != "near"} == {  # type: ignore[call-overload]
-        **{"jepa": ["jacobian", "labeler"], "unsure": ["labeler", "uncertainty"]},
-        **{"apart": ["particles"]},
+        **{"jepa": ["jacobian"], "unsure": ["labeler", "uncertainty"], "apart": ["particles"]},
+        **{"exact": ["jacobian", "labeler"]},
     }
     assert found["near"]["distance"] == "activations"  # type: ignore[index]
     assert found["near"]["particles"]["group"] == 3  # type: ignore[index]
@@ -70,7 +74,19 @@ def test_images_that_depend_on_one_another_say_so(made: Path) -> None:
 
 def test_every_guidance_moves_images(made: Path) -> None:
     plain = {path.name: path.read_bytes() for path in (made / "rescaled").glob("*.png")}
-    for name in ("jepa", "unsure", "apart", "near", "deep"):
+    for name in ("jepa", "unsure", "apart", "near", "deep", "exact"):
         images = list((made / name).glob("*.png"))
         assert images
         assert all(path.read_bytes() != plain.get(path.name) for path in images)
+
+
+def test_a_labeler_that_jepa_guidance_could_not_descend_is_refused_before_any_work(
+    tmp_path: Path,
+) -> None:
+    save_generator(tmp_path / "generator")
+    save_folder(tmp_path / "data")
+    flags = tiny_flags(tmp_path / "data", tmp_path / "generator", tmp_path / "out")
+    sets = ["--sets", "{deep: {jacobian: {}}}", "--arms", "real", "deep"]
+    with pytest.raises(ValueError, match=r"ReLU and linear layers alone.* give jacobian.encoder"):
+        main([*flags, *sets, "--labeler", "avatars"])
+    assert not (tmp_path / "out").exists()

@@ -41,7 +41,8 @@ def samplers_section(
         "count by their floating-point operations. Training a classifier that guides is not "
         "counted. A set called .equal has as few steps as an equal budget pays for. Intervals are "
         "95 %: of rarity over images, of F1 over seeds. Rare alone is not good: broken images are "
-        "rare too, which precision shows."
+        "rare too, which precision shows, so the verdict of rarity counts those in the manifold "
+        "of the real images alone."
     )
     blocks: list[Block] = [
         *(Paragraph(sentence, "headline") for sentence in verdict),

@@ -60,7 +60,7 @@ OFFERED_SETS: Mapping[str, Values] = {
     "boost": {"start": {"boost": {}}},
     "temperature": {"sampler": {"temperature": {"score": 1.05}}},
     "rescaled": {"sampler": {"temperature": {"rescale": 0.95}}},
-    "jepa": {"jacobian": {}},
+    "jepa": {"jacobian": {"encoder": "activations", "rank": 9}},
     "unsure": {"uncertainty": {}},
     "apart": {"particles": {}},
 }
