@@ -39,6 +39,7 @@ from recipes.chain.inputs import prepare
 from recipes.chain.measuring import Measuring, MeasuringConfig, costs_of, with_costs
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
+from recipes.chain.settings import LabelsConfig
 from recipes.chain.synthesis import make_images
 from recipes.chain.values import Values, plain
 
@@ -132,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     if config.data is None:
         config = cast("AblationConfig", with_few_labels(config))
     measuring, cells = Measuring(config), config.cells
-    with Run(config.variant(sets=cells, arms=["real", *cells])) as whole:
+    unlabelled = LabelsConfig(trust=["all"])  # no label is used, so none has to be trusted
+    with Run(config.variant(sets=cells, arms=["real", *cells], labels=unlabelled)) as whole:
         inputs = prepare(whole, lambda: real_images(whole), source=config.source)
         out = whole.out / "ablations"
         if whole.fabric.is_global_zero:

@@ -200,7 +200,11 @@ def _rarest(results: Results, table: pd.DataFrame) -> str:
     scores = {}
     for one in results.sets[1:]:
         images = results.images[one.name]
-        scores[one.name] = images["avg_knn"][images["rarity"].notna()]
+        inside = images["avg_knn"][images["rarity"].notna()]
+        if len(inside) > 1:
+            scores[one.name] = inside
+    if not scores:
+        return "No set has images in the manifold of the real ones, so none is called the rarest."
     best = max(scores, key=lambda name: scores[name].mean())
     equal = [
         name
