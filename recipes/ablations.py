@@ -72,13 +72,14 @@ GRIDS: Mapping[str, Grid] = {
 are no step sizes in these units; 0.02 is (see `augment/guidance/strength.py`). The distance lpips
 needs AlexNet's weights."""
 
+_SAMPLING = ("sampler.", "guidance.")
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"num_synthetic": 128, "precision": "auto"},
     "paper": {"num_synthetic": 30_000, "sampler.steps": 100, "labeler": "generator"},
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    name: {k: v for k, v in STUDY[name].items() if k.startswith(("sampler.", "guidance."))} | own
-    for name, own in _CHANGES.items()
+    name: {**{k: v for k, v in STUDY[name].items() if k.startswith(_SAMPLING)}, **changes}
+    for name, changes in _CHANGES.items()
 }
 """The studies' samplers; the paper's ablations take 100 steps."""
 
