@@ -29,27 +29,28 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from augment.metrics import Encoder, Orders, extract, frechet_distance
+from augment.metrics import Encoder, Orders, extract
 from augment.metrics.pictures import ImageSet
 from augment.metrics.realism import MOST, RealismGate
-from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
+from augment.metrics.report import (
+    Results,
+    add_frechet,
+    check_sizes,
+    measure_sets,
+    tail_count,
+    text_table,
+)
 from augment.metrics.views import View, few_pixels, plain_views
 from classify.datasets import load_images, read_image
 from classify.files import claim
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.diversity import Seen, diversity
-from recipes.chain.encoders import load_encoder
+from recipes.chain.encoders import encoders_beside, load_encoder
 from recipes.chain.files import write_csv
 from recipes.chain.realism import seen, side_of
 
-__all__ = ["BESIDE_INCEPTION", "Settings", "add_frechet", "image_sets", "main"]
-
-BESIDE_INCEPTION = {
-    "fid_pytorch_fid": "inception-pytorch-fid",
-    "sfid": "inception-pytorch-fid-6d",
-}
-"""Columns added with the encoder inception, whose own Frechet distance is clean-fid's FID."""
+__all__ = ["Settings", "image_sets", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     real, *others = sets
     check_sizes(real, others, tail_count=count, orders=orders)
     encoder = load_encoder(settings.encoder, weights=settings.weights)
-    beside = BESIDE_INCEPTION if settings.encoder == "inception" else {}
-    further = {c: load_encoder(e, weights=settings.weights) for c, e in beside.items()}
+    further = encoders_beside(settings.encoder, weights=settings.weights)
     fabric = launch(
         settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
     )
@@ -236,14 +236,6 @@ def _features(
         for s in sets
     )
     return [torch.from_numpy(features).to(device) for features in found]
-
-
-def add_frechet(results: Results, others: dict[str, list[Tensor]]) -> None:
-    """Frechet distances under further encoders, in place; NaN in the real set's own row."""
-    rows = torch.tensor(results.reference["row"].tolist())
-    for column, (real, *generated) in others.items():
-        distances = [np.nan, *(frechet_distance(real[rows], g) for g in generated)]
-        results.table.insert(3, column, distances)
 
 
 def _add_realism(results: Results, encoder: Encoder) -> None:

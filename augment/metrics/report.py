@@ -21,6 +21,7 @@ from augment.metrics.vectors import Vectors, check_count
 
 __all__ = [
     "Results",
+    "add_frechet",
     "check_sizes",
     "distances",
     "likeness",
@@ -177,6 +178,19 @@ def measure_sets(
     # The last row has every column, in order.
     frame = pd.DataFrame(rows)[list(rows[-1])]
     return Results(sets=[real, *sets], table=frame, images=images, reference=reference)
+
+
+def add_frechet(results: Results, others: Mapping[str, Sequence[Tensor]]) -> None:
+    """Frechet distances under further encoders, in place; NaN in the real set's own row.
+
+    Args:
+        results: of the same sets.
+        others: column -> the features of the real set and of each other, floating (N, D).
+    """
+    rows = torch.tensor(results.reference["row"].tolist())
+    for column, (real, *generated) in others.items():
+        distances = [np.nan, *(frechet_distance(real[rows], g) for g in generated)]
+        results.table.insert(3, column, distances)
 
 
 def rarest(scores: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:

@@ -17,11 +17,11 @@ from augment import L2, DenoiserFeatures
 from augment.jepa_score import Spectrum, jepa_scores
 from augment.metrics import Encoder, Hardness, Orders, extract, frechet_distance
 from augment.metrics.pictures import ImageSet
-from augment.metrics.report import Results, check_sizes, likeness, measure_sets
+from augment.metrics.report import Results, add_frechet, check_sizes, likeness, measure_sets
 from augment.minority_score import score_files
 from classify.datasets import load_images, read_image
 from recipes.chain.cost import Cost, cost_of
-from recipes.chain.encoders import load_encoder
+from recipes.chain.encoders import encoders_beside, load_encoder
 from recipes.chain.files import write_csv
 from recipes.chain.inputs import Inputs
 from recipes.chain.run import Run
@@ -29,7 +29,6 @@ from recipes.chain.sets import SyntheticSet
 from recipes.chain.settings import RunConfig
 from recipes.chain.tails import DEFAULT_TAILS, Scores, Tail, read_tails
 from recipes.chain.values import Values
-from recipes.measure import BESIDE_INCEPTION, add_frechet
 
 __all__ = ["Measured", "Measuring", "MeasuringConfig", "costs_of", "with_costs"]
 
@@ -122,10 +121,8 @@ class Measuring:
     """
 
     def __init__(self, config: MeasuringConfig) -> None:
-        load = partial(load_encoder, weights=config.weights)
-        self._encoder: Encoder = load(config.encoder)
-        beside = BESIDE_INCEPTION if config.encoder == "inception" else {}
-        self._beside = {column: load(encoder) for column, encoder in beside.items()}
+        self._encoder = load_encoder(config.encoder, weights=config.weights)
+        self._beside = encoders_beside(config.encoder, weights=config.weights)
         self._tails = config.tails_read
 
     def __call__(self, run: Run, inputs: Inputs, names: Sequence[str], kept: Path) -> Measured:
