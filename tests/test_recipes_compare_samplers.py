@@ -21,6 +21,7 @@ from augment.pretrained import save_pipeline
 from recipes.chain.cost import Cost, cost_of, forward_flops, steps_at
 from recipes.chain.sets import GuidanceConfig, SyntheticSet
 from recipes.chain.tails import Tail, read_tails
+from recipes.chain.untrained_terms import ParticleSettings
 from recipes.compare_samplers import CompareConfig, cheapest, main
 
 PLAIN = SyntheticSet(sampler=SamplerConfig(steps=10))
@@ -39,6 +40,8 @@ def test_an_ordinary_image_costs_a_forward_a_step() -> None:
     assert cost.seconds > 0
     fewer = replace(PLAIN, sampler=SamplerConfig(steps=4, solver="ddim"))
     assert _cost(fewer).forwards == pytest.approx(4)
+    apart = replace(PLAIN, particles=ParticleSettings(group=3))  # whole groups are made
+    assert _cost(apart).forwards == pytest.approx(10)
     elsewhere = _cost(SyntheticSet(folder=Path("x")))
     assert np.isnan([elsewhere.forwards, elsewhere.seconds]).all()
 

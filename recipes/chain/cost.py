@@ -6,10 +6,10 @@ passes and every other network (classifier, labeler, LPIPS) count for what they 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import nan
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from recipes.chain.sets import SyntheticSet
 __all__ = ["Cost", "cost_of", "forward_flops", "steps_at"]
 
 _COUNTED, _TIMED = 2, 8
-"""Images; of one alone a guidance whose images depend on one another would have nothing to do."""
+"""Images, at least; where images depend on one another, whole groups of them."""
 _SMALLEST_SHARE = 0.1
 """Of a set's steps: with fewer its images are hardly its method's any more."""
 
@@ -34,23 +34,25 @@ _SMALLEST_SHARE = 0.1
 class Cost:
     """Of one image."""
 
-    forwards: float = nan
+    forwards: float = math.nan
     """Forward passes of the generator; NaN of images that were made elsewhere."""
-    seconds: float = nan
-    """On this machine, in a batch of 8, while nothing else was measured."""
+    seconds: float = math.nan
+    """On this machine, in a batch of about 8, while nothing else was measured."""
 
 
 def cost_of(run: Run, inputs: Inputs, settings: SyntheticSet) -> Cost:
     """The cost of an image of a set; what its guidance trains first is not counted."""
     if settings.folder is not None:
         return Cost()
+    group = 1 if settings.particles is None else settings.particles.group
+    counted, timed = (group * math.ceil(count / group) for count in (_COUNTED, _TIMED))
     first_images(run, inputs, settings, 1)  # trains and loads what there is
     started = time.perf_counter()
-    first_images(run, inputs, settings, _TIMED)
-    seconds = (time.perf_counter() - started) / _TIMED
+    first_images(run, inputs, settings, timed)
+    seconds = (time.perf_counter() - started) / timed
     with _Operations() as counter:
-        first_images(run, inputs, settings, _COUNTED)
-    return Cost(counter.total / _COUNTED / forward_flops(inputs.denoiser), seconds)
+        first_images(run, inputs, settings, counted)
+    return Cost(counter.total / counted / forward_flops(inputs.denoiser), seconds)
 
 
 def forward_flops(denoiser: Denoiser) -> int:
