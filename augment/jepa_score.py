@@ -160,8 +160,8 @@ def check_curved(encoder: Encoder, shape: tuple[int, ...], device: torch.device)
         )
     if not bends:
         raise ValueError(
-            f"the encoder {encoder!r} is of ReLU and linear layers alone, so that its Jacobian is "
-            "constant almost everywhere and JEPA guidance has no gradient; give jacobian.encoder "
+            "the encoder of JEPA guidance is of ReLU and linear layers alone, so that its Jacobian "
+            "is constant almost everywhere and there is no gradient; give jacobian.encoder "
             "activations with a jacobian.rank, 9 is the original's, or a smooth labeler"
         )
 

@@ -91,7 +91,9 @@ def test_an_encoder_whose_jacobian_is_constant_moves_nothing(
 def test_an_encoder_without_curvature_is_refused_in_one_line(
     encoder: Callable[[Tensor], Tensor],
 ) -> None:
-    with pytest.raises(ValueError, match=r"^the encoder .* gradient; give jacobian.encoder activ"):
+    with pytest.raises(
+        ValueError, match=r"^the encoder of JEPA .* gradient; give jacobian.encoder"
+    ):
         check_curved(encoder, (1, 8, 8), torch.device("cpu"))
     check_curved(_smooth, (1, 8, 8), torch.device("cpu"))
 
