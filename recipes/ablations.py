@@ -52,6 +52,9 @@ TAIL = "tail_frechet"
 """Column of the distance to the rare end of the real images, the paper's cFID."""
 _FIXED: Values = {"unit": "fixed", "scale": 0.02}
 
+_LEVELS = {"0.5": 0.489, "0.6": 0.336, "0.8": 0.0931, "0.9": 0.0222}
+"""The paper's p, a fraction of the steps, as signal levels of its cosine schedule."""
+
 GRIDS: Mapping[str, Grid] = {
     "w": {"0": {}} | {w: {"guidance": {"scale": float(w)}} for w in ("0.4", "1", "2", "4")},
     "n": {str(n): {"guidance": {"every": n}} for n in (1, 2, 5, 10, 20)},
@@ -63,7 +66,7 @@ GRIDS: Mapping[str, Grid] = {
         "switch-off": {"guidance": {**_FIXED, "switch_off": 0.5}},
     },
     "stop-gradient": {g: {"guidance": {"stop_gradient": g}} for g in ("second", "first", "none")},
-    "p": {str(p): {"guidance": {"perturb": p}} for p in (0.5, 0.6, 0.7, 0.8, 0.9)},
+    "p": {p: {"guidance": {"perturb_alpha_bar": level}} for p, level in _LEVELS.items()},
     "M": {str(m): {"guidance": {"samples": m}} for m in (1, 2, 4)},
     "steps": {str(n): {"guidance": {}, "sampler": {"steps": n}} for n in (25, 50, 100)},
     "solver": {s: {"guidance": {}, "sampler": {"solver": s}} for s in ("ancestral", "ddim", "dpm")},
