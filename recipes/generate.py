@@ -49,6 +49,7 @@ from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.distances import ModelDistance, named_distance
 from recipes.chain.noised import hardness_of
+from recipes.chain.prompts import Prompts
 from recipes.chain.sources import GENERATORS, LABELERS
 from recipes.chain.targets import plan_bits
 from recipes.chain.untrained_terms import (
@@ -131,7 +132,8 @@ class Settings:
     generator: str = field(metadata=GENERATORS)
     """Embedded name, diffusers folder, guided-diffusion .pt file or hub id."""
     prompts: Path | None = None
-    """Text file of a text-to-image model's prompts, one a line; the first is class 0."""
+    """A text-to-image model's prompts, one a line, or YAML of wish: prompt; the first is class
+    0."""
     out: Path = Path("runs/generate")
     """The folder of the images; a stopped run found there is continued."""
     seeds: int = 64
@@ -186,7 +188,7 @@ class Settings:
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Generate the images; their folder."""
     settings = parse(Settings, arguments)
-    prompts = None if settings.prompts is None else read_prompts(settings.prompts)
+    prompts = None if settings.prompts is None else Prompts.read(settings.prompts).texts
     denoiser = load_denoiser(settings.generator, prompts=prompts)
     guidance = _guidance(denoiser, settings)
     start: Start | None = settings.boost
@@ -205,25 +207,6 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         ),
     )
     return settings.out
-
-
-def read_prompts(path: Path) -> list[str]:
-    """The lines of a text file that are not blank.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is no text, or blank.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"prompts {path} is missing; give a text file with one a line")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"prompts {path} is no UTF-8 text; give a prompt a line") from error
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
-        raise ValueError(f"prompts {path} has no line with text; give at least one prompt")
-    return prompts
 
 
 def _guidance(denoiser: Denoiser, settings: Settings) -> Guidance | None:

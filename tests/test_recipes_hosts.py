@@ -53,7 +53,7 @@ def test_every_command_runs_and_every_refusal_is_said(
     save_stable_diffusion(Path("sdxl-lightning"), few, xl=True)
     save_pickle({"ema": network(adm=False)}, Path("edm-ffhq-64x64-uncond-vp.pkl"))
     save_pickle({"ema": _Unsafe()}, Path("unsafe.pkl"))
-    (prompts,), (commands,), (python,) = map(_blocks, ("text", "sh", "python"))
+    (prompts,), (commands, _), (python,) = map(_blocks, ("text", "sh", "python"))
     Path("prompts.txt").write_text(prompts)
 
     for line in commands.splitlines():

@@ -25,6 +25,7 @@ from augment import (
 )
 from labeling import LabelPolicy, Rule
 from recipes.chain import synthesis
+from recipes.chain.files import link
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.settings import RunConfig
 from recipes.chain.synthesis import Synthesised, fill, unmet
@@ -132,7 +133,7 @@ def test_a_damaged_table_of_a_set_is_named(tmp_path: Path, content: str) -> None
 def test_an_image_that_is_a_link_is_taken_itself(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"image")
     (tmp_path / "b.png").symlink_to("a.png")
-    synthesis._link(tmp_path / "b.png", tmp_path / "set" / "b.png")
+    link(tmp_path / "b.png", tmp_path / "set" / "b.png")
     assert not (tmp_path / "set" / "b.png").is_symlink()
     assert (tmp_path / "set" / "b.png").read_bytes() == b"image"
 

@@ -1,9 +1,10 @@
 """Results: the folder that they may have, and tables and pictures, each written in one piece, so
-that whoever reads one never sees half of it.
+that whoever reads one never sees half of it; and files that two folders share.
 """
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from classify.files import write_bytes, write_text
 
-__all__ = ["check_folder", "write_csv", "write_figure", "write_parquet"]
+__all__ = ["check_folder", "link", "write_csv", "write_figure", "write_parquet"]
 
 
 def check_folder(out: Path) -> None:
@@ -38,3 +39,14 @@ def write_figure(path: Path, figure: Figure) -> None:
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     write_bytes(path, picture.getvalue())
+
+
+def link(source: Path, target: Path) -> None:
+    """A hard link where the file system can, which takes no room, and a copy elsewhere."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        write_bytes(target, source.read_bytes())

@@ -21,6 +21,7 @@ from recipes.chain.distances import NO_FEATURES
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
 from recipes.chain.labels import labeler_of, labeler_source, load_labelers, policy_of
+from recipes.chain.prompts import Prompts
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.sources import FITTED, GENERATOR
@@ -56,11 +57,17 @@ class Inputs:
     """The classifier's settings, image size and precision resolved."""
     run: Run
     log_probability: LogProbability | None = None
+    prompts: Prompts | None = None
+    """Of a text-to-image generator, whose classes they are."""
 
     @property
     def train(self) -> pd.DataFrame:
         """The real train rows."""
         return self.table[self.table["split"] == "train"]
+
+    def asks(self, settings: SyntheticSet) -> bool:
+        """Whether each image of a set is asked to be something, by its guidance or its prompt."""
+        return settings.asks or (settings.folder is None and self.prompts is not None)
 
     def label(self, table: pd.DataFrame, *, doubtful: bool = False) -> pd.DataFrame:
         """The table with the labeler's labels and probabilities in place of its own; with
@@ -104,7 +111,9 @@ def prepare(
         FileNotFoundError: a file that is missing.
     """
     config = run.config
-    denoiser = load_denoiser(config.generator)
+    prompts = None if config.prompts is None else Prompts.read(config.prompts)
+    texts = None if prompts is None else prompts.texts
+    denoiser = load_denoiser(config.generator, prompts=texts)
     size = config.image_size or denoiser.image.size
     settings_of_fit = config.fit_at(size)  # says what they do not allow
     ready = load_labelers(config)
@@ -117,6 +126,8 @@ def prepare(
         manifold_encoder(run, denoiser)
     judge = None if config.judge is None else load_labeler(config.judge)
     table, attributes, images = _real(run, read, denoiser, list(ready.values()))
+    if prompts is not None:
+        prompts.check(attributes)
     if run.fabric.is_global_zero and not config.preview:
         run.claim()
     run.fabric.barrier()
@@ -146,6 +157,7 @@ def prepare(
         policy=policy,
         fit=settings_of_fit,
         log_probability=log_probability,
+        prompts=prompts,
     )
 
 

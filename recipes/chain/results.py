@@ -187,7 +187,7 @@ def _hits(run: Run, inputs: Inputs, synthesised: Mapping[str, Synthesised]) -> p
     found = [
         agreement(made.table, labels, inputs.attributes).assign(arm=name, labeler=by)
         for name, made in synthesised.items()
-        if made.settings.asks
+        if inputs.asks(made.settings)
         for by, labels in ((labeler, made.table), (f"judge {run.config.judge}", made.judged))
         if labels is not None
     ]

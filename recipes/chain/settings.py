@@ -62,6 +62,8 @@ class LabelsConfig:
     """What a policy is fitted for."""
     soft: bool = False
     """Synthetic images train on their probabilities in place of 1 and 0."""
+    by_prompt: bool = False
+    """What its prompt states is an image's label, whatever the labeler finds."""
     trust: list[str] = field(default_factory=list)
     """Attributes whose labels are kept whatever speaks against them, or all; for a labeler that was
     judged elsewhere."""
@@ -122,7 +124,11 @@ class RunConfig:
     preset: Literal["demo", "paper"] = "demo"
     """Where all other settings start from: demo takes minutes, paper is the published study."""
     generator: str = field(default="avatars-32", metadata=GENERATORS)
-    """Embedded name, diffusers folder or hub id (UNet2DModel), or guided-diffusion's .pt file."""
+    """Embedded name, diffusers folder or hub id, guided-diffusion's .pt file, or a folder of
+    convert_edm.py."""
+    prompts: Path | None = None
+    """A text-to-image generator's prompts: YAML of wish: prompt (Bald=1: a bald man), or a text
+    file of one a line; each image's is drawn by its seed."""
     labeler: list[str] | str = field(default="generator", metadata=LABELERS)
     """generator: a linear head on the generator's own activations, fitted on the real train split;
     train: a ResNet-34 trained on it; or an embedded name, folder, .onnx file, hub id or file of
@@ -299,6 +305,10 @@ class RunConfig:
             raise ValueError(
                 f"limit is {self.limit}; give at least num_synthetic, {self.num_synthetic}, which "
                 "are made anyway"
+            )
+        if self.labels.by_prompt and self.prompts is None:
+            raise ValueError(
+                "labels.by_prompt is given without prompts; give --prompts, or leave it out"
             )
         if self.judge is not None and self.judge in self.labelers:
             raise ValueError(

@@ -35,17 +35,25 @@ from augment.metrics.realism import Realism
 from augment.selection import ADMISSION, LEAKS
 from augment.start import Start
 from classify.datasets import load_images, read_image
-from classify.files import claim, write_bytes, write_text
+from classify.files import claim, write_text
 from labeling import Labeler, LabelPolicy
 from recipes.chain.admission import Judge
 from recipes.chain.distances import named_distance
+from recipes.chain.files import link
 from recipes.chain.inputs import Inputs
 from recipes.chain.labels import softened, unmet
 from recipes.chain.noised import bits_of, classifier_terms
 from recipes.chain.realism import RealismCheck
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
-from recipes.chain.targets import Plan, inherited, plan_targets, rare_rows, target_columns
+from recipes.chain.targets import (
+    Plan,
+    inherited,
+    plan_targets,
+    rare_rows,
+    stated,
+    target_columns,
+)
 from recipes.chain.trust import counts_by_split, impossible, reserved
 from recipes.chain.untrained_terms import untrained_terms, untrained_terms_record
 from recipes.chain.values import plain
@@ -171,7 +179,7 @@ def _synthesise(
             f"The quota of {name} is not met by {len(table):,} images: {'; '.join(short)}. "
             "A larger --limit, with another --out, makes more."
         )
-    judged = inputs.judged(table) if settings.asks else None
+    judged = inputs.judged(table) if inputs.asks(settings) else None
     return Synthesised(
         name=name, settings=settings, table=table, selection=selection, judged=judged
     )
@@ -218,10 +226,10 @@ def _labelled(
     table = inputs.label(make_images(run, inputs, settings, seeds, folder))
     if settings.start is not None and settings.start.rows is not None:
         table = inherited(table, rare_rows(inputs.table, inputs.attributes), inputs.attributes)
-    if settings.asks:
+    if inputs.asks(settings):
         asked = target_columns(plan_of(inputs, settings), list(table["seed"]), inputs.attributes)
         table = table.assign(**{str(name): asked[name].to_numpy() for name in asked})  # by row
-    return table
+    return stated(table, inputs.attributes) if run.config.labels.by_prompt else table
 
 
 def is_independent(settings: SyntheticSet) -> bool:
@@ -298,7 +306,11 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
 
 
 def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
-    """What each image of a set is asked to be; `auto` takes the quota's wishes, if it has any."""
+    """What each image of a set is asked to be: by its prompt, where no guidance asks; `auto` takes
+    the quota's wishes, if it has any.
+    """
+    if inputs.prompts is not None and not settings.asks:
+        return inputs.prompts.plan(settings.sampler.label)
     if settings.attribute_bits is not None:
         return bits_of(inputs, settings.attribute_bits)
     wishes = settings.wishes or inputs.run.config.quota.wanted
@@ -351,22 +363,11 @@ def _linked(run: Run, settings: SyntheticSet, folder: Path) -> pd.DataFrame:
         }
         claim(folder / "settings.json", record)
         for name, path in zip(table["file_name"], found["path"], strict=True):
-            _link(Path(path), folder / name)
+            link(Path(path), folder / name)
         if not (folder / "metadata.csv").is_file():
             write_text(folder / "metadata.csv", table.to_csv(index=False))
     run.fabric.barrier()
     return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link where the file system can, which takes no room, and a copy elsewhere."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:
-        write_bytes(target, source.read_bytes())
 
 
 def _folder(run: Run, name: str) -> Path:

@@ -25,6 +25,7 @@ __all__ = [
     "plan_bits",
     "plan_targets",
     "rare_rows",
+    "stated",
     "target_columns",
 ]
 
@@ -148,6 +149,21 @@ def inherited(
     )
     own = table[names].to_numpy(float)
     return table.assign(**dict(zip(names, np.where(own == source, source, np.nan).T, strict=True)))
+
+
+def stated(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """Images with the labels that they were asked to have, and the labeler's where none was.
+
+    Args:
+        table: labelled by the labeler, with columns `target_<attribute>`.
+        attributes: the columns.
+
+    Returns:
+        The table; the probability `p_<attribute>` of what was asked for is 1 or 0 as well.
+    """
+    asked = [name for name in attributes if f"target_{name}" in table]
+    columns = {one: name for name in asked for one in (name, f"p_{name}") if one in table}
+    return table.assign(**{c: table[f"target_{n}"].fillna(table[c]) for c, n in columns.items()})
 
 
 def target_columns(plan: Plan, seeds: Sequence[int], attributes: Sequence[str]) -> pd.DataFrame:
