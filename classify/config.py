@@ -105,6 +105,9 @@ class FitConfig:
     """Validations in a fit, evenly spaced; the weights of the best one (macro F1) are kept."""
     channels_last: bool = True
     """Memory layout of the network; changes speed, not meaning."""
+    workers: int = 2
+    """Processes that decode and augment images above 128 pixels, which are not held in memory;
+    changes speed, not meaning."""
     precision: Precision = "32-true"
     """Lightning's precision."""
 
@@ -118,6 +121,7 @@ class FitConfig:
             "epochs": (1 <= self.epochs <= _MOST, counted),
             "min_steps": (1 <= self.min_steps <= _MOST, counted),
             "rounds": (1 <= self.rounds <= _MOST, counted),
+            "workers": (0 <= self.workers <= _MOST, f"a whole number from 0 to {_MOST:,}"),
             "batch_size": (
                 2 <= self.batch_size <= _MOST,
                 f"a whole number from 2, which batch normalisation needs, to {_MOST:,}",

@@ -1,25 +1,27 @@
 """Batches for a fit: a stream of shuffled images, cut into rounds that end with a validation.
 
-At 32 to 64 pixels the quickest loader is indexing a tensor in the process itself, so there are no
-workers. Which images and which augmentation step t sees depends on nothing but (seed, t): a fit
-that resumes at a round's start sees what an uninterrupted one would have seen.
+Up to 128 pixels the quickest loader is indexing a tensor in the process itself; larger images are
+decoded by workers, batch by batch. Which images and which augmentation step t sees depends on
+nothing but (seed, t): a fit that resumes at a round's start sees what an uninterrupted one would
+have seen, and any number of workers gives the same.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from classify.augmentation import rand_augmented, transform
+from classify.augmentation import Augmentation, rand_augmented, transform
 from classify.config import FitConfig
+from classify.datasets.images import Pixels
 
 
 class Batch(NamedTuple):
@@ -66,7 +68,7 @@ def balanced(rows: Sequence[Tensor], count: int, rng: np.random.Generator) -> Te
 class Split:
     """Images of one split, in the order of its table."""
 
-    pixels: Tensor
+    pixels: Pixels
     """uint8 (N, 3, S, S), shared by all splits and arms."""
     rows: Tensor
     """Rows of `pixels`, int64 (n,)."""
@@ -80,20 +82,47 @@ class Split:
         return Batch(self.pixels[self.rows[chosen]], self.labels[chosen], self.synthetic[chosen])
 
 
-@dataclass(frozen=True)
-class Batches:
-    """Batches of chosen positions, made one after another when they are asked for."""
+@dataclass(frozen=True, kw_only=True)
+class Batches(Dataset[Batch]):
+    """Batches of chosen positions, made when they are asked for."""
 
+    split: Split
     chosen: Sequence[Tensor]
-    """Positions in a split, int64 (B,) each."""
-    make: Callable[[int, Tensor], Batch]
-    """Of a batch's number and positions."""
+    """Positions in the split, int64 (B,) each."""
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    """Of the augmentation, with the step."""
+    start: int = 0
+    """The first batch's step."""
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     def __iter__(self) -> Iterator[Batch]:
-        return itertools.starmap(self.make, enumerate(self.chosen))
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Batch:
+        chosen, how = self.chosen[number], self.augmentation
+        batch = self.split.batch(chosen)
+        if how is None:
+            return batch
+        seed = int(np.random.SeedSequence((self.seed, self.start + number)).generate_state(1)[0])
+        images = rand_augmented(batch.images, how.operations, how.magnitude, seed)
+        maps = how.draw(len(chosen), images.shape[-1], torch.Generator().manual_seed(seed))
+        return batch._replace(images=images, maps=maps)
+
+    def loaded(self, workers: int) -> Batches | DataLoader[Batch]:
+        """The same batches, made by so many other processes where images have to be decoded."""
+        if isinstance(self.split.pixels, Tensor) or not workers:
+            return self
+        return DataLoader(self, batch_size=None, num_workers=workers)
+
+
+def at_a_time(count: int, size: int) -> int:
+    """How many images of `size` pixels a side to judge at once: `count`, or above 128 pixels as
+    many as have the pixels of `count` of 128.
+    """
+    return max(1, min(count, count * 128**2 // size**2))
 
 
 class FitData(L.LightningDataModule):
@@ -125,9 +154,9 @@ class FitData(L.LightningDataModule):
     def _by_value(self) -> list[Tensor]:
         return rows_by_value(self.train.labels)
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> Batches | DataLoader[Batch]:
         assert self.trainer is not None
-        return self.round(self.trainer.current_epoch)
+        return self.round(self.trainer.current_epoch).loaded(self.config.workers)
 
     def round(self, number: int) -> Batches:
         """The training batches of a round, which depend on nothing but seed and step."""
@@ -138,7 +167,13 @@ class FitData(L.LightningDataModule):
             *self._in_turn(everything, start, second),
             *self._second_stage(second, stop),
         ]
-        return Batches(chosen, partial(self._training_batch, start))
+        return Batches(
+            split=self.train,
+            chosen=chosen,
+            augmentation=self.config.augmentation,
+            seed=self.seed,
+            start=start,
+        )
 
     def _in_turn(self, positions: Tensor, start: int, stop: int) -> Sequence[Tensor]:
         """Positions of steps `start` to `stop` of a stream that step 0 begins."""
@@ -158,16 +193,10 @@ class FitData(L.LightningDataModule):
         real = (~self.train.synthetic).nonzero().flatten()
         return self._in_turn(real, start - first, stop - first)
 
-    def _training_batch(self, start: int, number: int, chosen: Tensor) -> Batch:
-        seed = int(np.random.SeedSequence((self.seed, start + number)).generate_state(1)[0])
-        batch, how = self.train.batch(chosen), self.config.augmentation
-        images = rand_augmented(batch.images, how.operations, how.magnitude, seed)
-        maps = how.draw(len(chosen), images.shape[-1], torch.Generator().manual_seed(seed))
-        return batch._replace(images=images, maps=maps)
-
-    def val_dataloader(self) -> Batches:
-        in_order = torch.split(torch.arange(len(self.val.rows)), 4 * self.config.batch_size)
-        return Batches(in_order, lambda _, chosen: self.val.batch(chosen))
+    def val_dataloader(self) -> Batches | DataLoader[Batch]:
+        count = at_a_time(4 * self.config.batch_size, self.val.pixels.shape[-1])
+        in_order = torch.split(torch.arange(len(self.val.rows)), count)
+        return Batches(split=self.val, chosen=in_order).loaded(self.config.workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device; the random numbers came from the CPU, so that all devices see the

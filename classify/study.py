@@ -187,8 +187,7 @@ class _Unit:
         rows: dict[Judged, pd.DataFrame] = {"val": val, "test": test}
         probabilities = {}
         for split in PREDICTIONS:
-            pixels = images.pixels[images.rows(rows[split])]
-            probabilities[split] = predict(result.module, pixels, device=device)
+            probabilities[split] = predict(result.module, images.of(rows[split]), device=device)
             if folder:
                 p = probabilities[split].numpy()
                 write_predictions(folder, rows[split], self.attributes, p, split)
@@ -237,7 +236,7 @@ def _fingerprint(table: pd.DataFrame, attributes: Sequence[str], images: Images)
     """
     digest = hashlib.sha256("".join([*table["split"], *table["source"]]).encode())
     digest.update(label_tensor(table, attributes).numpy().tobytes())
-    for rows in torch.split(images.rows(table), 4096):
+    for rows in torch.split(images.rows(table), 256):
         digest.update(images.pixels[rows].numpy().tobytes())
     return digest.hexdigest()
 

@@ -14,8 +14,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from classify.config import FitConfig
-from classify.data import FitData, Split
-from classify.datasets.images import Images, decode_tables
+from classify.data import FitData, Split, at_a_time
+from classify.datasets.images import Images, Pixels, decode_tables
 from classify.labels import check_learnable, label_tensor
 from classify.model import AttributeClassifier
 from classify.trainer import (
@@ -50,7 +50,7 @@ class FitResult:
 
     def predict(
         self,
-        images: Tensor | pd.DataFrame,
+        images: Pixels | pd.DataFrame,
         *,
         batch_size: int = 512,
         device: str | torch.device | None = None,
@@ -59,14 +59,13 @@ class FitResult:
         images; see `predict`.
         """
         if isinstance(images, pd.DataFrame):
-            decoded = decode_tables([images], self.config.image_size)
-            images = decoded.pixels[decoded.rows(images)]
+            images = decode_tables([images], self.config.image_size).of(images)
         return predict(self.module, images, batch_size=batch_size, device=device)
 
 
 def predict(
     module: AttributeClassifier,
-    images: Tensor,
+    images: Pixels,
     *,
     batch_size: int = 512,
     device: str | torch.device | None = None,
@@ -75,20 +74,19 @@ def predict(
 
     Args:
         module: The classifier; it is left in eval mode, on the device where it was.
-        images: On any device.
-        batch_size: Images at a time.
+        images: On any device, or decoded when they are asked for.
+        batch_size: Images at a time; fewer of more than 128 pixels.
         device: Where to compute; by default where the module is.
     """
     if not len(images):
         return torch.empty(0, len(module.attributes))
-    home = module.mean.device
+    home, size = module.mean.device, max(images.shape[-2:])
     device = torch.device(device) if device is not None else home
     module.to(device).eval()
     try:
         with torch.inference_mode():
-            parts = [
-                module(part.to(device)).sigmoid().cpu() for part in torch.split(images, batch_size)
-            ]
+            batches = torch.split(torch.arange(len(images)), at_a_time(batch_size, size))
+            parts = [module(images[rows].to(device)).sigmoid().cpu() for rows in batches]
     finally:
         module.to(home)
     return torch.cat(parts)

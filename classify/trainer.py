@@ -34,8 +34,9 @@ STATE = "last.ckpt"
 """File of the state that an interrupted fit continues from."""
 _rank_zero: Any = rank_zero_only
 """Lightning's; its attribute `rank` is not typed."""
-_LIGHTNINGS_OWN_WARNINGS = (".*LeafSpec.*", ".*sync_dist=True.*")
-"""It calls a deprecated class of torch, and takes a fit for one of several processes together."""
+_LIGHTNINGS_OWN_WARNINGS = (".*LeafSpec.*", ".*sync_dist=True.*", ".*many workers.*")
+"""It calls a deprecated class of torch, takes a fit for one of several processes together, and
+wants as many workers as there are cores."""
 _log = logging.getLogger(__name__)
 
 

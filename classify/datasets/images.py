@@ -2,7 +2,17 @@
 
 `read_image` says once for all commands what a file's pixels are. `decode` brings many files to one
 size, and keeps them in a memory-mapped file, so that every file is read once, whatever number of
-tables, fits and restarts use it.
+tables, fits and restarts use it. Images above 128 pixels are not kept: `decode_tables` looks
+whether they decode, and they are decoded again whenever they are asked for.
+
+What each kind of picture becomes:
+
+- grey stays grey, and is repeated for a network of three channels;
+- transparent pixels are laid over white;
+- of 16 bits the upper 8 are kept;
+- of a picture that is not square, the middle square is cut out;
+- a larger one is resized in one bicubic step, antialiased; one of more pixels than Pillow takes for
+  a decompression bomb (178,956,970) is refused.
 """
 
 from __future__ import annotations
@@ -13,12 +23,12 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pandas as pd
@@ -29,8 +39,10 @@ from torch import Tensor
 
 from classify.progress import progress
 
-__all__ = ["Images", "decode", "decode_tables", "read_image"]
+__all__ = ["Images", "Pixels", "Rows", "decode", "decode_tables", "read_image"]
 
+_HELD = 128
+"""Side in pixels up to which decoded images are held; 20,000 at 256 pixels would be 3.9 GB."""
 _CHUNK = 64
 """Images that a thread takes at a time."""
 _BLOCK = 1 << 24
@@ -109,12 +121,64 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in _GREY else "RGB")
 
 
+class Pixels(Protocol):
+    """N decoded images: a tensor uint8 (N, 3, S, S), or what gives rows of one when asked."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Files that are decoded whenever they are asked for, to the pixels that `decode` gives."""
+
+    paths: Sequence[str]
+    size: int
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.paths), 3, self.size, self.size))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """The images of rows int64 (B,), uint8 (B, 3, S, S)."""
+        pixels = np.zeros((len(rows), *self.shape[1:]), np.uint8)
+        for image, row in zip(pixels, rows.tolist(), strict=True):
+            _decode_one(image, self.paths[row])
+        return torch.from_numpy(pixels)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some of the decoded images, read when they are asked for."""
+
+    pixels: Pixels
+    rows: Tensor
+    """int64 (M,) into them."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.rows), *self.pixels.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        return self.pixels[self.rows[positions]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Images:
     """Decoded images, found by path."""
 
-    pixels: Tensor
-    """uint8 (N, 3, S, S)."""
+    pixels: Pixels
+    """uint8 (N, 3, S, S); decoded when they are asked for above 128 pixels."""
     paths: pd.Index
     """Path of each; those that could not be decoded are not among them, though they have pixels
     (zeros).
@@ -125,6 +189,10 @@ class Images:
     def usable(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of the table whose image was decoded."""
         return table[table["path"].isin(self.paths)]
+
+    def of(self, table: pd.DataFrame) -> Rows:
+        """The table's images, in its order."""
+        return Rows(self.pixels, self.rows(table))
 
     def rows(self, table: pd.DataFrame) -> Tensor:
         """Rows of `pixels` for the table's images, int64 (len(table),)."""
@@ -140,9 +208,20 @@ class Images:
 def decode_tables(
     tables: Iterable[pd.DataFrame], size: int, *, skip_bad: bool = False, cache: Path | None = None
 ) -> Images:
-    """Decode the images of all tables, each once; see `decode`."""
+    """Decode the images of all tables, each once; see `decode`.
+
+    Above 128 pixels it is only looked whether they decode; nothing is held or cached.
+    """
     paths = pd.Index(pd.concat([table["path"] for table in tables]).unique())
-    pixels, kept = decode(paths, size, skip_bad=skip_bad, cache=cache)
+    pixels: Pixels
+    if size > _HELD:
+        pixels, kept = (
+            Streamed(list(paths), size),
+            _each(len(paths), lambda row: _decodes(paths[row])),
+        )
+        _report_bad(paths[~kept], skip_bad)
+    else:
+        pixels, kept = decode(paths, size, skip_bad=skip_bad, cache=cache)
     return Images(pixels=pixels, paths=paths[kept], positions=np.flatnonzero(kept))
 
 
@@ -267,19 +346,22 @@ def _reserve(target: BinaryIO, count: int) -> None:
 
 
 def _fill(pixels: NDArray[np.uint8], paths: Sequence[str] | pd.Index) -> NDArray[np.bool_]:
-    """Decode into `pixels` on all cores; which succeeded, (N,)."""
-    size = pixels.shape[-1]
+    """Decode into `pixels`; which succeeded, (N,)."""
+    return _each(len(paths), lambda row: _decode_one(pixels[row], paths[row]))
 
-    def fill(start: int) -> list[bool]:
-        rows = range(start, min(start + _CHUNK, len(paths)))
-        return [_decode_one(pixels[row], paths[row], size) for row in rows]
+
+def _each(count: int, decode: Callable[[int], bool]) -> NDArray[np.bool_]:
+    """Call it for 0 to `count` - 1 on all cores; what it returned, (count,)."""
+
+    def some(start: int) -> list[bool]:
+        return [decode(row) for row in range(start, min(start + _CHUNK, count))]
 
     kept: list[bool] = []
     with (
         ThreadPoolExecutor(_usable_cores()) as pool,
-        progress(total=len(paths), desc="decoding", unit="image") as bar,
+        progress(total=count, desc="decoding", unit="image") as bar,
     ):
-        for chunk in pool.map(fill, range(0, len(paths), _CHUNK)):
+        for chunk in pool.map(some, range(0, count, _CHUNK)):
             kept += chunk
             bar.update(len(chunk))
     return np.array(kept, dtype=bool)
@@ -291,13 +373,23 @@ def _usable_cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def _decode_one(pixels: NDArray[np.uint8], path: str, size: int) -> bool:
+def _decode_one(pixels: NDArray[np.uint8], path: str) -> bool:
+    """Decode into `pixels`, (3, S, S); whether it succeeded."""
+    size = pixels.shape[-1]
     try:
         image = read_image(path)
     except (OSError, ValueError):
         return False
     square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
     pixels[:] = np.asarray(square).transpose(2, 0, 1)
+    return True
+
+
+def _decodes(path: str) -> bool:
+    try:
+        read_image(path)
+    except (OSError, ValueError):
+        return False
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -55,11 +54,11 @@ class Judge:
         for split in _SPLITS:
             rows = usable[usable["split"] == split]
             if len(rows):
-                signatures = Signatures.of(_Rows(images.pixels, images.rows(rows)))
+                signatures = Signatures.of(images.of(rows))
                 self.real[split] = RealImages(signatures=signatures, names=rows["file_name"])
         if "train" not in self.real:
             raise ValueError("no real train image decodes; give images to compare with")
-        train = _Rows(images.pixels, images.rows(usable[usable["split"] == "train"]))
+        train = images.of(usable[usable["split"] == "train"])
         self.calibration = calibrate(train, self.real["train"].signatures)
         self._manifold = None if encoder is None else _features(encoder, train)
 
@@ -82,22 +81,6 @@ class Judge:
         if self.encoder is not None and self._manifold is not None:
             inside = in_manifold(_features(self.encoder, pixels), self._manifold, k=self.k)
         return admit(table, pixels, self.real, self.calibration, readable=readable, inside=inside)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Some of the decoded images, read when they are asked for."""
-
-    pixels: Tensor
-    """uint8 (N, 3, S, S), perhaps mapped from a file."""
-    rows: Tensor
-    """int64 (M,) into them."""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, positions: Tensor) -> Tensor:
-        return self.pixels[self.rows[positions]]
 
 
 def _features(encoder: Callable[[Tensor], Tensor], images: Pixels) -> NDArray[np.floating]:

@@ -88,7 +88,7 @@ def train_labeler(
             label="labeler",
             logger=logger,
         )
-        probabilities = predict(result.module, images.pixels[images.rows(val)], device=device)
+        probabilities = predict(result.module, images.of(val), device=device)
         labels = label_tensor(val, attributes)
         thresholds = fit_thresholds(probabilities.numpy(), labels.numpy(), attributes)
         save_checkpoint(
