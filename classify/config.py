@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
-from functools import cache
+from pathlib import Path
 from typing import Literal
-
-import torch
-import torchvision
-from torchvision.models import list_models
 
 from classify.augmentation import Augmentation
 from classify.loss import LossConfig
-from classify.names import one_of
+from classify.networks import check
 
 Decay = Literal["cosine", "exponential"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -68,7 +63,11 @@ class FitConfig:
     """Settings of one fit: network, optimiser, schedule, augmentation."""
 
     architecture: str = "resnet18"
-    """Classification network of `torchvision.models`, as it is but for the number of outputs."""
+    """Classification network of `torchvision.models`, or of timm as timm/<name>, as it is but for
+    the number of outputs."""
+    weights: Path | None = None
+    """A local file of its pretrained weights, .safetensors or .pth, as torchvision and timm
+    distribute them; their last layer is left out. Without, they are random."""
     image_size: int = 32
     """Side of the network's input in pixels."""
     epochs: int = 5
@@ -140,17 +139,7 @@ class FitConfig:
                 f"batch_size is {self.batch_size} with an image_size of {self.image_size}; give at "
                 f"most {most:,}"
             )
-        if self.architecture not in (known := list_models(torchvision.models)):
-            raise ValueError(
-                f"architecture is {self.architecture!r}, no classification network of "
-                f"torchvision.models; {one_of(self.architecture, known)}"
-            )
-        if not _takes(self.architecture, self.image_size):
-            raise ValueError(
-                f"architecture is {self.architecture}, which does not take images of "
-                f"{self.image_size} pixels; give one that does, such as resnet18, or another "
-                "image_size"
-            )
+        check(self.architecture, self.image_size)
 
     @classmethod
     def paper(cls) -> FitConfig:
@@ -175,18 +164,3 @@ class FitConfig:
     def steps(self, n_real: int) -> int:
         """Optimiser steps of a fit on `n_real` real training images."""
         return max(self.epochs * math.ceil(n_real / self.batch_size), self.min_steps)
-
-
-@cache
-def _takes(architecture: str, size: int) -> bool:
-    """Whether the network gives one output for images of the size, tried without computing."""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"):
-        warnings.simplefilter("ignore")  # torchvision's, about how some networks are initialised
-        try:
-            network = torchvision.models.get_model(architecture, num_classes=1)
-        except Exception:  # one that computes while it is built cannot be tried
-            return True
-        try:
-            return isinstance(network(torch.empty(2, 3, size, size)), torch.Tensor)
-        except Exception:  # each network says in its own way what it does not take
-            return False

@@ -14,7 +14,12 @@ __all__ = ["CosineLinear", "SplitNorm", "head", "rows_by_source"]
 
 
 def head(network: nn.Module) -> nn.Module:
-    """The layer that gives the outputs: of torchvision's networks the last that has weights."""
+    """The layer that gives the outputs: timm's networks name it, of torchvision's it is the last
+    that has weights.
+    """
+    named: object = getattr(network, "get_classifier", lambda: None)()
+    if isinstance(named, (nn.Linear, nn.Conv2d)):
+        return named
     layers = [m for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     return layers[-1]
 
@@ -66,7 +71,7 @@ class SplitNorm(nn.BatchNorm2d):
         Raises:
             ValueError: The network has none.
         """
-        layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+        layers = [m for m in network.modules() if type(m) is nn.BatchNorm2d]  # timm's do more
         if not layers:
             raise ValueError(
                 "mixing.own_norm needs a network with batch normalisation, which this one has not; "

@@ -1,15 +1,13 @@
-"""A torchvision network with one logit an attribute, as a LightningModule."""
+"""A network of torchvision or timm with one logit an attribute, as a LightningModule."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
 
 import lightning as L
 import torch
-import torchvision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,9 +18,7 @@ from classify.data import Batch
 from classify.layers import CosineLinear, SplitNorm, head, rows_by_source
 from classify.loss import AttributeLoss, masked_bce
 from classify.metrics import attribute_scores, macro_f1
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from classify.networks import build, load_pretrained, normalisation
 
 
 def warmup_then_decay(
@@ -56,7 +52,7 @@ class AttributeClassifier(L.LightningModule):
         steps: int = 1,
         labels: Tensor | None = None,
     ) -> None:
-        """Build the network with random weights, from torch's global generator.
+        """Build the network with random weights, from torch's global generator, or pretrained ones.
 
         Args:
             attributes: Names of the A outputs.
@@ -70,16 +66,17 @@ class AttributeClassifier(L.LightningModule):
         self.memory_format = (
             torch.channels_last if config.channels_last else torch.contiguous_format
         )
-        network = torchvision.models.get_model(
-            config.architecture, num_classes=len(self.attributes)
-        )
+        network = build(config.architecture, len(self.attributes), config.image_size)
+        if config.weights is not None:
+            load_pretrained(network, config.weights)
+        mean, std = normalisation(network)
         crop_kernels(network)
         if config.loss.margin:
             CosineLinear.replace_head(network)
         self._norms = SplitNorm.replace_all(network) if config.mixing.own_norm else []
-        self.network = cast("torch.nn.Module", network.to(memory_format=self.memory_format))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.network = network.to(memory_format=self.memory_format)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.loss = AttributeLoss(config.loss, labels)
         self._validated: list[tuple[Tensor, Tensor]] = []
 

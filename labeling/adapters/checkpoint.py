@@ -1,7 +1,7 @@
 """A checkpoint of ours: a folder with `card.json` and `model.safetensors`.
 
 Neither file can execute anything: one is JSON, the other raw tensors, and the network's code is
-torchvision's own, chosen by name among its classification models.
+torchvision's own or timm's, chosen by name among their classification models.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from labeling.adapters.foreign import require
 from labeling.card import LabelerCard, read_card
 from labeling.labeler import Labeler
 
 __all__ = ["load_checkpoint"]
 
 CARD, WEIGHTS = "card.json", "model.safetensors"
+_TIMM = "timm/"
 
 
 def load_checkpoint(folder: str | Path) -> Labeler:
@@ -29,15 +31,15 @@ def load_checkpoint(folder: str | Path) -> Labeler:
     Args:
         folder: holds `card.json` (the fields of `LabelerCard`; further keys are left alone) and
             `model.safetensors` (state dict of `torchvision.models.get_model(architecture,
-            num_classes=len(attributes))`, fp16 or fp32).
+            num_classes=len(attributes))`, or of timm's network for `timm/<name>`, fp16 or fp32).
 
     Returns:
         The labeler in float32 on the CPU.
 
     Raises:
         FileNotFoundError: one of the two files is missing.
-        ValueError: a file cannot be read, the architecture is not torchvision's, or the weights do
-            not fit it.
+        ValueError: a file cannot be read, the architecture is neither torchvision's nor timm's, or
+            the weights do not fit it.
     """
     folder = Path(folder)
     missing = [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
@@ -55,13 +57,6 @@ def load_checkpoint(folder: str | Path) -> Labeler:
 
 def _load_network(card: LabelerCard, path: Path) -> nn.Module:
     """In float32, whatever the file's precision."""
-    if card.architecture not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(
-            f"architecture {card.architecture!r} of {path.parent} is not a torchvision "
-            "classification model; it has to be a name such as resnet18, of "
-            "torchvision.models.list_models(module=torchvision.models); correct the card or update "
-            "torchvision"
-        )
     try:
         state = load_file(path)
     except SafetensorError as error:
@@ -70,19 +65,38 @@ def _load_network(card: LabelerCard, path: Path) -> nn.Module:
         ) from error
     _check_fit(card, state, path)
     with torch.random.fork_rng(devices=[]):  # initial weights must not move the caller's stream
-        network: nn.Module = torchvision.models.get_model(
-            card.architecture, weights=None, num_classes=len(card.attributes)
-        )
+        network = _network(card, path.parent)
     network.load_state_dict(state)
+    return network
+
+
+def _network(card: LabelerCard, folder: Path) -> nn.Module:
+    """With random weights."""
+    outputs, name = len(card.attributes), card.architecture.removeprefix(_TIMM)
+    network: nn.Module | None = None
+    if card.architecture.startswith(_TIMM):
+        timm = require("timm", extra="timm")
+        if timm.is_model(name):
+            known = timm.get_pretrained_cfg(name)
+            # of ViTs and their like, the weights depend on the images' size
+            fixed = {"img_size": card.image_size} if known and known.fixed_input_size else {}
+            network = timm.create_model(name, num_classes=outputs, **fixed)
+    elif name in torchvision.models.list_models(module=torchvision.models):
+        network = torchvision.models.get_model(name, weights=None, num_classes=outputs)
+    if network is None:
+        raise ValueError(
+            f"architecture {card.architecture!r} of {folder} is not a torchvision classification "
+            "model; it has to be a name such as resnet18, of "
+            "torchvision.models.list_models(module=torchvision.models), or timm/ and one of "
+            "timm.list_models(); correct the card or update the library"
+        )
     return network
 
 
 def _check_fit(card: LabelerCard, state: dict[str, Tensor], path: Path) -> None:
     """Refuse weights that are not the card's network, before memory is taken for that."""
     with torch.device("meta"):
-        network = torchvision.models.get_model(
-            card.architecture, weights=None, num_classes=len(card.attributes)
-        )
+        network = _network(card, path.parent)
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     got = {key: tuple(value.shape) for key, value in state.items()}
     bad = [key for key in {**wanted, **got} if wanted.get(key) != got.get(key)]
