@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from classify.augmentation import Augmentation, rand_augmented, transform
 from classify.config import FitConfig
-from classify.datasets.images import Pixels
+from classify.datasets.pixels import Pixels
 
 
 class Batch(NamedTuple):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from classify.config import FitConfig
 from classify.data import FitData, Split, at_a_time
-from classify.datasets.images import Images, Pixels, decode_tables
+from classify.datasets.images import Images, decode_tables
+from classify.datasets.pixels import Pixels
 from classify.labels import check_learnable, label_tensor
 from classify.model import AttributeClassifier
 from classify.trainer import (

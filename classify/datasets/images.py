@@ -11,8 +11,8 @@ What each kind of picture becomes:
 - transparent pixels are laid over white;
 - of 16 bits the upper 8 are kept;
 - of a picture that is not square, the middle square is cut out;
-- a larger one is resized in one bicubic step, antialiased; one of more pixels than Pillow takes for
-  a decompression bomb (178,956,970) is refused.
+- a larger one is resized in one bicubic step, antialiased; one of more than 89 million pixels is
+  refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -37,9 +37,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from classify.datasets.pixels import Pixels, Rows
 from classify.progress import progress
 
-__all__ = ["Images", "Pixels", "Rows", "decode", "decode_tables", "read_image"]
+__all__ = ["Images", "decode", "decode_tables", "read_image"]
 
 _HELD = 128
 """Side in pixels up to which decoded images are held; 20,000 at 256 pixels would be 3.9 GB."""
@@ -121,17 +122,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in _GREY else "RGB")
 
 
-class Pixels(Protocol):
-    """N decoded images: a tensor uint8 (N, 3, S, S), or what gives rows of one when asked."""
-
-    @property
-    def shape(self) -> torch.Size: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Streamed:
     """Files that are decoded whenever they are asked for, to the pixels that `decode` gives."""
@@ -152,25 +142,6 @@ class Streamed:
         for image, row in zip(pixels, rows.tolist(), strict=True):
             _decode_one(image, self.paths[row])
         return torch.from_numpy(pixels)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some of the decoded images, read when they are asked for."""
-
-    pixels: Pixels
-    rows: Tensor
-    """int64 (M,) into them."""
-
-    @property
-    def shape(self) -> torch.Size:
-        return torch.Size((len(self.rows), *self.pixels.shape[1:]))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, positions: Tensor) -> Tensor:
-        return self.pixels[self.rows[positions]]
 
 
 @dataclass(frozen=True, kw_only=True)

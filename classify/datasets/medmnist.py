@@ -12,6 +12,7 @@ NIH's ChestX-ray14, 112,120 frontal radiographs of 30,805 patients, split by pat
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,8 @@ def _rows(source: Path, name: str, count: int | None = None) -> Iterator[NDArray
             shape, by_columns, dtype = headers[npy.read_magic(member)](member)
             if dtype.hasobject or by_columns or not shape:
                 raise ValueError("an array of other things than numbers, row by row")
+            if math.prod(shape) * dtype.itemsize > archive.getinfo(f"{name}.npy").file_size:
+                raise ValueError(f"{shape} is more than the file holds")
             if count is not None:
                 _check_images(shape, dtype, count)
             size = int(np.prod(shape[1:])) * dtype.itemsize

@@ -1,0 +1,41 @@
+"""Decoded images, wherever they are: in memory, mapped from a file, or still to be decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Pixels", "Rows"]
+
+
+class Pixels(Protocol):
+    """N decoded images: a tensor uint8 (N, 3, S, S), or what gives rows of one when asked."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some of the decoded images, read when they are asked for."""
+
+    pixels: Pixels
+    rows: Tensor
+    """int64 (M,) into them."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.rows), *self.pixels.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        return self.pixels[self.rows[positions]]
