@@ -20,11 +20,11 @@ from classify.datasets.avatars import ATTRIBUTES
 SPLITS = ("train",) * 12 + ("val",) * 6 + ("test",) * 8
 
 
-def save_generator(folder: Path, *, channels: int = 3, size: int = 16) -> Path:
+def save_generator(folder: Path, *, channels: int = 3, size: int = 16, steps: int = 50) -> Path:
     """A random UNet2DModel with learned variance, as a diffusers folder."""
     denoiser = Denoiser(
         tiny_unet(channels, 2 * channels, sample_size=size),
-        Schedule.cosine(50),
+        Schedule.cosine(steps),
         ImageFormat(channels=channels, size=size),
         variance="learned_range",
     )
