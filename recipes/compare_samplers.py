@@ -9,7 +9,7 @@ it is to all of them and to their rare end by several definitions (`--tails`: Fr
 with `--encoder inception` FID and sFID; precision, recall, density, coverage), what an image costs
 in forward passes of the generator and in seconds, and the F1 of the classifiers. Each sampler that
 costs more than `--budget` forwards an image runs once more with as few steps as the budget pays
-for, as the set `<name>.equal`, unless that were less than a tenth of its own; self-guidance whose
+for, as the set `<name>.equal`, unless that were less than a quarter of its own; self-guidance whose
 strength is a `budget` then pushes as far.
 
 It writes the study's own files, and in `samplers/` samplers.csv, tails.csv, samplers.html and the

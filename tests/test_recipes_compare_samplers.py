@@ -72,8 +72,8 @@ def test_a_budget_buys_so_many_steps() -> None:
     assert steps_at(PLAIN, Cost(10.0, 1.0), 10) is None
     assert steps_at(PLAIN, Cost(30.0, 1.0), 0) is None
     fifty = SyntheticSet(sampler=SamplerConfig(steps=50))
-    assert steps_at(fifty, Cost(500.0, 1.0), 50) == 5
-    assert steps_at(fifty, Cost(501.0, 1.0), 50) is None  # less than a tenth of its steps
+    assert steps_at(fifty, Cost(192.0, 1.0), 50) == 13
+    assert steps_at(fifty, Cost(200.5, 1.0), 50) is None  # less than a quarter of its steps
     assert steps_at(SyntheticSet(folder=Path("x")), Cost(), 10) is None
 
 

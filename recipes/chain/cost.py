@@ -26,8 +26,9 @@ __all__ = ["Cost", "cost_of", "forward_flops", "steps_at"]
 
 _COUNTED, _TIMED = 2, 8
 """Images, at least; where images depend on one another, whole groups of them."""
-_SMALLEST_SHARE = 0.1
-"""Of a set's steps: with fewer its images are hardly its method's any more."""
+_SMALLEST_SHARE = 0.25
+"""Of a set's steps: with fewer its images are hardly its method's any more, and broken ones speak
+against the labels of all sets."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def steps_at(settings: SyntheticSet, cost: Cost, budget: float) -> int | None:
     """How many steps of a set a budget of forwards an image pays for; None where that is no fewer
-    than it has, where it is less than a tenth of them, or of images that were made elsewhere.
+    than it has, where it is less than a quarter of them, or of images that were made elsewhere.
     """
     steps = settings.sampler.steps
     if settings.folder is not None or cost.forwards < 1:
