@@ -147,10 +147,10 @@ class Boost:
 
     def start(self, denoiser: Denoiser, seeds: Sequence[int], steps: int) -> tuple[Tensor, int]:
         """Boosted noise, float32 (B, C, H, W), and the index of the first step."""
-        levels = denoiser.schedule.respaced(steps).alpha_bar
+        schedule = denoiser.schedule.respaced(steps)
         asked = max(self.alpha_bar, np.finfo(np.float64).tiny)
-        index = int(np.abs(np.log(levels) - math.log(asked)).argmin())
-        return self.gamma * _first_draw(denoiser, seeds), index
+        index = int(np.abs(np.log(schedule.alpha_bar) - math.log(asked)).argmin())
+        return self.gamma * schedule.start_scale * _first_draw(denoiser, seeds), index
 
     def check(self, denoiser: Denoiser) -> None:
         """Every model can start from noise."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from augment import (
     DDIM,
+    Boost,
     Denoiser,
     DenoiserFeatures,
     SelfGuidance,
@@ -104,6 +105,9 @@ def test_what_it_was_not_trained_for_is_refused(tmp_path: Path) -> None:
         Temperature(score=1.1).applied(denoiser)
     with pytest.raises(ValueError, match=r"runs in torch\.float32 alone"):
         load_denoiser(tmp_path / "out", dtype=torch.float16)
+    start, index = Boost(gamma=1.0, alpha_bar=0.0).start(denoiser, range(2), 9)
+    assert index == 8
+    torch.testing.assert_close(start * (1 + 80.0**2) ** 0.5, 80.0 * _noise())  # as an ordinary run
     features = DenoiserFeatures(denoiser)(torch.zeros(2, *SHAPE))
     assert features.shape[1] > 100  # of all blocks
 
