@@ -84,7 +84,8 @@ def test_a_damaged_input_is_named(study: Study, tally: Tally, tmp_path: Path, da
 
 def test_a_clock_that_is_set_back(study: Study, tally: Tally, whole: Path, rng: Random) -> None:
     """To the system, every file of the run is from tomorrow."""
-    for name in rng.sample(_files(whole), 5):
+    made = [name for name in _files(whole) if name.suffix in (".png", ".npz")]
+    for name in rng.sample(made, 3):
         (whole / name).unlink()
     for path in whole.rglob("*"):
         os.utime(path, (time.time() + 86_400,) * 2)
