@@ -259,15 +259,17 @@ def _write_diversity(
     settings: Settings, sets: Sequence[ImageSet], features: Sequence[Tensor]
 ) -> None:
     """diversity.csv, where anything was asked for of images."""
-    seen_of = []
     folders = (settings.real, *settings.generated)
-    for folder, one, found in zip(folders, sets, features, strict=True):
-        table = load_images(folder).set_index("path").loc[list(one.paths)]
-        pixels = seen(
-            [str(path) for path in one.paths], {"pixels": few_pixels}, side_of(one.paths[:1])
-        )
-        seen_of.append(Seen(table=table, features=found.cpu(), few_pixels=pixels["pixels"]))
-    real, *others = seen_of
+    tables = [
+        load_images(folder).set_index("path").loc[list(one.paths)]
+        for folder, one in zip(folders, sets, strict=True)
+    ]
+    if not any(table.columns.str.startswith("target_").any() for table in tables[1:]):
+        return
+    real, *others = (
+        Seen(table=table, features=found.cpu(), few_pixels=_few_pixels(one))
+        for one, table, found in zip(sets, tables, features, strict=True)
+    )
     names = [one.name for one in sets[1:]]
     table = diversity(real, dict(zip(names, others, strict=True)))
     if len(table):
@@ -275,6 +277,11 @@ def _write_diversity(
         means = table.groupby("set", sort=False)[["features", "colours", "layout"]].mean()
         print("Spread of a target's images over that of real ones, means over the targets:")
         print(means.round(2).to_string())
+
+
+def _few_pixels(one: ImageSet) -> Tensor:
+    paths = [str(path) for path in one.paths]
+    return seen(paths, {"pixels": few_pixels}, side_of(paths[:1]))["pixels"]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -371,3 +373,11 @@ def test_celeba_errors_name_the_file(tmp_path: Path) -> None:
     attributes.write_text(attributes.read_text().replace(" 0", " -1", 1))
     with pytest.raises(ValueError, match="none of the listed images"):
         load_table(root)
+
+
+def test_a_folder_is_searched_alike_by_the_first_call_of_a_process(tmp_path: Path) -> None:
+    for ending in ("png", "webp", "tif"):  # of formats that Pillow loads only when asked
+        _image(tmp_path / f"a.{ending}")
+    code = f"from classify import load_images; print(len(load_images({str(tmp_path)!r})))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "3"

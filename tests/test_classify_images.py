@@ -80,13 +80,13 @@ def test_an_image_that_is_a_program_is_not_run(
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("side", [10_000, 2**30])
+@pytest.mark.parametrize("side", [10_000, 20_000, 2**30])
 def test_an_image_too_large_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
     header = struct.pack(">4sIIBBBBB", b"IHDR", side, side, 8, 6, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     data = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + data)
-    with pytest.raises(ValueError, match=r"a\.png (has 10000 x 10000 pixels; allowed|does not)"):
+    with pytest.raises(ValueError, match=r"a\.png (has more pixels than the 89,478,485|does not)"):
         read_image(tmp_path / "a.png")
 
 

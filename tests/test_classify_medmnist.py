@@ -101,3 +101,14 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
         medmnist_table(tmp_path / "data", source=tmp_path / "a.npz")
     with pytest.raises(FileNotFoundError, match=r"b\.npz is no file"):
         medmnist_table(tmp_path / "data", source=tmp_path / "b.npz")
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    np.savez_compressed(file, **arrays())
+    data = bytearray(file.read_bytes())
+    middle = data.index(b"train_images.npy") + 100
+    data[middle : middle + 40] = bytes(40)
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="as MedMNIST's files have"):
+        medmnist_table(tmp_path / "data", source=file)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
+import recipes.chain.encoders
 import recipes.measure
 from augment.metrics import Encoder, Preprocessing
 from augment.metrics.pictures import ImageSet
@@ -205,7 +206,8 @@ def test_inception_adds_its_other_frechet_distances(
         network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         return Encoder.of(network, preprocessing, name=source)
 
-    monkeypatch.setattr(recipes.measure, "load_encoder", means)
+    for module in (recipes.measure, recipes.chain.encoders):
+        monkeypatch.setattr(module, "load_encoder", means)
     out = _run(folders, "out", "--encoder", "inception", "--accelerator", "cpu")
     assert asked == ["inception", "inception-pytorch-fid", "inception-pytorch-fid-6d"]
     table = pd.read_csv(out / "metrics.csv", index_col="set")

@@ -68,8 +68,7 @@ LEAST = 32
 """Distinct images, of either set, from which on they are judged."""
 _ENOUGH = 100
 """Images, of either set, of which most of what is bad is found: of a generator trained for 200
-steps 7 of 10 such sets were unlike, all of 300 images, of 32 images 1 of 10
-(`recipes/realism.py`)."""
+steps 6 of 10 such sets were unlike, all of 300 images and none of 32 (`recipes/realism.py`)."""
 MOST = 2000
 """Images, of either set, that are compared; of more, so many are drawn."""
 _REAL_OUTSIDE = 0.05
@@ -125,7 +124,7 @@ class Realism:
         """Whether the texture shows what nearly every image is."""
         if TEXTURE not in self.views.index:
             return False
-        told = self.views["accuracy"].to_numpy(float)[self.views.index == TEXTURE].item()
+        told = float(self.views["accuracy"].to_dict()[TEXTURE])
         error = np.sqrt(told * (1 - told) / sum(self.images))
         return bool(told - 2 * error >= _GIVEN_AWAY)
 

@@ -86,8 +86,8 @@ def rows(file: Path, needed: Collection[str] = ("file_name",)) -> pd.DataFrame:
 
 def find_images(root: Path) -> pd.DataFrame:
     """Every image file in a folder and below, sorted: `file_name` and `path`."""
-    kinds = Image.OPEN.keys() - PROGRAMS
-    endings = {end for end, kind in Image.registered_extensions().items() if kind in kinds}
+    named = Image.registered_extensions()  # loads all of Pillow's formats, so it comes first
+    endings = {e for e, kind in named.items() if kind in Image.OPEN and kind not in PROGRAMS}
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings and p.is_file())
     if not files:
         raise ValueError(

@@ -59,6 +59,7 @@ PROGRAMS = ("EPS",)
 """Formats whose files are programs: Pillow would have Ghostscript run them."""
 _MOST_PIXELS = 89_478_485
 """Of an image, as Pillow warns of more by default: 256 MB in RGB."""
+_TOO_LARGE = f"has more pixels than the {_MOST_PIXELS:,} that are allowed; make it smaller"
 _log = logging.getLogger(__name__)
 
 
@@ -85,6 +86,8 @@ def read_image(path: str | Path) -> Image.Image:
                 return _eight_bits(image)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing; restore it, or take it out") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit is twice ours
+        raise ValueError(f"{path} {_TOO_LARGE}, or take it out") from error
     except Exception as error:  # a broken file can raise nearly anything in the decoders
         raise ValueError(
             f"{path} does not decode as an image; restore it, or take it out"
@@ -97,10 +100,7 @@ def _refusal(image: Image.Image) -> str | None:
     if image.format in PROGRAMS:
         return f"is {image.format}, a program that draws; convert it to PNG"
     if image.width * image.height > _MOST_PIXELS:
-        return (
-            f"has {image.width} x {image.height} pixels; allowed are {_MOST_PIXELS:,}; make it "
-            "smaller"
-        )
+        return _TOO_LARGE
     if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
         return (
             f"has pixels of mode {image.mode}, whose range is not known; images have 8 or 16 bits "

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,10 @@ CHEST_FINDINGS = (
 _SPLITS = ("train", "val", "test")
 _VERSION = 1
 """Raise when what is written changes."""
+_DAMAGED = (
+    *(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError),  # members that are packed otherwise, or encrypted
+)
 
 
 def medmnist_table(folder: Path, *, source: Path) -> pd.DataFrame:
@@ -133,7 +138,7 @@ def _rows(source: Path, name: str, count: int | None = None) -> Iterator[NDArray
             size = int(np.prod(shape[1:])) * dtype.itemsize
             for _ in range(shape[0]):
                 yield np.frombuffer(member.read(size), dtype).reshape(shape[1:])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{source} has no {name} as MedMNIST's files have ({reason}); give one of its files"

@@ -229,7 +229,8 @@ def _labelled(
     if inputs.asks(settings):
         asked = target_columns(plan_of(inputs, settings), list(table["seed"]), inputs.attributes)
         table = table.assign(**{str(name): asked[name].to_numpy() for name in asked})  # by row
-    return stated(table, inputs.attributes) if run.config.labels.by_prompt else table
+    by_prompt = run.config.labels.by_prompt and not settings.asks  # guidance gets not all it asks
+    return stated(table, inputs.attributes) if by_prompt else table
 
 
 def is_independent(settings: SyntheticSet) -> bool:

@@ -54,7 +54,7 @@ def phantom_table(
         train: Number of subjects in this split, of four pictures each; likewise `val` and `test`.
         seed: Another seed gives another data set of the same distribution.
         pool: Take the subjects of every split from this pool, one after the other, instead of from
-            the study's own three: the shipped generator is trained on such.
+            the study's own three, as for training a generator.
 
     Returns:
         One row a picture: `file_name` (`<split>/<subject>-<slice>.png`), `split`, `source`
