@@ -185,8 +185,8 @@ def test_no_guidance_to_join_is_refused() -> None:
 
 
 def test_its_text_names_labeler_wish_and_what_was_changed() -> None:
-    assert repr(_guidance(scale=2.0, weights={"Left": 3.0})) == (
-        "AttributeGuidance(labeler='0123456789abcdef', wish={'Bright': 1}, scale=2.0, every=1, "
+    assert repr(_guidance(scale=0.5, weights={"Left": 3.0})) == (
+        "AttributeGuidance(labeler='0123456789abcdef', wish={'Bright': 1}, scale=0.5, every=1, "
         "weights={'Left': 3.0})"
     )
 
