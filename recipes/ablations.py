@@ -19,6 +19,7 @@ a folder with density.png, the paper's Fig. 5, and the pictures of `recipes/meas
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,7 +67,10 @@ GRIDS: Mapping[str, Grid] = {
         "switch-off": {"guidance": {**_FIXED, "switch_off": 0.5}},
     },
     "stop-gradient": {g: {"guidance": {"stop_gradient": g}} for g in ("second", "first", "none")},
-    "p": {p: {"guidance": {"perturb_alpha_bar": level}} for p, level in _LEVELS.items()},
+    "p": {
+        p: {"guidance": {"perturb_alpha_bar": level, "perturb": None}}
+        for p, level in _LEVELS.items()
+    },
     "M": {str(m): {"guidance": {"samples": m}} for m in (1, 2, 4)},
     "steps": {str(n): {"guidance": {}, "sampler": {"steps": n}} for n in (25, 50, 100)},
     "solver": {s: {"guidance": {}, "sampler": {"solver": s}} for s in ("ancestral", "ddim", "dpm")},
@@ -109,6 +113,14 @@ class AblationConfig(MeasuringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # YAML reads the names of cells such as 2 as numbers.
+        named = {str(g): {str(c): v for c, v in cells.items()} for g, cells in self.grids.items()}
+        object.__setattr__(self, "grids", named)
+        sets = Counter(f"{grid}-{cell}" for grid, cells in named.items() for cell in cells)
+        if twice := [name for name, count in sets.items() if count > 1]:
+            raise ValueError(
+                f"two cells of grids are {twice[0]}, grid and cell in one; give one another name"
+            )
         if unknown := [name for name in self.only or () if name not in self.grids]:
             raise ValueError(
                 f"only names {unknown[0]}; {one_of(unknown[0], self.grids)}, or describe it as one"

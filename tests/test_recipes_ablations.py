@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 from recipes.ablations import AblationConfig, chart, main
+from recipes.chain.sets import GuidanceConfig
 
 GRIDS = {
     "w": {"0": {}, "1": {"guidance": {"scale": 1.0, "distance": "l2"}}},
@@ -61,3 +63,20 @@ def test_an_unknown_grid_or_setting_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^only names W; .* or describe it as one$"):
         AblationConfig(only=["W"])
     assert list(AblationConfig(only=["M"]).cells) == ["M-1", "M-2", "M-4"]
+
+
+def test_a_cell_of_p_is_that_level_whatever_the_run_says() -> None:
+    """The paper's preset gives a fraction of the steps, which would come before a level."""
+    config = AblationConfig(only=["p"], guidance=GuidanceConfig(perturb=0.8))
+    sets = config.variant(sets=config.cells, arms=["real", *config.cells]).synthetic_sets
+    levels = [sets[name].guidance for name in config.cells]
+    assert [g.perturb_alpha_bar for g in levels if g and g.perturb is None] == [
+        *(0.489, 0.336, 0.0931, 0.0222)
+    ]
+
+
+def test_names_of_cells_are_text_and_tell_sets_apart() -> None:
+    numbers: Any = {"gamma": {2: {}, 4: {}}}
+    assert list(AblationConfig(grids=numbers).cells) == ["gamma-2", "gamma-4"]
+    with pytest.raises(ValueError, match="two cells of grids are a-b-c"):
+        AblationConfig(grids={"a": {"b-c": {}}, "a-b": {"c": {}}})
