@@ -45,6 +45,7 @@ from augment.images import ImageFiles
 from augment.start import Start
 from classify.datasets import load_images, read_image
 from labeling import Labeler, Predictor, load_labeler
+from recipes.chain.classifier_terms import LowDensityStrength
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.distances import ModelDistance, named_distance
@@ -61,7 +62,7 @@ from recipes.chain.untrained_terms import (
     untrained_terms,
 )
 
-__all__ = ["ClassifierConfig", "GuidanceConfig", "LowDensityConfig", "Settings", "main"]
+__all__ = ["ClassifierConfig", "GuidanceConfig", "LowDensitySources", "Settings", "main"]
 
 _MOST_IMAGES = 10**7
 _STRENGTH = 0.5
@@ -98,7 +99,7 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowDensityConfig:
+class LowDensitySources(LowDensityStrength):
     """Low-density guidance (Sehwag et al. 2022) by what stands ready."""
 
     images: Path | None = None
@@ -108,14 +109,9 @@ class LowDensityConfig:
     """In their place a noised classifier, whose class 1 is the data: away from that."""
     discriminator: Path | None = None
     """A noised classifier whose class 1 is real and class 0 generated: towards the real."""
-    alpha: float = 0.3
-    """Strength of the way out, in the sampler's variances; up to 1 is usual."""
-    beta: float = 0.3
-    """Strength of the way to the real."""
-    every: int = 1
-    """Guide the steps whose index is a multiple of this; the paper's is every step."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.images is not None and self.data is not None:
             raise ValueError(
                 f"low_density.images {self.images} is given beside low_density.data {self.data}; "
@@ -159,7 +155,7 @@ class Settings:
     """Self-guidance towards minority samples."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     """A classifier's guidance, added to it."""
-    low_density: LowDensityConfig | None = None
+    low_density: LowDensitySources | None = None
     """Guidance out of the dense and towards the real, added to it."""
     jacobian: JacobianSettings | None = None
     """JEPA guidance, to images that an encoder knows little of."""
@@ -189,7 +185,11 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Generate the images; their folder."""
     settings = parse(Settings, arguments)
     prompts = None if settings.prompts is None else Prompts.read(settings.prompts).texts
-    denoiser = load_denoiser(settings.generator, prompts=prompts)
+    fabric = launch(
+        settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
+    )
+    # What a guidance fits and looks through is where the images are made.
+    denoiser = load_denoiser(settings.generator, prompts=prompts).to(fabric.device)
     guidance = _guidance(denoiser, settings)
     start: Start | None = settings.boost
     if settings.edit is not None:
@@ -202,9 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         sampler=settings.sampler,
         guidance=guidance,
         start=start,
-        fabric=launch(
-            settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
-        ),
+        fabric=fabric,
     )
     return settings.out
 
@@ -225,12 +223,14 @@ def _guidance(denoiser: Denoiser, settings: Settings) -> Guidance | None:
     if settings.low_density is not None:
         parts += _low_density(denoiser, settings.low_density)
     labeler = _labeler(settings)
+    if labeler is not None:
+        labeler.to(denoiser.device)
     check_untrained_terms(settings, [labeler] if labeler else [], denoiser.image.shape)
     parts += untrained_terms(settings, denoiser, labeler)
     return Sum(*parts) if len(parts) > 1 else next(iter(parts), None)
 
 
-def _low_density(denoiser: Denoiser, config: LowDensityConfig) -> Iterator[Guidance]:
+def _low_density(denoiser: Denoiser, config: LowDensitySources) -> Iterator[Guidance]:
     """The way out of the dense, and the way to the real."""
     if config.images is not None:
         hardness = hardness_of(denoiser, _pixels(config.images, denoiser, "low_density.images"))

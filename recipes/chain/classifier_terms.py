@@ -18,7 +18,13 @@ from augment.minority_score import ScoreConfig
 from augment.train_classifier import ClassifierTrainConfig
 from recipes.chain.distances import ModelDistance
 
-__all__ = ["AttributeBitsConfig", "LowDensityConfig", "MinorityClassConfig", "TrainedConfig"]
+__all__ = [
+    "AttributeBitsConfig",
+    "LowDensityConfig",
+    "LowDensityStrength",
+    "MinorityClassConfig",
+    "TrainedConfig",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +66,8 @@ class MinorityClassConfig(TrainedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowDensityConfig(TrainedConfig):
-    """Low-density guidance (Sehwag et al. 2022): out of the dense, towards the real."""
+class LowDensityStrength:
+    """How strongly and how often low-density guidance (Sehwag et al. 2022) moves an image."""
 
     alpha: float = 0.3
     """Strength of the way out, in the sampler's variances; up to 1 is usual."""
@@ -69,6 +75,17 @@ class LowDensityConfig(TrainedConfig):
     """Strength of the way to what a discriminator of real and ordinary samples takes for real."""
     every: int = 1
     """Guide the steps whose index is a multiple of this; the paper's is every step."""
+
+    def __post_init__(self) -> None:
+        _check_strengths("low_density", alpha=self.alpha, beta=self.beta)
+        if self.every < 1:
+            raise ValueError(f"low_density.every is {self.every}; give 1 to guide every step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowDensityConfig(LowDensityStrength, TrainedConfig):
+    """Low-density guidance (Sehwag et al. 2022): out of the dense, towards the real."""
+
     others: Path | None = None
     """A folder of other images, such as photographs of anything beside faces: the way out is away
     from the data, by a classifier of them against these (Um & Ye 2024). Left out, it is up the
@@ -78,9 +95,7 @@ class LowDensityConfig(TrainedConfig):
     What its training cost in the paper fits about 100,000."""
 
     def __post_init__(self) -> None:
-        _check_strengths("low_density", alpha=self.alpha, beta=self.beta)
-        if self.every < 1:
-            raise ValueError(f"low_density.every is {self.every}; give 1 to guide every step")
+        super().__post_init__()
         if self.samples is not None and self.samples < 2:
             raise ValueError(f"low_density.samples is {self.samples}; give at least 2")
 
