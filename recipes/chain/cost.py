@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from recipes.chain.inputs import Inputs
 from recipes.chain.preview import first_images
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
+from recipes.chain.synthesis import guidance_of
 
 __all__ = ["Cost", "cost_of", "forward_flops", "steps_at"]
 
@@ -42,17 +44,19 @@ class Cost:
 
 
 def cost_of(run: Run, inputs: Inputs, settings: SyntheticSet) -> Cost:
-    """The cost of an image of a set; what its guidance trains first is not counted."""
+    """The cost of an image of a set; what its guidance trains or fits first is not counted."""
     if settings.folder is not None:
         return Cost()
     group = 1 if settings.particles is None else settings.particles.group
     counted, timed = (group * math.ceil(count / group) for count in (_COUNTED, _TIMED))
-    first_images(run, inputs, settings, 1)  # trains and loads what there is
+    guidance = guidance_of(inputs, settings)  # trains, fits and loads what there is
+    make = partial(first_images, run, inputs, settings, guidance)
+    make(1)
     started = time.perf_counter()
-    first_images(run, inputs, settings, timed)
+    make(timed)
     seconds = (time.perf_counter() - started) / timed
     with _Operations() as counter:
-        first_images(run, inputs, settings, counted)
+        make(counted)
     return Cost(counter.total / counted / forward_flops(inputs.denoiser), seconds)
 
 

@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from augment import sample
+from augment.guidance import Guidance
 from classify import decode_tables, fit
 from recipes.chain.checks import disk_bytes
 from recipes.chain.inputs import Inputs
@@ -42,7 +43,8 @@ def preview(run: Run, inputs: Inputs) -> None:
     seconds, grids = {}, {"real": _real(inputs)}
     for name, settings in made.items():
         started = time.perf_counter()
-        grids[name] = first_images(run, inputs, settings, _IMAGES)
+        guidance = guidance_of(inputs, settings)
+        grids[name] = first_images(run, inputs, settings, guidance, _IMAGES)
         count = settings.count or config.num_synthetic
         taken = (time.perf_counter() - started) / _IMAGES * count
         seconds[f"generating {count} {name} images"] = taken
@@ -85,8 +87,10 @@ def _real(inputs: Inputs) -> Tensor:
     return inputs.images.pixels[inputs.images.rows(drawn)]
 
 
-def first_images(run: Run, inputs: Inputs, settings: SyntheticSet, count: int) -> Tensor:
-    """So many of the set's images, of seeds 0, 1, ..., uint8 (count, C, H, W)."""
+def first_images(
+    run: Run, inputs: Inputs, settings: SyntheticSet, guidance: Guidance | None, count: int
+) -> Tensor:
+    """So many images of a set and its guidance, of seeds 0, 1, ..., uint8 (count, C, H, W)."""
     label = settings.sampler.label
     inputs.denoiser.to(run.fabric.device)
     with run.fabric.autocast():
@@ -94,7 +98,7 @@ def first_images(run: Run, inputs: Inputs, settings: SyntheticSet, count: int) -
             settings.sampler.prepared(inputs.denoiser),
             range(count),
             steps=settings.sampler.steps,
-            guidance=guidance_of(inputs, settings),
+            guidance=guidance,
             solver=settings.sampler.rule,
             start=start_of(inputs, settings),
             labels=None if label is None else [label] * count,
