@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from augment import (
 )
 from augment.classifier_free import towards_class
 from augment.noise import PERTURBATION, NoiseStream
+from augment.pretrained.parts import sampling_schedule
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"  # diffusers' Euler schedulers
@@ -246,16 +248,52 @@ def _edit_json(path: Path, **changes: Any) -> None:
 def test_the_scale_of_vq_latents_is_read_and_never_assumed(tmp_path: Path) -> None:
     """Trap: diffusers fills in Stable Diffusion's .18215, where CompVis' own models have 1."""
     save_ldm(tmp_path, scaling=1.0)
-    latents: Any = load_denoiser(tmp_path).latents
+    denoiser = load_denoiser(tmp_path)
+    latents: Any = denoiser.latents
     z = torch.randn(1, 3, 8, 8, generator=_generator())
     torch.testing.assert_close(latents.decode(z), latents.network.decode(z).sample)
     _edit_json(tmp_path / "vqvae/config.json", scaling_factor=0.25)
-    torch.testing.assert_close(
-        load_denoiser(tmp_path).decoded(z), latents.network.decode(z / 0.25).sample
-    )
+    other = load_denoiser(tmp_path)
+    torch.testing.assert_close(other.decoded(z), latents.network.decode(z / 0.25).sample)
+    assert other.record() != denoiser.record()
     _edit_json(tmp_path / "vqvae/config.json", scaling_factor="absent")
     with pytest.raises(ValueError, match=r"has no scaling_factor.* write the one .* there$"):
         load_denoiser(tmp_path)
+
+
+def test_the_record_is_of_the_files_that_are_read(tmp_path: Path) -> None:
+    save_stable_diffusion(tmp_path)
+    record = load_denoiser(tmp_path, prompts=PROMPTS).record()
+    for name in ("unet/diffusion_pytorch_model.non_ema", "vae/x.fp16", "safety_checker/model"):
+        path = tmp_path / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_file({"x": torch.zeros(1)}, path)
+    assert load_denoiser(tmp_path, prompts=PROMPTS).record() == record
+    path = tmp_path / "text_encoder/model.safetensors"
+    save_file({name: 2 * t for name, t in load_file(path).items()}, path, {"format": "pt"})
+    assert load_denoiser(tmp_path, prompts=PROMPTS).record() != record
+
+
+STARTING = [
+    name
+    for name, kind in vars(diffusers.schedulers).items()
+    if name.endswith("Scheduler") and "beta_schedule" in signature(kind).parameters
+]
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("name", STARTING)
+def test_every_scheduler_starts_at_its_own_scale(name: str, spacing: str) -> None:
+    """Trap: a few start at the largest sigma, in their terms, and not at sqrt(sigma^2 + 1)."""
+    scheduler: Any = getattr(diffusers, name)()
+    scheduler.register_to_config(timestep_spacing=spacing)
+    scheduler.set_timesteps(10)
+    schedule, _ = sampling_schedule({**scheduler.config, "_class_name": name})
+    grid = schedule.respaced(10)
+    expected = float(scheduler.init_noise_sigma)
+    if expected != 1:
+        expected *= float(grid.alpha_bar[-1]) ** 0.5
+    assert grid.start_scale == pytest.approx(expected, abs=1e-4)
 
 
 def test_dits_own_frequencies_are_divided_by_their_number(tmp_path: Path) -> None:
@@ -342,6 +380,38 @@ def test_what_cannot_be_run_is_refused_in_one_line(tmp_path: Path, case: str) ->
     spoil(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as refusal:
         load_denoiser(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("unet/config.json", {"sample_size": None}, "has sample_size None; allowed is one number"),
+        (
+            "model_index.json",
+            {
+                "_class_name": "StableDiffusionXLPipeline",
+                "text_encoder": [None, None],
+                "tokenizer": [None, None],
+                "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+                "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            },
+            "is a StableDiffusionXLPipeline without tokenizer, text_encoder; allowed are",
+        ),
+        (
+            "model_index.json",
+            {"_class_name": "FluxPipeline", "unet": "absent"},
+            "is a FluxPipeline without unet; allowed are Stable Diffusion 1, 2 and XL",
+        ),
+    ],
+)
+def test_another_text_to_image_model_is_refused(
+    tmp_path: Path, file: str, changes: dict[str, Any], message: str
+) -> None:
+    save_stable_diffusion(tmp_path)
+    _edit_json(tmp_path / file, **changes)
+    with pytest.raises(ValueError, match=message) as refusal:
+        load_denoiser(tmp_path, prompts=PROMPTS)
     assert "\n" not in str(refusal.value)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from recipe_doubles import pythons_own_signals
 
 from recipes.celeba_augment import main as celeba_augment
@@ -117,7 +119,9 @@ def test_help_of_the_main_job_fits_one_screen(capsys: pytest.CaptureFixture[str]
     assert max(map(len, lines)) <= 100
 
 
-def test_a_refused_command_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_command_ends_with_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse() -> None:
         raise ValueError("x is 1;\n give 2")
 
@@ -128,8 +132,10 @@ def test_a_refused_command_ends_with_one_line(capsys: pytest.CaptureFixture[str]
         run(refuse)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: x is 1; give 2\n"
+    monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)  # which alone may meet it
     with pytest.raises(SystemExit, match=r"^error: .*/there"):
         run(lose)
+    assert re.fullmatch(r"rank 1: error: .*/there.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

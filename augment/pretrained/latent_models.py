@@ -20,11 +20,11 @@ from diffusers.models.embeddings import Timesteps
 from torch import nn
 
 from augment.denoiser import Denoiser
-from augment.pretrained.autoencoder import load_autoencoder
+from augment.pretrained.autoencoder import Autoencoder, load_autoencoder
 from augment.pretrained.files import sha256_of
-from augment.pretrained.parts import load_part, read_json, sampling_schedule
+from augment.pretrained.parts import load_part, read_files, read_json, sampling_schedule
 
-__all__ = ["latent_denoiser", "load_dit", "load_latent_diffusion"]
+__all__ = ["latent_denoiser", "latents_of", "load_dit", "load_latent_diffusion"]
 
 _diffusers: Any = diffusers
 """Its classes are hardly typed."""
@@ -41,7 +41,8 @@ def load_latent_diffusion(folder: Path) -> Denoiser:
         ValueError: a part that this sampler cannot run.
     """
     network = load_part(folder / "unet", _diffusers.UNet2DModel)
-    return latent_denoiser(folder, network, classes=network.config["num_class_embeds"])
+    latents = latents_of(folder, network.config)
+    return latent_denoiser(folder, network, latents, classes=network.config["num_class_embeds"])
 
 
 def load_dit(folder: Path) -> Denoiser:
@@ -72,26 +73,44 @@ def load_dit(folder: Path) -> Denoiser:
     return latent_denoiser(
         folder,
         network,
+        latents_of(folder, network.config),
         classes=classes,
         null_class=classes if embeddings.num_embeddings > classes else None,
         settings={"frequency_shift": shift},
     )
 
 
+def latents_of(folder: Path, config: Any) -> Autoencoder:
+    """The latents that a network of this configuration takes, by the autoencoder of its folder.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_latent_diffusion`.
+    """
+    size = config["sample_size"]
+    if type(size) is not int:
+        raise ValueError(
+            f"{folder} has sample_size {size}; allowed is one number, of square latents; give such "
+            "a model"
+        )
+    return load_autoencoder(_decoder(folder), size)
+
+
 def latent_denoiser(
     folder: Path,
     network: nn.Module,
+    latents: Autoencoder,
     *,
     config: Any = None,
     classes: int | None,
     null_class: int | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Denoiser:
-    """A network on latents with the scheduler and the autoencoder of its folder.
+    """A network on latents with its autoencoder and the scheduler of its folder.
 
     Args:
         folder: of the pipeline.
         network: takes (B, c, h, w), timesteps and classes.
+        latents: `latents_of` it.
         config: its configuration, if it is not its own.
         classes: how many it knows; None for none.
         null_class: which of its embeddings is of no class.
@@ -102,15 +121,7 @@ def latent_denoiser(
     """
     config = config or network.config
     schedule, scheduler = sampling_schedule(read_json(folder / "scheduler/scheduler_config.json"))
-    made, taken, size = config["out_channels"], config["in_channels"], config["sample_size"]
-    if type(size) is not int:
-        raise ValueError(
-            f"{folder} has sample_size {size}; allowed is one number, of square latents; give such "
-            "a model"
-        )
-    decoder = folder / ("vqvae" if (folder / "vqvae").is_dir() else "vae")
-    latents = load_autoencoder(decoder, size)
-    channels = latents.shape[0]
+    made, taken, channels = config["out_channels"], config["in_channels"], latents.shape[0]
     if taken != channels or made not in (channels, 2 * channels):
         raise ValueError(
             f"the network in {folder} takes {taken} channels and makes {made}, its autoencoder's "
@@ -118,7 +129,8 @@ def latent_denoiser(
             "variance; give a model that needs no image beside the noise"
         )
     card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
-    read_as = {"settings": settings} if settings else {}
+    # A VAE's scale is no weight, and users write it: the images are others by another.
+    read_as = {**(settings or {}), "latents": {"scale": latents.scale, "shift": latents.shift}}
     return Denoiser(
         network,
         schedule,
@@ -129,13 +141,19 @@ def latent_denoiser(
         null_class=null_class,
         latents=latents,
         clip=bool(scheduler.get("clip_sample", False)),
-        card={"source": str(folder), **card, **read_as, "sha256": _sha256_of_all(folder)},
+        card={"source": str(folder), **card, "settings": read_as, "sha256": _sha256_of_all(folder)},
     )
 
 
+def _decoder(folder: Path) -> Path:
+    return folder / ("vqvae" if (folder / "vqvae").is_dir() else "vae")
+
+
 def _sha256_of_all(folder: Path) -> str:
-    """One hash of the weights of all parts."""
+    """One hash of the weights that are read of all parts; a safety checker's are not."""
+    networks = ("text_encoder", "text_encoder_2", "transformer", "unet")
+    parts = [*(folder / name for name in networks if (folder / name).is_dir()), _decoder(folder)]
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
+    for path in sorted(path for part in parts for path in read_files(part)):
         digest.update(f"{path.relative_to(folder)} {sha256_of(path)}\n".encode())
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from augment.pretrained.edm import EDM, load_edm
 from augment.pretrained.files import one_line
 from augment.pretrained.guided_diffusion import load_checkpoint
 from augment.pretrained.latent_models import load_dit, load_latent_diffusion
-from augment.pretrained.parts import read_json
+from augment.pretrained.parts import parts_of, read_json
 from augment.pretrained.text_to_image import load_text_to_image
 from augment.pretrained.unet import halved
 from augment.pretrained.upsampler import Upsampler
@@ -115,8 +115,9 @@ def _load_folder(folder: Path, prompts: Sequence[str] | None) -> Denoiser:
     if index.get("_class_name") == EDM:
         _refuse_prompts(folder, prompts)
         return load_edm(folder)
-    parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
-    if "text_encoder" in parts or "text_encoder_2" in parts:
+    parts = parts_of(index).keys()
+    if any(name.startswith("text_encoder") for name in parts):
+        _check_text_parts(folder, index)
         if prompts is None:
             raise ValueError(
                 f"{folder} makes images of prompts, and none are given; allowed is one a class; "
@@ -127,6 +128,19 @@ def _load_folder(folder: Path, prompts: Sequence[str] | None) -> Denoiser:
     if "transformer" in parts:
         return load_dit(folder)
     return load_latent_diffusion(folder) if parts & {"vae", "vqvae"} else load_pipeline(folder)
+
+
+def _check_text_parts(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuse what is told of prompts otherwise than Stable Diffusion."""
+    parts = parts_of(index).keys()
+    wanted = ["unet", "vae", "tokenizer", "text_encoder"]
+    if parts & {"tokenizer_2", "text_encoder_2"}:
+        wanted += ["tokenizer_2", "text_encoder_2"]
+    if missing := [name for name in wanted if name not in parts]:
+        raise ValueError(
+            f"{folder} is a {index.get('_class_name')} without {', '.join(missing)}; allowed are "
+            "Stable Diffusion 1, 2 and XL, whose refiner is none; give such a model"
+        )
 
 
 def _refuse_prompts(source: object, prompts: Sequence[str] | None) -> None:

@@ -23,8 +23,11 @@ __all__ = [
     "load_network",
     "load_part",
     "noise_schedule",
+    "parts_of",
+    "read_files",
     "read_json",
     "sampling_schedule",
+    "variant_of",
     "weights_file",
 ]
 
@@ -45,6 +48,17 @@ _ALLOWED: Mapping[str, tuple[Any, ...]] = {
     "clip_sample_range": (1.0,),
 }
 """What a scheduler's configuration may say, where it says anything."""
+
+_NOISE_ALONE = (
+    "DPMSolverSDEScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+)
+"""Schedulers whose init_noise_sigma is the largest sigma, unless their spacing is leading."""
 
 _MOST_STEPS = 100_000
 """Training steps of a schedule, a hundred times as many as is usual."""
@@ -69,6 +83,16 @@ def read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON; give the folder as it was saved") from error
+
+
+def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """The parts that a model_index.json names, and their classes; [null, null] is none."""
+    pairs = {name: value for name, value in index.items() if isinstance(value, list)}
+    return {
+        name: value[1]
+        for name, value in pairs.items()
+        if len(value) == 2 and all(isinstance(word, str) for word in value)
+    }
 
 
 def weights_file(folder: Path) -> Path:
@@ -119,6 +143,21 @@ def variant_of(folder: Path) -> str | None:
             "model with save_pretrained, which writes them, and give that folder"
         )
     return "fp16" if all(".fp16" in name for name in names) else None
+
+
+def read_files(folder: Path) -> list[Path]:
+    """The safetensors of a latent model's part that are read, whole or in shards, and of no other
+    variant.
+
+    Raises:
+        FileNotFoundError: it has no safetensors at all.
+    """
+    variant = variant_of(folder)
+    return [
+        path
+        for path in folder.glob("*model*.safetensors")
+        if "." not in path.stem.replace(f".{variant}", "")
+    ]
 
 
 def load_network(folder: Path, kind: Any, **options: Any) -> Any:
@@ -242,6 +281,5 @@ def sampling_schedule(config: Mapping[str, Any]) -> tuple[Schedule, dict[str, An
             offset=int(settings.get("steps_offset") or 0) if rule == "leading" else 0,
         ),
         final=1.0 if whole else float(schedule.alpha_bar[0]),
-        # In their terms: whether init_noise_sigma is the largest sigma.
-        noise_alone=name.startswith("Euler") and rule != "leading",
+        noise_alone=name in _NOISE_ALONE and rule != "leading",
     ), settings

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from augment.denoiser import Denoiser
 from augment.pretrained.files import one_line
-from augment.pretrained.latent_models import latent_denoiser
-from augment.pretrained.parts import load_part, read_json, variant_of
+from augment.pretrained.latent_models import latent_denoiser, latents_of
+from augment.pretrained.parts import load_part, parts_of, read_json, variant_of
 
 __all__ = ["load_text_to_image"]
 
@@ -61,10 +61,12 @@ def load_text_to_image(folder: Path, prompts: Sequence[str]) -> Denoiser:
             f"{folder} is told the scale of guidance (time_cond_proj_dim), as latent consistency "
             "models are; allowed are those that are not; give another model"
         )
-    network = _Prompted(unet, _embedded(folder, list(prompts)), _image_size(folder, unet))
+    latents = latents_of(folder, unet.config)
+    network = _Prompted(unet, _embedded(folder, list(prompts)), latents.image.size)
     return latent_denoiser(
         folder,
         network,
+        latents,
         config=unet.config,
         classes=len(prompts),
         null_class=len(prompts),
@@ -110,20 +112,13 @@ class _Rows(nn.Module):
         return self.rows[labels]
 
 
-def _image_size(folder: Path, unet: Any) -> int:
-    """Height and width of the images in pixels."""
-    levels = len(read_json(folder / "vae/config.json")["block_out_channels"])
-    size: int = unet.config["sample_size"] * 2 ** (levels - 1)
-    return size
-
-
 def _embedded(folder: Path, prompts: list[str]) -> _Embedded:
     """The prompts and no prompt, as diffusers' own pipeline embeds them."""
     index = read_json(folder / "model_index.json")
     parts: dict[str, Any] = {
-        name: _text_part(folder / name, index[name][1])
-        for name in ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
-        if name in index and index[name][0] is not None
+        name: _text_part(folder / name, kind)
+        for name, kind in parts_of(index).items()
+        if name in ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
     }
     rest: dict[str, Any] = {"vae": None, "unet": None, "scheduler": None}
     with torch.no_grad():

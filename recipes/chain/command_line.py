@@ -155,9 +155,14 @@ def _one_line(error: Exception) -> str:
 
 
 def _ended(line: str, status: int) -> SystemExit:
-    """Print why a command ends, in one of its processes; the exit carries the line as its text."""
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        print(line, file=sys.stderr)
+    """Print why a command ends; the exit carries the line as its text.
+
+    What all its processes meet, a signal or another's end, the first tells; a refusal may be
+    another's alone.
+    """
+    rank = getattr(rank_zero_only, "rank", None) or 0
+    if rank == 0 or status == 2:
+        print(f"rank {rank}: {line}" if rank else line, file=sys.stderr)
     end = SystemExit(line)
     end.code = status
     return end
