@@ -147,6 +147,9 @@ def test_other_files_are_refused_in_one_line_and_never_executed(
         "enc.4x4_aux_residual.weight": torch.zeros(1),
         "dec.4x4_in0.norm0.weight": torch.zeros(8),
     }
+    flat = {"enc.8x8_conv.weight": torch.zeros(8), "dec.4x4_in0.norm0.weight": torch.zeros(8)}
+    cyclic: dict[str, Any] = {}
+    cyclic["again"] = cyclic
     for content, message in (
         ({"ema": _Payload()}, r"asks for posix\.system; allowed are tensors and plain containers"),
         ({"ema": _Word(1)}, r"asks for test_augment_pretrained_edm\._Word"),
@@ -155,6 +158,9 @@ def test_other_files_are_refused_in_one_line_and_never_executed(
         (residual, "a block 4x4_aux_residual, as NCSN"),
         (lacking, r"map_layer1\.bias|[Mm]issing"),
         ([], "its 0 tensors are of no U-Net"),
+        ({"ema": torch.zeros(1).expand(1 << 40)}, "a tensor, not all of whose elements are in"),
+        (flat, "holds no network that can be run"),
+        (cyclic, "holds no network that can be run"),
     ):
         path = save_pickle(content, tmp_path / "bad.pkl")
         with pytest.raises(ValueError, match=message) as refusal:

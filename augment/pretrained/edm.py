@@ -106,15 +106,15 @@ def convert_edm(path: Path, folder: Path) -> dict[str, Any]:
     found = read_pickle(path)
     found = found.get("ema", found) if isinstance(found, Mapping) else found
     kind = found.kind if isinstance(found, Record) else ""
-    state = {_own(name): tensor for name, tensor in tensors_of(found)}
     try:
+        state = {_own(name): tensor for name, tensor in tensors_of(found)}
         if kind not in ("", "EDMPrecond"):
             raise ValueError(f"it is a {kind}, not an EDMPrecond")
         architecture = architecture_of(state)
         network = EdmUNet(architecture, state)
         if architecture.channels not in (1, 3):
             raise ValueError(f"its images have {architecture.channels} channels, not 1 or 3")
-    except (KeyError, ValueError) as error:
+    except Exception as error:  # A network can be wrong in as many ways as it has tensors.
         raise ValueError(
             f"{path} holds no network that can be run ({one_line(error)}); allowed are EDM's own, "
             "DDPM++ (vp) and ADM; give such a .pkl file"

@@ -8,9 +8,10 @@ asks for anything else is refused with its name.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,19 @@ def _persistent(meta: Mapping[str, Any]) -> Record:
 
 
 def _storage(content: bytes) -> Any:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(found, torch.storage.TypedStorage):
+        raise ValueError(f"a {type(found).__name__} in place of a tensor's storage")
+    return found
+
+
+def _tensor(storage: Any, offset: int, size: Sequence[int], *others: Any) -> Tensor:
+    """One number, repeated without end, would fill any memory when it is copied."""
+    if math.prod(size) * storage.dtype.itemsize > storage._untyped_storage.nbytes():
+        raise ValueError("a tensor, not all of whose elements are in the file")
+    rebuilt: Any = torch._utils._rebuild_tensor_v2  # hardly typed
+    tensor: Tensor = rebuilt(storage, offset, size, *others)
+    return tensor
 
 
 def _parameter(data: Tensor, *_others: Any) -> Tensor:
@@ -71,7 +84,7 @@ _READ: Mapping[str, Any] = {
     "torch.Size": tuple,
     "torch.device": _Unused,
     "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
+    "torch._utils._rebuild_tensor_v2": _tensor,
     "torch.nn.modules.container.ModuleDict": Record,
     "torch.nn.modules.container.ModuleList": Record,
     "torch.nn.modules.container.Sequential": Record,
