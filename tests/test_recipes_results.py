@@ -148,6 +148,7 @@ def _inputs(real: pd.DataFrame, *, known: bool = True) -> SimpleNamespace:
     return SimpleNamespace(
         table=real,
         attributes=ATTRIBUTES,
+        asks=lambda settings: settings.asks,
         source="noise",
         denoiser=SimpleNamespace(card={"name": "noise", "licence": "MIT"}),
         labeler=SimpleNamespace(card=card, sha256="abc", attributes=ATTRIBUTES),
