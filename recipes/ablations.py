@@ -240,10 +240,9 @@ def chart(table: pd.DataFrame) -> Figure:
         ends = [rows["avg_knn"] - rows["avg_knn_low"], rows["avg_knn_high"] - rows["avg_knn"]]
         above.errorbar(places, rows["avg_knn"], ends, marker="o", capsize=3)
         below.plot(places, rows[TAIL], marker="o", color="tab:red")
-        below.set_xticks(
-            places, rows["cell"] + rows["forwards"].map("\n{:.0f} F".format), fontsize=8
-        )
+        below.set_xticks(places, rows["cell"] + rows["forwards"].map("\n{:.0f}".format), fontsize=8)
         above.set_title(str(grid))
+    figure.supxlabel("setting, and forwards an image", fontsize=9)
     panels[0, 0].set_ylabel("AvgkNN (higher is rarer)")
     panels[1, 0].set_ylabel("Fréchet distance to\nthe rare real images")
     return figure
