@@ -1,5 +1,5 @@
-"""Results: the folder that they may have, and tables and pictures, each written in one piece, so
-that whoever reads one never sees half of it; and files that two folders share.
+"""A run's results on disk, each file written in one piece, so that nobody reads half of it; and
+files that two folders share.
 """
 
 from __future__ import annotations
