@@ -81,6 +81,16 @@ def test_a_run_of_a_version_with_fewer_settings_is_refused_in_one_line(tmp_path:
         Run(_config(tmp_path / "out")).check_claim()
 
 
+@pytest.mark.parametrize("study", ["seeds", None, {}, {"seeds": "many"}])
+def test_a_record_that_was_cut_short_is_another_runs(tmp_path: Path, study: object) -> None:
+    run = Run(_config(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    record = yaml.safe_dump(run.config.record() | {"study": study})
+    (tmp_path / "out" / "config.yaml").write_text(record)
+    with pytest.raises(ValueError, match=r"holds another run: study.*; give another --out"):
+        run.check_claim()
+
+
 def test_two_identical_runs_at_once_are_refused_in_one_line(tmp_path: Path) -> None:
     """The other run is a process that takes the lock as a run does, and none of the rest."""
     with Run(_config(tmp_path / "out")) as run:

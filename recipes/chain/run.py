@@ -168,7 +168,10 @@ class Run:
 
     def _grows(self, found: Mapping[str, Any]) -> bool:
         """Whether more seeds are wanted than the record in the folder has."""
-        return self.config.may_grow and found["study"]["seeds"] < self.config.study.seeds
+        study = found["study"]  # of a record that was cut short, not always a mapping
+        seeds = study.get("seeds") if isinstance(study, Mapping) else None
+        is_fewer = isinstance(seeds, int) and seeds < self.config.study.seeds
+        return self.config.may_grow and is_fewer
 
 
 def _launched(config: RunConfig) -> Fabric:
