@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import pytest
 import torch
-import transformers
 
 __all__ = ["save_dit", "save_ldm", "save_stable_diffusion", "stable_scheduler"]
+
+transformers: Any = pytest.importorskip("transformers", reason="needs the extra hf")
 
 _BLOCKS: dict[str, Any] = {
     "block_out_channels": (4, 8),
