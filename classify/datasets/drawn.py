@@ -1,6 +1,8 @@
-"""Data sets that are drawn by code: a folder of images that is drawn once and then reused.
+"""Data sets that are drawn by code: pools of pictures, and a folder that is drawn once and reused.
 
-A record of the settings stands in it. What is there is either that very data set or refused.
+All randomness of number n of a pool comes from `stream(seed, pool, n)`. Spawn keys give independent
+streams, so nothing is in two pools, whatever the numbers, and pools can be drawn in parts. A record
+of the settings stands in the folder: what is there is either that very data set or refused.
 """
 
 from __future__ import annotations
@@ -8,10 +10,54 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from enum import IntEnum
 from pathlib import Path
 
-__all__ = ["draw_once"]
+import numpy as np
+
+__all__ = ["Pool", "draw_once", "parts", "settings_of", "stream"]
+
+
+class Pool(IntEnum):
+    """Disjoint sources of what is drawn; the value is part of every seed."""
+
+    TRAIN = 0
+    VAL = 1
+    TEST = 2
+    GENERATOR = 3
+    """For training generators; the labels are not used."""
+    LABELER = 4
+    """For training labelers."""
+
+
+Counts = Mapping[Pool, int]
+"""How many of each split, a study's three pools."""
+
+
+def stream(seed: int, pool: Pool, number: int) -> np.random.Generator:
+    """The random numbers of one number of a pool."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(pool, number)))
+
+
+def settings_of(
+    version: int, size: int, counts: Counts, seed: int, pool: Pool | None
+) -> dict[str, int | str]:
+    """What the pictures of a folder follow from, as `draw_once` records it."""
+    splits = {split.name.lower(): count for split, count in counts.items()}
+    record: dict[str, int | str] = {"version": version, "size": size, **splits, "seed": seed}
+    return record if pool is None else record | {"pool": pool.name.lower()}
+
+
+def parts(counts: Counts, pool: Pool | None) -> Iterator[tuple[str, Pool, range]]:
+    """Each split's name, the pool that it is drawn from, and its numbers there: of its own pool the
+    first ones, or of the one pool given for all, one split after the other.
+    """
+    first = 0
+    for split, count in counts.items():
+        start = 0 if pool is None else first
+        yield split.name.lower(), split if pool is None else pool, range(start, start + count)
+        first += count
 
 
 def draw_once(

@@ -8,7 +8,8 @@ from classify.datasets.avatars.distribution import (
     sample,
 )
 from classify.datasets.avatars.drawing import draw
-from classify.datasets.avatars.table import Pool, avatar_pool, avatar_table
+from classify.datasets.avatars.table import avatar_pool, avatar_table
+from classify.datasets.drawn import Pool
 
 __all__ = [
     "ATTRIBUTES",

@@ -1,8 +1,7 @@
 """The avatars by number, and as a folder of PNG files with `metadata.csv`, drawn once and reused.
 
 A picture is a pure function of (pool, index, size, seed), so that pools can be drawn in any order,
-in parts and in parallel. All its randomness comes from `SeedSequence(seed, spawn_key=(pool,
-index))`. Spawn keys give independent streams, so no picture is in two pools, whatever the indices.
+in parts and in parallel.
 
 Source: drawn by this package, in the schema of CelebA (Liu et al., 2015); no picture of CelebA is
 used.
@@ -11,7 +10,6 @@ used.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +20,11 @@ from tqdm import tqdm
 
 from classify.datasets.avatars.distribution import ATTRIBUTES, UNLABELLED, from_uniforms
 from classify.datasets.avatars.drawing import draw
-from classify.datasets.drawn import draw_once
+from classify.datasets.drawn import Pool, draw_once, parts, settings_of, stream
 
 _METADATA = "metadata.csv"
 _VERSION = 1
 """Raise when drawing or distribution change: an old folder must not pass for a new one."""
-
-
-class Pool(IntEnum):
-    """Disjoint sources of pictures; the value is part of every picture's seed."""
-
-    TRAIN = 0
-    VAL = 1
-    TEST = 2
-    GENERATOR = 3
-    """For training generators; their labels are not used."""
-    LABELER = 4
-    """For training labelers."""
 
 
 def avatar_pool(
@@ -60,7 +46,7 @@ def avatar_pool(
     uniforms = np.empty((len(numbers), len(ATTRIBUTES)))
     seeds = np.empty(len(numbers), dtype=np.int64)
     for row, number in enumerate(numbers):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key, number)))
+        rng = stream(seed, key, number)
         uniforms[row], seeds[row] = rng.random(len(ATTRIBUTES)), rng.integers(2**63)
     attributes = from_uniforms(uniforms)
     images = np.empty((len(numbers), size, size, 3), dtype=np.uint8)
@@ -103,17 +89,13 @@ def avatar_table(
         attributes with 1 and 0, `Attractive` empty.
     """
     counts = {Pool.TRAIN: train, Pool.VAL: val, Pool.TEST: test}
-    sizes = {split.name.lower(): count for split, count in counts.items()}
-    settings: dict[str, int | str] = {"version": _VERSION, "size": size, **sizes, "seed": seed}
-    if pool is not None:
-        settings["pool"] = pool.name.lower()
+    settings = settings_of(_VERSION, size, counts, seed, pool)
 
     def draw_all(folder: Path) -> None:
-        first, tables = 0, []
-        for split, count in counts.items():
-            numbers = range(count) if pool is None else range(first, first := first + count)
-            images, attributes = avatar_pool(numbers, pool=pool or split, size=size, seed=seed)
-            tables.append(_write_split(folder, split.name.lower(), numbers, images, attributes))
+        tables = []
+        for split, source, numbers in parts(counts, pool):
+            images, attributes = avatar_pool(numbers, pool=source, size=size, seed=seed)
+            tables.append(_write_split(folder, split, numbers, images, attributes))
         pd.concat(tables, ignore_index=True).to_csv(folder / _METADATA, index=False)
 
     draw_once(root, "avatars", settings, draw_all)

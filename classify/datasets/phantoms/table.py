@@ -1,39 +1,27 @@
 """Phantoms as a folder of PNG files with `metadata.csv`, drawn once and reused; split by subject.
 
-A subject is a pure function of (pool, number, size, seed): all randomness comes from
-`SeedSequence(seed, spawn_key=(pool, number))`. So no subject is in two pools, or in two splits.
+A subject is a pure function of (pool, number, size, seed), so that none is in two splits.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from classify.datasets.drawn import draw_once
+from classify.datasets.drawn import Pool, draw_once, parts, settings_of, stream
 from classify.datasets.phantoms.anatomy import FINDINGS
 from classify.datasets.phantoms.distribution import SLICES, draw_subject
 
-__all__ = ["TRUTH", "Pool", "phantom_table"]
+__all__ = ["TRUTH", "phantom_table"]
 
 TRUTH = "truth.csv"
 """Beside the table: `file_name`, `subject`, and `log_density` of what was drawn."""
 _METADATA = "metadata.csv"
 _VERSION = 1
 """Raise when drawing or distribution change: an old folder must not pass for a new one."""
-
-
-class Pool(IntEnum):
-    """Disjoint sources of subjects; the value is part of every subject's seed."""
-
-    TRAIN = 0
-    VAL = 1
-    TEST = 2
-    GENERATOR = 3
-    """For training generators; their findings are not used."""
 
 
 def phantom_table(
@@ -63,37 +51,30 @@ def phantom_table(
     Raises:
         ValueError: `root` holds anything else.
     """
-    subjects = {Pool.TRAIN: train, Pool.VAL: val, Pool.TEST: test}
-    counts = {split.name.lower(): count for split, count in subjects.items()}
-    settings: dict[str, int | str] = {"version": _VERSION, "size": size, **counts, "seed": seed}
-    if pool is not None:
-        settings["pool"] = pool.name.lower()
+    counts = {Pool.TRAIN: train, Pool.VAL: val, Pool.TEST: test}
+    settings = settings_of(_VERSION, size, counts, seed, pool)
 
     def draw(folder: Path) -> None:
-        first, tables, truths = 0, [], []
-        for split, count in subjects.items():
-            numbers = range(count) if pool is None else range(first, first := first + count)
-            seeds = [
-                np.random.SeedSequence(seed, spawn_key=(split if pool is None else pool, number))
-                for number in numbers
-            ]
-            (folder / split.name.lower()).mkdir(parents=True)
-            for number, of_subject in zip(numbers, seeds, strict=True):
-                table, truth = _write_subject(folder, split.name.lower(), number, of_subject, size)
+        tables, truths = [], []
+        for split, source, numbers in parts(counts, pool):
+            (folder / split).mkdir(parents=True)
+            for number in numbers:
+                rng = stream(seed, source, number)
+                table, truth = _write_subject(folder, split, number, rng, size)
                 tables.append(table)
                 truths.append(truth)
-        for name, parts in ((_METADATA, tables), (TRUTH, truths)):
-            pd.concat(parts, ignore_index=True).to_csv(folder / name, index=False)
+        for name, rows in ((_METADATA, tables), (TRUTH, truths)):
+            pd.concat(rows, ignore_index=True).to_csv(folder / name, index=False)
 
     draw_once(root, "phantoms", settings, draw)
     return pd.read_csv(root / _METADATA)
 
 
 def _write_subject(
-    folder: Path, split: str, number: int, seed: np.random.SeedSequence, size: int
+    folder: Path, split: str, number: int, rng: np.random.Generator, size: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write the slices of a subject; the rows of the table and of the truth."""
-    pictures, findings, density = draw_subject(np.random.default_rng(seed), size)
+    pictures, findings, density = draw_subject(rng, size)
     names = [f"{split}/{number:06d}-{place}.png" for place in range(SLICES)]
     for name, picture in zip(names, pictures, strict=True):
         Image.fromarray(picture).save(folder / name)
