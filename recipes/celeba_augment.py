@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -103,20 +104,19 @@ def real_images(this_run: Run) -> pd.DataFrame:
     """The user's images, or the embedded ones; at the first run MedMNIST's file is unpacked, and
     these are drawn.
     """
-    config = this_run.config
-    packed = config.data is not None and config.data.suffix == ".npz"
-    if config.data is not None and not packed:
-        return load_table(config.data, config.attributes)
-    if not packed:
-        check_attributes(config.attributes, ATTRIBUTES)
+    data, attributes = this_run.config.data, this_run.config.attributes
+    folder = this_run.config.out / "data"
+    if data is None:
+        check_attributes(attributes, ATTRIBUTES)
+        make = partial(avatar_table, folder)
+    elif data.suffix == ".npz":
+        make = partial(medmnist_table, folder, source=data)
+    else:
+        return load_table(data, attributes)
     this_run.check_claim()  # before anything is drawn into its folder
-    folder = config.out / "data"
     with this_run.fabric.rank_zero_first():
-        if config.data is None:
-            avatar_table(folder)
-        else:
-            medmnist_table(folder, source=config.data)
-    return load_table(folder, config.attributes)
+        make()
+    return load_table(folder, attributes)
 
 
 def _avatar_log_probability(table: pd.DataFrame) -> Any:
