@@ -1,30 +1,18 @@
-"""Whether a study's real images suit its attributes, its labelers, its quota and its generator, and
-whether the disk has room for what it makes.
-"""
+"""Whether a study's real images suit its attributes, its labelers, its quota and its generator."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 import pandas as pd
-import torch
 
 from augment import Denoiser, Quota
 from augment.selection import parse_wish
 from classify import check_learnable
 from classify.datasets import read_image
 from classify.names import one_of
-from recipes.chain.settings import RunConfig
 
-__all__ = [
-    "check_attributes",
-    "check_format",
-    "check_quota",
-    "check_room",
-    "check_table",
-    "disk_bytes",
-]
+__all__ = ["check_attributes", "check_format", "check_quota", "check_table"]
 
 
 def check_table(table: pd.DataFrame, attributes: Sequence[str], known: Sequence[str]) -> None:
@@ -83,34 +71,6 @@ def check_quota(quota: Quota, n_real: int, labelled: Sequence[str]) -> None:
         raise ValueError(
             f"quota.ratio {quota.ratio} allows not one image beside {n_real} real train images; "
             f"give at least 1/{n_real}"
-        )
-
-
-def disk_bytes(config: RunConfig, n_real: int, denoiser: Denoiser) -> int:
-    """About what a run writes: the PNG files of its sets, and the decoded copy of all images.
-
-    A small PNG and its row take 1.2 bytes for each byte of its pixels, as measured on the embedded
-    generator's.
-    """
-    synthetic = sum(made.count or 0 for made in config.synthetic_sets.values())
-    side = config.image_size or denoiser.image.size
-    files = synthetic * torch.Size(denoiser.image.shape).numel() * 6 // 5
-    return files + (n_real + synthetic) * 3 * side**2
-
-
-def check_room(config: RunConfig, n_real: int, denoiser: Denoiser) -> None:
-    """Refuse a run that the disk has no room for, before it begins; one that stands there already
-    has taken a part of its room.
-    """
-    if (config.out / "config.yaml").exists():
-        return
-    nearest = next(p for p in (config.out, *config.out.absolute().parents) if p.exists())
-    wanted, free = disk_bytes(config, n_real, denoiser), shutil.disk_usage(nearest).free
-    if wanted > free:
-        raise ValueError(
-            f"the run takes about {wanted // 10**6:,} MB of disk, and {nearest} has "
-            f"{free // 10**6:,} MB free; ask for fewer or smaller images, or give an --out with "
-            "more room"
         )
 
 

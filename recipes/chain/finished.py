@@ -9,6 +9,7 @@ import pandas as pd
 from classify import attribute_columns, labelled_attributes, load_table
 from recipes.chain.command_line import parse
 from recipes.chain.draw import labelled_draw
+from recipes.chain.run import RECORD
 from recipes.chain.settings import NO_FLAGS, RunConfig
 
 __all__ = ["real_table", "run_settings", "synthetic_table"]
@@ -21,7 +22,7 @@ def run_settings(run: Path) -> RunConfig:
         FileNotFoundError: there is none.
         ValueError: its settings are not of this version.
     """
-    settings = run / "config.yaml"
+    settings = run / RECORD
     _check(settings)
     try:
         # Its record holds every setting, so no preset's are needed.

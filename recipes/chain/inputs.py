@@ -16,12 +16,13 @@ from augment.train_classifier import noise_name
 from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
 from classify.datasets import read_image
 from labeling import Labeler, LabelPolicy, Predictor, load_labeler, pseudo_label
-from recipes.chain.checks import check_format, check_quota, check_room, check_table
+from recipes.chain.checks import check_format, check_quota, check_table
 from recipes.chain.distances import NO_FEATURES
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
 from recipes.chain.labels import labeler_of, labeler_source, load_labelers, policy_of
 from recipes.chain.prompts import Prompts
+from recipes.chain.room import check_room
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.sources import FITTED, GENERATOR

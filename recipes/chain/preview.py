@@ -15,8 +15,8 @@ from torchvision.utils import make_grid
 from augment import sample
 from augment.guidance import Guidance
 from classify import decode_tables, fit
-from recipes.chain.checks import disk_bytes
 from recipes.chain.inputs import Inputs
+from recipes.chain.room import disk_bytes
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.synthesis import guidance_of, start_of

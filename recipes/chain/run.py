@@ -19,9 +19,10 @@ from recipes.chain.files import check_folder
 from recipes.chain.settings import RunConfig
 from recipes.chain.stopping import Stopped
 
-__all__ = ["Run"]
+__all__ = ["RECORD", "Run"]
 
-_RECORD = "config.yaml"
+RECORD = "config.yaml"
+"""A run's settings, in its folder."""
 _CIRCUMSTANCES = frozenset(
     {"out", "devices", "num_nodes", "preview", "trials", "allow_unlike", "logger"}
 )
@@ -78,7 +79,7 @@ class Run:
                 f"{self.out} is in use by a run that is going on; wait for it, or give another "
                 "--out"
             ) from error
-        path = self.out / _RECORD
+        path = self.out / RECORD
         if not path.is_file() or self._grows(yaml.safe_load(path.read_text(encoding="utf-8"))):
             write_text(path, yaml.safe_dump(self.config.record(), sort_keys=False))
 
@@ -139,11 +140,11 @@ class Run:
         if self.config.preview:
             return
         check_folder(self.out)
-        path, record = self.out / _RECORD, self.config.record()
+        path, record = self.out / RECORD, self.config.record()
         if not path.is_file():
             if results := [name for name in _RESULTS if (self.out / name).exists()]:
                 raise ValueError(
-                    f"{self.out} holds {results[0]} but no {_RECORD}, so no run of ours; "
+                    f"{self.out} holds {results[0]} but no {RECORD}, so no run of ours; "
                     "give another --out"
                 )
             return
