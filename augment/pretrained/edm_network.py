@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from augment.pretrained.files import one_line
+
 __all__ = ["Architecture", "EdmUNet", "architecture_of"]
 
 _HEAD = 64
@@ -109,7 +111,7 @@ class EdmUNet(nn.Module):
         try:
             self.load_state_dict({n: t.float() for n, t in wanted.items()}, assign=True)
         except RuntimeError as error:
-            raise ValueError(" ".join(str(error).split())[:200]) from error
+            raise ValueError(one_line(error)) from error
 
     def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """(B, C, H, W), noise labels ln(sigma) / 4 float (B,) and classes int64 (B,)."""
