@@ -8,6 +8,7 @@ The solver gives mean and std, the guidance the shift. Both see the same `Step`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -156,6 +157,11 @@ class Sum:
         if not parts:
             raise ValueError("a sum of no guidances is none; give at least one, or None instead")
         self.parts = parts
+
+    @classmethod
+    def of(cls, parts: Sequence[Guidance]) -> Guidance | None:
+        """The sum of any number of guidances: one alone is itself, and none is no guidance."""
+        return cls(*parts) if len(parts) > 1 else next(iter(parts), None)
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.parts))

@@ -227,7 +227,7 @@ def _guidance(denoiser: Denoiser, settings: Settings) -> Guidance | None:
         labeler.to(denoiser.device)
     check_untrained_terms(settings, [labeler] if labeler else [], denoiser.image.shape)
     parts += untrained_terms(settings, denoiser, labeler)
-    return Sum(*parts) if len(parts) > 1 else next(iter(parts), None)
+    return Sum.of(parts)
 
 
 def _low_density(denoiser: Denoiser, config: LowDensitySources) -> Iterator[Guidance]:

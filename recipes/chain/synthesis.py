@@ -303,7 +303,7 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
         *classifier_terms(inputs, settings),
         *untrained_terms(settings, inputs.denoiser, inputs.labeler),
     ]
-    return Sum(*terms) if len(terms) > 1 else next(iter(terms), None)
+    return Sum.of(terms)
 
 
 def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
