@@ -37,11 +37,11 @@ from recipes.celeba_augment import real_images, with_few_labels
 from recipes.chain.command_line import parse, run
 from recipes.chain.files import write_csv, write_figure
 from recipes.chain.inputs import prepare
+from recipes.chain.making import make_images
 from recipes.chain.measuring import Measuring, MeasuringConfig, costs_of, with_costs
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.settings import LabelsConfig
-from recipes.chain.synthesis import make_images
 from recipes.chain.values import Values, plain
 
 __all__ = ["GRIDS", "AblationConfig", "chart", "main"]

@@ -31,11 +31,12 @@ from recipes.chain.files import write_csv, write_figure
 from recipes.chain.inputs import prepare
 from recipes.chain.learning_curve import ANY, chart, curves, exchanged, sentence
 from recipes.chain.loggers import logger_of
+from recipes.chain.making import is_independent, make_images
 from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig
 from recipes.chain.sources import FITTED, GENERATOR, LABELERS, TRAIN
 from recipes.chain.study import judge_of, material_of
-from recipes.chain.synthesis import is_independent, make_images, synthesise
+from recipes.chain.synthesis import synthesise
 from recipes.chain.values import Values
 
 Knowledge = Literal["elsewhere", "generator", "few"]

@@ -18,9 +18,9 @@ from labeling import LabelPolicy
 from recipes.celeba_augment import PRESETS, main
 from recipes.chain.arms import ArmSettings, Material, make_arm
 from recipes.chain.command_line import parse
+from recipes.chain.making import is_independent
 from recipes.chain.sets import OFFERED_SETS, StartSettings
 from recipes.chain.settings import NO_FLAGS, RunConfig
-from recipes.chain.synthesis import is_independent
 
 
 def _parsed(*arguments: str) -> RunConfig:

@@ -16,8 +16,8 @@ from lightning.fabric import Fabric
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.celeba_augment
+import recipes.chain.making
 import recipes.chain.study
-import recipes.chain.synthesis
 import recipes.label
 from augment import load_denoiser
 from classify import Images, decode_tables, load_table
@@ -175,12 +175,12 @@ def test_of_the_embedded_images_few_are_labelled_and_another_labeler_judges(
 def test_where_an_image_is_left_out_the_others_keep_their_targets(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = recipes.chain.synthesis.generate
+    whole = recipes.chain.making.generate
 
     def without_the_second(*args: Any, **settings: Any) -> pd.DataFrame:
         return whole(*args, **settings).drop(index=1)  # as one that is not finite
 
-    monkeypatch.setattr(recipes.chain.synthesis, "generate", without_the_second)
+    monkeypatch.setattr(recipes.chain.making, "generate", without_the_second)
     folder = _until_fits(root, tmp_path / "out", "targeted") / "targeted"
     table = pd.read_csv(folder / "metadata.csv").dropna(subset="admission")
     plan = plan_targets(_train_rows(root), NAMES)

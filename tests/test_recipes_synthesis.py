@@ -26,9 +26,10 @@ from augment import (
 from labeling import LabelPolicy, Rule
 from recipes.chain import synthesis
 from recipes.chain.files import link
+from recipes.chain.labels import unmet
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.settings import RunConfig
-from recipes.chain.synthesis import Synthesised, fill, unmet
+from recipes.chain.synthesis import Synthesised, fill
 
 POLICY = LabelPolicy(
     rules={"Bald": Rule(present=0.8, absent=0.8), "Male": Rule(present=None, absent=0.5)}

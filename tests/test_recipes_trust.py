@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,8 +13,10 @@ import pytest
 from recipe_doubles import save_folder, save_generator, tiny_flags
 
 import recipes.chain.study
+from augment import Boost, SamplerConfig
 from labeling import LabelPolicy, Rule
 from recipes.celeba_augment import main
+from recipes.chain.sets import GuidanceConfig, StartSettings, SteeringConfig, SyntheticSet
 from recipes.chain.trust import (
     counts_by_split,
     impossible,
@@ -84,25 +85,32 @@ def test_counts_of_few_images_are_told_and_what_no_score_counts() -> None:
     ]
 
 
-def _set(hats: Sequence[float], **settings: Any) -> Any:
-    given = {"folder": None, "is_edited": False, "sampler": SimpleNamespace(label=None)} | settings
-    table = pd.DataFrame({"Hat": hats, "Male": 1.0})
-    return SimpleNamespace(table=table, settings=SimpleNamespace(**given))
-
-
 def test_a_share_that_cannot_be_is_one_in_every_set_that_is_made_freely() -> None:
     counts = pd.DataFrame({"train": [15, 150], "not_train": [285, 150]}, index=["Hat", "Male"])
-    noise, usual = [1.0] * 300, [1.0] * 20 + [0.0] * 280
-    sets = {"plain": _set(usual), "minority": _set(noise)}
+    noise = pd.DataFrame({"Hat": [1.0] * 300, "Male": 1.0})
+    usual = pd.DataFrame({"Hat": [1.0] * 20 + [0.0] * 280, "Male": 1.0})
+    sets = {"plain": usual, "minority": noise}
     found = impossible(counts, sets, [])
     why = "seen in 100% of the synthetic images and in 5% of the real ones, in the set minority"
     assert found == {"Hat": why}
     assert impossible(counts, sets, ["Hat"]) == impossible(counts, sets, ["all"]) == {}
-    elsewhere = _set(noise, folder=Path("hats"))
-    of_class = _set(noise, sampler=SimpleNamespace(label=3))
-    asked = _set(noise)
-    asked.table["target_Hat"] = 1.0
-    assert impossible(counts, {"a": elsewhere, "b": of_class, "c": asked}, []) == {}
+    assert impossible(counts, {"asked": noise.assign(target_Hat=1.0)}, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "free"),
+    [
+        ({"guidance": GuidanceConfig(), "steering": SteeringConfig()}, True),
+        ({"start": StartSettings(boost=Boost())}, True),
+        ({"folder": Path("hats")}, False),
+        ({"sampler": SamplerConfig(label=3)}, False),
+        ({"start": StartSettings(rows="rare")}, False),
+    ],
+)
+def test_what_may_be_anything_is_made_here_of_no_class_and_from_no_image(
+    settings: dict[str, Any], free: bool
+) -> None:
+    assert SyntheticSet(**settings).draws_freely is free
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ of the estimated image is an `Ascent`, which has strength, unit and schedule alr
 
 `sample(..., guidance=Brightness())` runs it, and so does `generate`. A study's synthetic sets take
 it once `SyntheticSet` in `recipes/chain/sets.py` has a field for its settings and `guidance_of` in
-`recipes/chain/synthesis.py` makes it from them.
+`recipes/chain/making.py` makes it from them.
 """
 
 from augment.guidance.ascent import Ascent, Joint

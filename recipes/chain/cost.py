@@ -19,10 +19,10 @@ from torch.utils.flop_counter import flop_registry
 
 from augment import Denoiser
 from recipes.chain.inputs import Inputs
+from recipes.chain.making import guidance_of
 from recipes.chain.preview import first_images
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
-from recipes.chain.synthesis import guidance_of
 
 __all__ = ["Cost", "cost_of", "forward_flops", "steps_at"]
 

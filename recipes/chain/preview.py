@@ -16,10 +16,10 @@ from augment import sample
 from augment.guidance import Guidance
 from classify import decode_tables, fit
 from recipes.chain.inputs import Inputs
+from recipes.chain.making import guidance_of, start_of
 from recipes.chain.room import disk_bytes
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
-from recipes.chain.synthesis import guidance_of, start_of
 
 __all__ = ["first_images", "picture", "preview", "timetable"]
 

@@ -197,6 +197,11 @@ class SyntheticSet:
         return self.start is not None and self.start.boost is None
 
     @property
+    def draws_freely(self) -> bool:
+        """Whether its images may be anything that the generator knows, but for their targets."""
+        return self.folder is None and not self.is_edited and self.sampler.label is None
+
+    @property
     def wishes(self) -> Mapping[str, int] | None:
         """The targets as wish -> how many images of it; None for `auto`."""
         return None if isinstance(self.targets, str) else self.targets

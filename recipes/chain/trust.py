@@ -7,17 +7,13 @@ sets alike; a run that goes on decides the same again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from classify.verdict import listed
 from labeling import LabelPolicy, doubts, share_doubt
-
-if TYPE_CHECKING:
-    from recipes.chain.run import Run
-    from recipes.chain.synthesis import Synthesised
+from recipes.chain.run import Run
 
 __all__ = [
     "counts_by_split",
@@ -121,29 +117,27 @@ def reserved(run: Run, doubted: Mapping[str, str]) -> None:
 
 
 def impossible(
-    counts: pd.DataFrame, sets: Mapping[str, Synthesised], insisted: Sequence[str]
+    counts: pd.DataFrame, sets: Mapping[str, pd.DataFrame], insisted: Sequence[str]
 ) -> dict[str, str]:
-    """Attribute -> why its labels cannot be trusted, by their number in any set that is made here.
-
-    Sets made elsewhere, for one class or from other images may hold anything.
+    """Attribute -> why its labels cannot be trusted, by their number in any of some sets.
 
     Args:
         counts: of `counts_by_split`; what it names is judged.
-        sets: labelled.
+        sets: labelled images by set, which nothing but their targets keeps from being as the real
+            ones are; see `SyntheticSet.draws_freely`.
         insisted: attributes whose labels are kept all the same, or `all`.
     """
+    if _ALL in insisted:
+        return {}
     found: dict[str, str] = {}
-    for name, made in sets.items():
-        is_free = made.settings.folder is None and not made.settings.is_edited
-        if _ALL in insisted or not is_free or made.settings.sampler.label is not None:
-            continue
+    for name, table in sets.items():
         for attribute, of in counts.iterrows():
-            labels = made.table[attribute].dropna()
-            asked = made.table.get(f"target_{attribute}", pd.Series(dtype=float))
+            labels = table[attribute].dropna()
+            asked = table.get(f"target_{attribute}", pd.Series(dtype=float))
             why = share_doubt(
                 (int((labels == 1).sum()), len(labels)),
                 (int(of["train"]), int(of["train"] + of["not_train"])),
-                ((asked == 1).sum() / len(made.table), (asked == 0).sum() / len(made.table)),
+                ((asked == 1).sum() / len(table), (asked == 0).sum() / len(table)),
             )
             if why and attribute not in insisted:
                 found.setdefault(str(attribute), f"{why}, in the set {name}")

@@ -10,8 +10,8 @@ A set may have several of them, and self-guidance and steering besides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
 
 from augment import Denoiser, DenoiserFeatures
 from augment.guidance import (
@@ -26,11 +26,6 @@ from augment.guidance import (
 )
 from augment.jepa_score import check_curved
 from labeling import Labeler, Predictor
-from recipes.chain.values import plain
-
-if TYPE_CHECKING:
-    from recipes.chain.inputs import Inputs
-    from recipes.chain.sets import SyntheticSet
 
 __all__ = [
     "JacobianSettings",
@@ -40,7 +35,6 @@ __all__ = [
     "check_untrained_terms",
     "through_labeler",
     "untrained_terms",
-    "untrained_terms_record",
 ]
 
 
@@ -141,18 +135,6 @@ def check_untrained_terms(
     if settings.jacobian is not None and settings.jacobian.encoder == "labeler":
         for labeler in (one for one in labelers if isinstance(one, Labeler)):
             check_curved(LogOdds(labeler), shape, labeler.device)
-
-
-def untrained_terms_record(inputs: Inputs, settings: SyntheticSet) -> dict[str, Any]:
-    """What of a folder's images is these guidances', by name; empty without any."""
-    record: dict[str, Any] = {
-        name: plain(asdict(term))
-        for name in ("jacobian", "uncertainty", "particles")
-        if (term := getattr(settings, name)) is not None
-    }
-    if settings.needs_gradients and record:
-        record["labeler"] = inputs.labeler.sha256
-    return record
 
 
 class _Activations(DenoiserFeatures):

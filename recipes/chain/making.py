@@ -1,0 +1,146 @@
+"""The images of a set that is made here: what guides them, and where they start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from augment import (
+    AttributeGuidance,
+    AttributeGuidanceConfig,
+    Edit,
+    Joint,
+    Sum,
+    generate,
+)
+from augment.guidance import Ascent, Guidance
+from augment.images import ImageFiles
+from augment.start import Start
+from classify.datasets import load_images, read_image
+from labeling import Labeler
+from recipes.chain.distances import named_distance
+from recipes.chain.inputs import Inputs
+from recipes.chain.noised import bits_of, classifier_terms
+from recipes.chain.run import Run
+from recipes.chain.sets import SyntheticSet
+from recipes.chain.targets import Plan, plan_targets, rare_rows
+from recipes.chain.untrained_terms import through_labeler, untrained_terms
+from recipes.chain.values import plain
+
+__all__ = ["guidance_of", "is_independent", "make_images", "plan_of", "start_of"]
+
+
+def is_independent(settings: SyntheticSet) -> bool:
+    """Whether a set's images are made here, and are the same for all labelers and real rows."""
+    guidance, start = settings.guidance, settings.start
+    return (
+        settings.folder is None
+        and not settings.has_trained_terms
+        and not settings.needs_gradients
+        and (guidance is None or guidance.distance != "features")
+        and (start is None or start.rows is None)
+    )
+
+
+def make_images(
+    run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
+) -> pd.DataFrame:
+    """The images of some seeds of a set that is made here, without labels; see `generate`."""
+    guidance = guidance_of(inputs, settings)
+    return generate(
+        inputs.denoiser,
+        seeds,
+        folder,
+        sampler=settings.sampler,
+        guidance=guidance,
+        start=start_of(inputs, settings),
+        settings=_record(inputs, settings, guidance),
+        fabric=run.fabric,
+    )
+
+
+def _record(
+    inputs: Inputs, settings: SyntheticSet, guidance: Guidance | None
+) -> dict[str, Any] | None:
+    """What of a folder's images is the guidance's; None for ordinary samples."""
+    record = {} if settings.guidance is None else plain(asdict(settings.guidance))
+    if settings.has_trained_terms:
+        record["terms"] = repr(guidance)  # tells the classifiers' weights
+    if settings.guidance is not None and settings.guidance.distance == "features":
+        record["network"] = inputs.labeler.sha256
+    if settings.steering is not None:
+        record["steering"] = plain(asdict(settings.steering))
+        record["steering"] |= {
+            "targets": settings.wishes or inputs.run.config.quota.wanted or "auto",
+            "plan": plan_of(inputs, settings).identity,
+            "labeler": inputs.labeler.sha256,
+        }
+    for name in ("jacobian", "uncertainty", "particles"):
+        if (term := getattr(settings, name)) is not None:
+            record[name] = plain(asdict(term))
+    if through_labeler(settings):
+        record["labeler"] = inputs.labeler.sha256
+    return record or None
+
+
+def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
+    """The guidance of a set: up the minority measure, to what is asked for, and by whatever else
+    its settings name; None for ordinary samples.
+    """
+    parts: list[Ascent] = []
+    if settings.guidance is not None:
+        distance = named_distance(settings.guidance.distance, inputs.denoiser, inputs.labeler)
+        parts.append(settings.guidance.with_distance(distance))
+    if settings.steering is not None:
+        assert isinstance(inputs.labeler, Labeler)  # checked before any work
+        strength = {
+            f.name: getattr(settings.steering, f.name) for f in fields(AttributeGuidanceConfig)
+        }
+        plan = plan_of(inputs, settings)
+        parts.append(AttributeGuidance(**strength, labeler=inputs.labeler, wish=plan))
+    joint = settings.steering is not None and settings.steering.joint and len(parts) > 1
+    terms: list[Guidance] = [
+        *([Joint(*parts)] if joint else parts),
+        *classifier_terms(inputs, settings),
+        *untrained_terms(settings, inputs.denoiser, inputs.labeler),
+    ]
+    return Sum.of(terms)
+
+
+def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
+    """What each image of a set is asked to be: by its prompt, where no guidance asks; `auto` takes
+    the quota's wishes, if it has any.
+    """
+    if inputs.prompts is not None and not settings.asks:
+        return inputs.prompts.plan(settings.sampler.label)
+    if settings.attribute_bits is not None:
+        return bits_of(inputs, settings.attribute_bits)
+    wishes = settings.wishes or inputs.run.config.quota.wanted
+    known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
+    return plan_targets(inputs.train, known, wishes)
+
+
+def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:
+    """What the images of a set start from; None for ordinary noise."""
+    if settings.start is None:
+        return None
+    if settings.start.boost is not None:
+        return settings.start.boost
+    image, source = inputs.denoiser.image, settings.start.images
+    if source is None:
+        paths = list(rare_rows(inputs.table, inputs.attributes)["path"])
+    elif source.is_file():
+        paths = [str(source)]
+    else:
+        paths = list(_train_rows(load_images(source))["path"])
+    references = ImageFiles(paths, read_image, size=image.size, channels=image.channels).stack()
+    return Edit(references=references, strength=settings.start.strength)
+
+
+def _train_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Those of a table that has splits: no image may start from one that judges it."""
+    return table[table["split"] == "train"] if "split" in table else table
