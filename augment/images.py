@@ -6,8 +6,10 @@ passes a reader, as `classify.datasets.read_image` is one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, overload
 
 import torch
 from PIL import Image, ImageOps
@@ -15,13 +17,36 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-__all__ = ["Crop", "ImageFiles", "Read", "centre_crop"]
+__all__ = ["Crop", "ImageFiles", "Pixels", "Read", "centre_crop", "pixels_sha256"]
+
+_AT_ONCE = 64
 
 Read = Callable[[str], Image.Image]
 """The image in a file, upright, with 8 bits a channel, grey (mode `L`) or in colour (`RGB`)."""
 
 Crop = Callable[[Image.Image, int], Image.Image]
 """The square of so many pixels a side that stands for an image."""
+
+
+class Pixels(Protocol):
+    """N images by their positions: a tensor, or what reads some of a file when it is asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, C, H, W), C 1 or 3."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Tensor, /) -> Tensor:
+        """uint8 (B, C, H, W) of int64 (B,)."""
+
+
+def pixels_sha256(images: Pixels) -> str:
+    """Hash of the bytes of images, a few of which are held."""
+    digest = hashlib.sha256()
+    for rows in torch.split(torch.arange(len(images)), _AT_ONCE):
+        digest.update(images[rows].contiguous().numpy(force=True).tobytes())
+    return digest.hexdigest()
 
 
 def fitted(image: Image.Image, size: int) -> Image.Image:
@@ -45,7 +70,8 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
 
 
 class ImageFiles(Dataset[Tensor]):
-    """Files as square images, each uint8 (channels, size, size), read when it is asked for.
+    """Files as square images, each uint8 (channels, size, size), read when it is asked for, by its
+    position or several by theirs (`Pixels`).
 
     `torch.utils.data.StackDataset(ImageFiles(...), labels)` is the same with a label an image.
 
@@ -72,14 +98,25 @@ class ImageFiles(Dataset[Tensor]):
         self.read, self.size, self.crop = read, size, crop
         self.mode = "L" if channels == 1 else "RGB"
 
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self), len(self.mode), self.size, self.size))
+
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Tensor:
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: Tensor) -> Tensor: ...
+
+    def __getitem__(self, index: int | Tensor) -> Tensor:
+        if isinstance(index, Tensor):
+            return torch.stack([self[int(row)] for row in index])
         square = self.crop(self.read(self.paths[index]).convert(self.mode), self.size)
         pixels: Tensor = pil_to_tensor(square)
         return pixels
 
     def stack(self) -> Tensor:
         """Every image, uint8 (N, channels, size, size), N at least 1."""
-        return torch.stack([self[i] for i in range(len(self))])
+        return self[torch.arange(len(self))]

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from augment.denoiser import ImageFormat
+from augment.images import Pixels
 from augment.noise import SCORE, NoiseStream
 
 __all__ = ["Spectrum", "check_curved", "jepa_scores"]
@@ -111,7 +112,7 @@ class Spectrum:
 
 def jepa_scores(
     encoder: Encoder,
-    images: Tensor,
+    images: Pixels,
     spectrum: Spectrum,
     *,
     device: torch.device,
@@ -121,7 +122,7 @@ def jepa_scores(
 
     Args:
         encoder: of float images in [-1, 1]; one of ReLU and linear layers has a score too.
-        images: uint8 (N, C, H, W).
+        images: N of them, of which a batch is held.
         spectrum: how much of the Jacobian counts.
         device: where the encoder is.
         batch_size: images at a time; it changes only the rounding.

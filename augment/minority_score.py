@@ -182,7 +182,7 @@ def score_files(
     batches = torch.split(torch.arange(len(files)), config.batch_size)
     mine = batches[fabric.global_rank :: fabric.world_size]
     for rows in tqdm(mine, "score", unit="batch", disable=not fabric.is_global_zero):
-        images = torch.stack([files[int(row)] for row in rows])
+        images = files[rows]
         given = None if classes is None else classes[rows]
         found = minority_score(denoiser, images, distance, config, given)
         if len(bad := rows[~found.isfinite()]):

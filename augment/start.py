@@ -13,7 +13,6 @@ steps late:
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from augment.denoiser import Denoiser
+from augment.images import Pixels, pixels_sha256
 from augment.noise import REVERSE, NoiseStream
 
 __all__ = ["Boost", "Edit", "Start"]
@@ -62,8 +62,8 @@ class Edit:
 
     name: ClassVar[str] = "edit"
 
-    references: Tensor
-    """uint8 (K, C, H, W) in the model's format; the image of seed s starts from number s mod K."""
+    references: Pixels
+    """K images in the model's format; the image of seed s starts from number s mod K."""
     strength: float = 0.5
     """Share of the reverse steps that are taken, 0 to 1; never fewer than the last one."""
 
@@ -74,15 +74,16 @@ class Edit:
                 "anything of it); SDEdit's is 0.5"
             )
         shape = tuple(self.references.shape)
-        if self.references.dtype != torch.uint8 or len(shape) != 4 or not shape[0]:
+        first = self.references[torch.arange(min(1, len(self.references)))]
+        if first.dtype != torch.uint8 or len(shape) != 4 or not shape[0]:
             raise ValueError(
-                f"the references are {self.references.dtype} of shape {shape}; allowed is "
+                f"the references are {first.dtype} of shape {shape}; allowed is "
                 "torch.uint8 of shape (K, C, H, W); give at least one image so"
             )
 
     def __repr__(self) -> str:
-        pixels = hashlib.sha256(self.references.contiguous().numpy(force=True).tobytes())
-        return f"Edit(references='{pixels.hexdigest()[:16]}', strength={self.strength})"
+        pixels = pixels_sha256(self.references)
+        return f"Edit(references='{pixels[:16]}', strength={self.strength})"
 
     def start(self, denoiser: Denoiser, seeds: Sequence[int], steps: int) -> tuple[Tensor, int]:
         """The noised references, float32 (B, C, H, W), and the index of the first step.
@@ -92,7 +93,7 @@ class Edit:
         """
         self.check(denoiser)
         index = max(round(self.strength * steps), 1) - 1
-        chosen = self.references[[seed % len(self.references) for seed in seeds]]
+        chosen = self.references[torch.tensor([seed % len(self.references) for seed in seeds])]
         with torch.no_grad():
             x0 = denoiser.encoded(denoiser.image.from_uint8(chosen.to(denoiser.device)))
         e = _first_draw(denoiser, seeds)

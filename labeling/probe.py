@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,16 +27,29 @@ from labeling.head import LinearHead, ProbeConfig, fit_head, progress
 from labeling.labeler import Labeler, check_images, preprocess
 from labeling.thresholds import fit_thresholds
 
-__all__ = ["fit_probe", "load_probe", "save_probe"]
+__all__ = ["Pixels", "fit_probe", "load_probe", "save_probe"]
 
 CARD, HEAD = "card.json", "head.safetensors"
 _BATCH = 128
 
 
+class Pixels(Protocol):
+    """N images by their positions: a tensor, or what reads some of a file when it is asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, 3, S, S)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Tensor, /) -> Tensor:
+        """uint8 (B, 3, S, S) of int64 (B,)."""
+
+
 def fit_probe(
     features: nn.Module,
-    train: tuple[Tensor, Tensor],
-    val: tuple[Tensor, Tensor],
+    train: tuple[Pixels, Tensor],
+    val: tuple[Pixels, Tensor],
     attributes: Sequence[str],
     *,
     mirror: bool = True,
@@ -48,8 +62,8 @@ def fit_probe(
 
     Args:
         features: float32 (N, 3, S, S) in [-1, 1] to (N, D), differentiable; used where it is.
-        train: images uint8 (N, 3, S, S) and labels (N, A) of 1, 0 or NaN = unlabelled; the head is
-            fitted on them.
+        train: N images, of which a batch is held, and labels (N, A) of 1, 0 or NaN = unlabelled;
+            the head is fitted on them.
         val: others, on which temperatures and thresholds are fitted.
         attributes: the A names.
         mirror: whether a mirrored image has the same attributes, so that it is fitted on too.
@@ -65,7 +79,9 @@ def fit_probe(
         ValueError: no attribute has both values, or images of another shape or type.
     """
     config = config or ProbeConfig()
-    images, labels = _drawn(*train, config.rows)
+    images, labels = train
+    rows = _drawn(len(images), config.rows)
+    labels = labels[rows]
     val_images, val_labels = val
     known = [column for column in range(len(attributes)) if _has_both(labels[:, column])]
     if not known:
@@ -85,13 +101,14 @@ def fit_probe(
         licence=licence,
         command=command,
     )
-    views = [images, images.flip(-1)] if mirror else [images]
-    val_features = _features(features, val_images, card)
+    val_features = _features(features, val_images, torch.arange(len(val_images)), card)
     truth = val_labels[:, known].numpy()
+    views = [False, True] if mirror else [False]
+    seen = [_features(features, images, rows, card, mirror=mirrored) for mirrored in views]
     head = fit_head(
-        torch.cat([_features(features, view, card) for view in views]),
+        torch.cat(seen),
         labels[:, known].repeat(len(views), 1).numpy(),
-        images=np.tile(np.arange(len(images)), len(views)).tolist(),
+        images=np.tile(np.arange(len(rows)), len(views)).tolist(),
         val_features=val_features,
         val_labels=truth,
         config=config,
@@ -155,13 +172,12 @@ def load_probe(folder: Path, features: nn.Module) -> Labeler:
     return _labeler(card, features, head)
 
 
-def _drawn(images: Tensor, labels: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """At most so many rows, in their order."""
-    if len(images) <= most:
-        return images, labels
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:most]
-    chosen = chosen.sort().values
-    return images[chosen], labels[chosen]
+def _drawn(count: int, most: int) -> Tensor:
+    """At most so many of `count` rows, in their order."""
+    if count <= most:
+        return torch.arange(count)
+    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most]
+    return chosen.sort().values
 
 
 def _labeler(card: LabelerCard, features: nn.Module, head: LinearHead) -> Labeler:
@@ -185,14 +201,19 @@ def _has_both(labels: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _features(features: nn.Module, images: Tensor, card: LabelerCard) -> Tensor:
-    """Of uint8 images (N, 3, S, S); float32 (N, D) on the CPU."""
-    check_images(images)
-    device = _device(features)
-    batches = torch.split(images, _BATCH)
-    bar = progress(batches, "features of labelled images", unit="batch")
-    parts = (preprocess(part.to(device).float() / 255, card) for part in bar)
-    return torch.cat([features(part).cpu() for part in parts])
+def _features(
+    features: nn.Module, images: Pixels, rows: Tensor, card: LabelerCard, *, mirror: bool = False
+) -> Tensor:
+    """Of some of the images, mirrored if wanted; float32 (len(rows), D) on the CPU."""
+    found = []
+    batches = torch.split(rows, _BATCH)
+    for positions in progress(batches, "features of labelled images", unit="batch"):
+        part = images[positions]
+        check_images(part)
+        part = part.flip(-1) if mirror else part
+        part = preprocess(part.to(_device(features)).float() / 255, card)
+        found.append(features(part).cpu())
+    return torch.cat(found)
 
 
 def _device(features: nn.Module) -> torch.device:

@@ -30,6 +30,8 @@ Read = Callable[[str], Image.Image]
 """The image in a file, upright, with 8 bits a channel, grey (mode `L`) or in colour (`RGB`)."""
 
 _DECODERS = 4  # PIL releases the interpreter lock while they decode
+_LARGE = 128
+"""Side in pixels above which fewer images than `batch_size` are taken at a time, by their area."""
 
 
 def pseudo_label(
@@ -53,7 +55,7 @@ def pseudo_label(
             out, `LabelPolicy.of_card(labeler)`.
         read: decodes a file, as `classify.datasets.read_image` does; left out, `read_plain`.
         soft: put the probability itself in place of 1.0 and 0.0.
-        batch_size: images at a time.
+        batch_size: images at a time; fewer of more than 128 pixels.
         fabric: processes and device to use, already launched; every process calls this and gets the
             whole result. Without it, this process alone, on the device where the labeler is.
 
@@ -150,6 +152,7 @@ def _predict(
     if fabric is not None:
         rank, world_size = fabric.global_rank, fabric.world_size
         labeler.to(fabric.device)
+    batch_size = max(1, min(batch_size, batch_size * _LARGE**2 // labeler.card.image_size**2))
     n_batches = -(-len(paths) // batch_size)
     share = -(-n_batches // world_size) * batch_size  # rows of a process: whole batches
     first, mine = rank * share, paths[rank * share : (rank + 1) * share]

@@ -26,8 +26,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
 from augment import (
     Boost,
     ClassifierGuidance,
@@ -193,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     guidance = _guidance(denoiser, settings)
     start: Start | None = settings.boost
     if settings.edit is not None:
-        references = _pixels(settings.edit, denoiser, "edit")
+        references = _images(settings.edit, denoiser, "edit")
         start = Edit(references=references, strength=settings.strength)
     generate(
         denoiser,
@@ -233,7 +231,7 @@ def _guidance(denoiser: Denoiser, settings: Settings) -> Guidance | None:
 def _low_density(denoiser: Denoiser, config: LowDensitySources) -> Iterator[Guidance]:
     """The way out of the dense, and the way to the real."""
     if config.images is not None:
-        hardness = hardness_of(denoiser, _pixels(config.images, denoiser, "low_density.images"))
+        hardness = hardness_of(denoiser, _images(config.images, denoiser, "low_density.images"))
         yield HardnessAscent(hardness=hardness, scale=config.alpha, every=config.every)
     pushes = ((config.data, True, config.alpha), (config.discriminator, False, config.beta))
     for source, away, scale in pushes:
@@ -262,8 +260,8 @@ def _labeler(settings: Settings) -> Predictor | None:
     return found
 
 
-def _pixels(source: Path, denoiser: Denoiser, what: str) -> Tensor:
-    """uint8 (K, C, H, W), cropped and resized to the model's format; of a table its train rows."""
+def _images(source: Path, denoiser: Denoiser, what: str) -> ImageFiles:
+    """Cropped and resized to the model's format; of a table its train rows."""
     if not source.exists():
         raise FileNotFoundError(f"{what} {source} is missing; give an image or a folder of images")
     if source.is_file():
@@ -276,7 +274,7 @@ def _pixels(source: Path, denoiser: Denoiser, what: str) -> Tensor:
     if not paths:
         raise ValueError(f"{what} {source} has no train image; give others")
     image = denoiser.image
-    return ImageFiles(paths, read_image, size=image.size, channels=image.channels).stack()
+    return ImageFiles(paths, read_image, size=image.size, channels=image.channels)
 
 
 if __name__ == "__main__":

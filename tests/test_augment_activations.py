@@ -56,6 +56,22 @@ def test_two_levels_stand_side_by_side() -> None:
     torch.testing.assert_close(both, torch.cat([one, other], dim=1))
 
 
+def test_large_images_are_looked_at_a_few_at_a_time_where_no_gradient_is_asked_for() -> None:
+    denoiser = Denoiser(
+        tiny_unet(sample_size=256, attention_head_dim=8),
+        Schedule.cosine(),
+        ImageFormat(channels=3, size=256),
+    )
+    features, images = DenoiserFeatures(denoiser, grid=1), torch.rand(6, 3, 256, 256) * 2 - 1
+    seen: list[int] = []
+    denoiser.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    with torch.no_grad():
+        found = features(images)
+    assert seen == [4, 2]
+    torch.testing.assert_close(found, features(images).detach())
+    assert seen == [4, 2, 6]
+
+
 def test_the_gradient_is_that_of_finite_differences() -> None:
     features = DenoiserFeatures(_unet(), grid=2)
     images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from augment.images import ImageFiles, centre_crop
+from augment.images import ImageFiles, centre_crop, pixels_sha256
 
 
 def _save(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
@@ -66,6 +67,20 @@ def test_stack_is_every_image_in_order(tmp_path: Path) -> None:
     stacked = ImageFiles(paths, Image.open, size=4, channels=3).stack()
     assert stacked.shape == (3, 3, 4, 4)
     assert stacked.amax(dim=(1, 2, 3)).tolist() == [0, 1, 2]
+
+
+def test_some_of_the_files_are_read_by_their_positions_and_hashed_as_one_tensor_is(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    paths = [
+        _save(tmp_path / f"{i}.png", rng.integers(0, 256, (4, 4, 3), np.uint8)) for i in range(65)
+    ]
+    files = ImageFiles(paths, Image.open, size=4, channels=1)
+    every = files.stack()
+    assert files.shape == every.shape == (65, 1, 4, 4)
+    assert torch.equal(files[torch.tensor([64, 2])], every[[64, 2]])
+    assert pixels_sha256(files) == hashlib.sha256(every.numpy().tobytes()).hexdigest()
 
 
 def test_the_reader_is_asked_for_the_path_when_the_image_is(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from augment import (
     reverse_process,
     sample,
 )
+from augment.images import ImageFiles
 from augment.noise import REVERSE, NoiseStream
 
 
@@ -58,6 +59,17 @@ def test_a_gaussians_edit_has_the_moments_of_the_posterior() -> None:
     assert last.x.mean().item() == pytest.approx(expected, abs=4 * (variance / pixels) ** 0.5)
     assert last.x.var().item() == pytest.approx(variance, rel=4 * (2 / pixels) ** 0.5 + 0.01)
     assert abs(expected - mean) > 0.05  # The reference shows.
+
+
+def test_references_in_files_start_and_are_recorded_as_those_of_a_tensor(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{level}.png" for level in (190, 64)]
+    for path, image in zip(paths, _grey(190, 64), strict=True):
+        Image.fromarray(image[0].numpy()).save(path)
+    files = ImageFiles(paths, Image.open, size=4, channels=1)
+    of_files, of_tensor = Edit(references=files), Edit(references=files.stack())
+    assert repr(of_files) == repr(of_tensor)
+    started = [edit.start(mixture_denoiser(), range(3), 50)[0] for edit in (of_files, of_tensor)]
+    assert torch.equal(*started)
 
 
 def test_at_full_strength_it_is_the_ordinary_sample_and_at_none_the_reference() -> None:

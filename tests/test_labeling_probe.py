@@ -111,6 +111,32 @@ def test_rows_with_one_value_of_everything_are_refused() -> None:
         fit_probe(Halves(), (images, labels * 0), _rows(10, 1), list("ABC"))
 
 
+class Asked:
+    """Images that are read when they are asked for, by how many at a time."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.shape = images, images.shape
+        self.counts: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        self.counts.append(len(positions))
+        return self.images[positions]
+
+
+def test_images_are_read_a_batch_at_a_time_and_the_fit_is_that_of_tensors() -> None:
+    (images, labels), (others, theirs), config = _rows(300, 0), _rows(40, 1), ProbeConfig(rows=200)
+    given = Asked(images), Asked(others)
+    probes = [
+        fit_probe(Halves(), (train, labels), (val, theirs), list("ABC"), config=config)
+        for train, val in ((images, others), given)
+    ]
+    assert probes[0].sha256 == probes[1].sha256
+    assert (given[0].counts, given[1].counts) == ([128, 72] * 2, [40])
+
+
 def test_of_many_rows_some_are_drawn() -> None:
     features, config = Halves(), ProbeConfig(strengths=(1.0,), rows=30)
     fit_probe(features, _rows(60, 0), _rows(40, 1), list("ABC"), mirror=False, config=config)

@@ -24,7 +24,8 @@ TEXTURE = "random network"
 _SIDE = 8
 """Of few pixels."""
 _WIDTHS = (32, 64, 128)
-_BATCH = 64
+_AT_ONCE = 64 * 64**2
+"""Pixels that are looked at at once: 64 images of 64 pixels a side, 4 of 256."""
 
 
 def plain_views() -> dict[str, View]:
@@ -43,7 +44,8 @@ def look(images: Tensor, views: Mapping[str, View]) -> dict[str, Tensor]:
     Returns:
         name -> float32 (N, D) on the CPU.
     """
-    batches = torch.split(images, _BATCH)
+    few = max(1, min(64, _AT_ONCE // images.shape[-1] ** 2))
+    batches = torch.split(images, few)
     return {
         name: torch.cat([view(batch).float().cpu() for batch in batches])
         for name, view in views.items()

@@ -19,7 +19,7 @@ from augment.selection.admission import (
     keep_rates,
     refuse_leaks,
 )
-from augment.selection.near_copies import Calibration, Pixels, Signatures, calibrate, nearest
+from augment.selection.near_copies import Calibration, Signatures, calibrate, nearest
 from augment.selection.quota import Quota, Selection, merge, parse_wish, select
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "OFF_MANIFOLD",
     "UNREADABLE",
     "Calibration",
-    "Pixels",
     "Quota",
     "RealImages",
     "Selection",

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from itertools import product
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +21,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
+
+from augment.images import Pixels
 
 _SIDE = 16
 """Of the signature, in pixels: JPEG's and noise's marks are gone, faces still differ."""
@@ -41,15 +42,6 @@ _FLAT = 1e-3
 
 _progress = partial(tqdm, unit="batch", delay=2, leave=False, disable=None)
 """On a terminal alone, of what takes longer than two seconds, while it lasts."""
-
-
-class Pixels(Protocol):
-    """Images by their positions: a tensor, or what reads some of a file when it is asked for."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, positions: Tensor, /) -> Tensor:
-        """uint8 (B, C, H, W) of int64 (B,), C 1 or 3."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from augment import RealImages, Signatures, admit, calibrate, in_manifold, refuse_leaks
-from augment.selection import Pixels, Split
+from augment.images import Pixels
+from augment.selection import Split
 from classify import Images, decode
 from classify.progress import progress
 

@@ -137,7 +137,7 @@ def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:
         paths = [str(source)]
     else:
         paths = list(_train_rows(load_images(source))["path"])
-    references = ImageFiles(paths, read_image, size=image.size, channels=image.channels).stack()
+    references = ImageFiles(paths, read_image, size=image.size, channels=image.channels)
     return Edit(references=references, strength=settings.start.strength)
 
 

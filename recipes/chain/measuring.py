@@ -178,9 +178,8 @@ def _scores(
 
     def jepa() -> NDArray[np.floating]:
         denoiser = inputs.denoiser.to(run.fabric.device)
-        pixels = inputs.images.pixels[inputs.images.rows(real)]
         own = DenoiserFeatures(denoiser)
-        return jepa_scores(own, pixels, _ORIGINAL, device=denoiser.device).numpy()
+        return jepa_scores(own, inputs.images.of(real), _ORIGINAL, device=denoiser.device).numpy()
 
     def once(score: str, count: Callable[[], NDArray[np.floating]]) -> NDArray[np.floating]:
         """Scores that take long, from the file where an earlier session left them."""

@@ -29,7 +29,7 @@ from augment import (
     load_noised_classifier,
 )
 from augment.guidance import ClassifierOfNoised, Guidance, HardnessAscent, PushOfClass
-from augment.images import ImageFiles
+from augment.images import ImageFiles, Pixels, pixels_sha256
 from augment.metrics import Hardness
 from augment.minority_score import minority_classes, score_files
 from augment.train_classifier import ClassifierNetworkConfig, noise_name, train_classifier
@@ -156,8 +156,8 @@ def _low_density(inputs: Inputs, config: LowDensityConfig) -> list[Guidance]:
     """Out of the dense and towards the real; a term of no strength is left out."""
     terms: list[Guidance] = []
     if config.alpha and config.others is None:
-        pixels = inputs.images.pixels[inputs.images.rows(inputs.train)]
-        hardness = hardness_of(inputs.denoiser.to(inputs.run.fabric.device), pixels)
+        denoiser = inputs.denoiser.to(inputs.run.fabric.device)
+        hardness = hardness_of(denoiser, inputs.images.of(inputs.train))
         terms.append(HardnessAscent(hardness=hardness, scale=config.alpha, every=config.every))
     elif config.alpha:
         data = _data_or_others(inputs, config)
@@ -185,21 +185,20 @@ class _HardnessOf:
         return self._fitted(self._features(images))
 
 
-def hardness_of(denoiser: Denoiser, pixels: Tensor) -> Callable[[Tensor], Tensor]:
+def hardness_of(denoiser: Denoiser, images: Pixels) -> Callable[[Tensor], Tensor]:
     """The hardness score of float images in the generator's own activations.
 
     Args:
         denoiser: the generator.
-        pixels: the real images, uint8 (N, 1 or 3, H, W) at its size.
+        images: the real ones at its size, of which a batch is held.
     """
     features = DenoiserFeatures(denoiser, grid=1)
     with torch.no_grad():
         real = [
-            features(denoiser.image.from_uint8(part).to(denoiser.device))
-            for part in torch.split(pixels, _BATCH)
+            features(denoiser.image.from_uint8(images[rows]).to(denoiser.device))
+            for rows in torch.split(torch.arange(len(images)), _BATCH)
         ]
-    sha256 = hashlib.sha256(pixels.contiguous().numpy(force=True).tobytes()).hexdigest()
-    return _HardnessOf(features, torch.cat(real), sha256)
+    return _HardnessOf(features, torch.cat(real), pixels_sha256(images))
 
 
 def _data_or_others(inputs: Inputs, config: LowDensityConfig) -> ClassifierOfNoised:

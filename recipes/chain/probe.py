@@ -63,9 +63,7 @@ def generator_labeler(
 
     def fit_it() -> None:
         splits = (table[table["split"] == split] for split in ("train", "val"))
-        train, val = (
-            (images.pixels[images.rows(rows)], label_tensor(rows, attributes)) for rows in splits
-        )
+        train, val = ((images.of(rows), label_tensor(rows, attributes)) for rows in splits)
         labeler = fit_probe(
             features,
             train,
