@@ -33,7 +33,6 @@ from augment import (
     SelfGuidanceConfig,
     Sum,
     generate,
-    load_denoiser,
     load_noised_classifier,
 )
 from augment.denoiser import Denoiser
@@ -48,7 +47,7 @@ from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.distances import ModelDistance, named_distance
 from recipes.chain.noised import hardness_of
-from recipes.chain.prompts import Prompts
+from recipes.chain.prompts import Prompts, load_with_prompts
 from recipes.chain.sources import GENERATORS, LABELERS
 from recipes.chain.targets import plan_bits
 from recipes.chain.untrained_terms import (
@@ -126,8 +125,8 @@ class Settings:
     generator: str = field(metadata=GENERATORS)
     """Embedded name, diffusers folder, guided-diffusion .pt file or hub id."""
     prompts: Path | None = None
-    """A text-to-image model's prompts, one a line, or YAML of wish: prompt; the first is class
-    0."""
+    """A text-to-image model's prompts, one a line, or YAML of wish: prompt and negative_prompt;
+    the first is class 0."""
     out: Path = Path("runs/generate")
     """The folder of the images; a stopped run found there is continued."""
     seeds: int = 64
@@ -182,12 +181,12 @@ class Settings:
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Generate the images; their folder."""
     settings = parse(Settings, arguments)
-    prompts = None if settings.prompts is None else Prompts.read(settings.prompts).texts
+    prompts = None if settings.prompts is None else Prompts.read(settings.prompts)
     fabric = launch(
         settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
     )
     # What a guidance fits and looks through is where the images are made.
-    denoiser = load_denoiser(settings.generator, prompts=prompts).to(fabric.device)
+    denoiser = load_with_prompts(settings.generator, prompts).to(fabric.device)
     guidance = _guidance(denoiser, settings)
     start: Start | None = settings.boost
     if settings.edit is not None:

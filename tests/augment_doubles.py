@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
@@ -201,3 +203,18 @@ def step_of(
         labels=labels,
         seeds=tuple(seeds),
     )
+
+
+def random_alexnet() -> nn.Module:
+    """AlexNet of torchvision with random weights in its trunk, and no classifier to speak of."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network: nn.Module = torchvision.models.alexnet()
+    network.classifier = nn.Linear(2, 2)
+    return network.eval()
+
+
+def save_trunk(path: Path) -> Path:
+    """Its weights, as the trunk of LPIPS."""
+    torch.save(random_alexnet().state_dict(), path)
+    return path

@@ -1,4 +1,4 @@
-"""Tiny random latent models, saved by diffusers as their pipelines save them."""
+"""Tiny random latent models, saved by diffusers as their pipelines save them, and run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from torch import Tensor
 
-__all__ = ["save_dit", "save_ldm", "save_stable_diffusion", "stable_scheduler"]
+from augment import DDIM, Denoiser, reverse_process
+
+__all__ = [
+    "assert_close",
+    "edit_json",
+    "end_of",
+    "generator",
+    "latent_start",
+    "save_dit",
+    "save_ldm",
+    "save_stable_diffusion",
+    "stable_scheduler",
+]
 
 transformers: Any = pytest.importorskip("transformers", reason="needs the extra hf")
 
@@ -135,6 +148,40 @@ def stable_scheduler(kind: Any, **options: Any) -> Any:
             **options,
         }
     )
+
+
+def latent_start(channels: int) -> Tensor:
+    """The noise that pipelines start from by `generator`, (2, channels, 8, 8)."""
+    return torch.randn(2, channels, 8, 8, generator=generator())
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def end_of(
+    denoiser: Denoiser, steps: int, labels: list[int] | None = None, eta: float = 0.0
+) -> Tensor:
+    """The last state of a plain run from the noise that the pipelines start from."""
+    x = denoiser.schedule.respaced(steps).start_scale * latent_start(denoiser.shape[0])
+    solver = DDIM(eta=eta)
+    *_, state = reverse_process(
+        denoiser, range(2), steps=steps, solver=solver, labels=labels, start=x
+    )
+    return state.x
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    """To the deviation that parity with a pipeline allows."""
+    deviation = (found - expected).abs().max() / expected.abs().max()
+    assert deviation < 1e-4
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Write a configuration with other values, without those that are "absent"."""
+    config = json.loads(path.read_text())
+    config.update(changes)
+    path.write_text(json.dumps({k: v for k, v in config.items() if v != "absent"}))
 
 
 def _autoencoder() -> Any:

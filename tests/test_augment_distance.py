@@ -9,6 +9,7 @@ import lpips
 import pytest
 import torch
 import torchvision
+from augment_doubles import random_alexnet, save_trunk
 from torch import Tensor, nn
 
 from augment import L1, L2, LPIPS, FeatureDistance
@@ -22,19 +23,12 @@ def _images(seed: int, n: int = 3, channels: int = 3, size: int = 32) -> Tensor:
 
 @pytest.fixture(scope="module")
 def alexnet() -> nn.Module:
-    """AlexNet of torchvision with random weights in its trunk, and no classifier to speak of."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network: nn.Module = torchvision.models.alexnet()
-    network.classifier = nn.Linear(2, 2)
-    return network.eval()
+    return random_alexnet()
 
 
 @pytest.fixture(scope="module")
-def trunk(alexnet: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("trunk") / "alexnet.pth"
-    torch.save(alexnet.state_dict(), path)
-    return path
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_trunk(tmp_path_factory.mktemp("trunk") / "alexnet.pth")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from recipe_doubles import save_folder, tiny_flags
 
 from augment.noise import uniform_labels
 from recipes.celeba_augment import main
-from recipes.chain.prompts import Prompts
+from recipes.chain.prompts import Prompts, load_with_prompts
 
 PAGE = (Path(__file__).parents[1] / "recipes" / "HOSTS.md").read_text(encoding="utf-8")
 (YAML,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -37,11 +37,24 @@ def test_a_template_and_wishes_make_prompts_in_order(tmp_path: Path) -> None:
     assert len({plan.identity, prompts.plan(0).identity, prompts.plan(1).identity}) == 3
 
 
+def test_a_negative_prompt_stands_beside_the_template_and_reaches_the_generator(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "prompts.yaml"
+    path.write_text("template: a {} {}\nMale=1: man\nnegative_prompt: a drawing\n")
+    prompts = Prompts.read(path)
+    assert (prompts.texts, prompts.negative) == (["a man man"], "a drawing")
+    save_stable_diffusion(tmp_path / "sd")
+    read_as = load_with_prompts(str(tmp_path / "sd"), prompts).card["settings"]
+    assert read_as["negative_prompt"] == "a drawing"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("a.txt", "\n \n", "has an empty prompt or none"),
         ("a.yaml", "Male=1: ''", "has an empty prompt or none"),
+        ("a.yaml", "Male=1: a man\nnegative_prompt: 7", "has the negative_prompt 7; give a text"),
         ("a.yaml", "Male=1: {a: b}", "for Male=1; give a text"),
         (
             "a.yaml",

@@ -38,6 +38,7 @@ def load_denoiser(
     *,
     options: CheckpointOptions | None = None,
     prompts: Sequence[str] | None = None,
+    negative_prompt: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Denoiser:
     """Load a pretrained generator.
@@ -52,6 +53,8 @@ def load_denoiser(
             to it.
         options: what the tensors of a `.pt` file that is no known checkpoint cannot tell.
         prompts: of a text-to-image model, one a class, in their order.
+        negative_prompt: what its images are guided away from, instead of from no prompt: the null
+            class.
         dtype: of the convolutions; with torch.float16 or torch.bfloat16, normalisation, embeddings
             and head stay in float32. Of a latent model the whole network is in it, save for a
             UNet2DModel, and the autoencoder stays in float32.
@@ -61,7 +64,12 @@ def load_denoiser(
         ValueError: a network that this sampler cannot run, a checkpoint that takes options to know
             it entirely, or a hub that does not answer.
     """
-    denoiser = load_any(source, options, dtype, prompts)
+    if negative_prompt is not None and prompts is None:
+        raise ValueError(
+            f"a negative_prompt is given for {source} without prompts; allowed is one of a "
+            "text-to-image model; give prompts too, or leave it out"
+        )
+    denoiser = load_any(source, options, dtype, prompts, negative_prompt)
     if _upsamples(denoiser):
         raise ValueError(
             f"{source} is an upsampler, which needs images to enlarge; allowed is a generator; "
@@ -91,6 +99,7 @@ def load_any(
     options: CheckpointOptions | None = None,
     dtype: torch.dtype = torch.float32,
     prompts: Sequence[str] | None = None,
+    negative_prompt: str | None = None,
 ) -> Denoiser:
     """Either of them; an upsampler's denoiser takes twice its image's channels."""
     embedded = source in embedded_generators()
@@ -105,11 +114,14 @@ def load_any(
         _refuse_prompts(source, prompts)
         denoiser = load_checkpoint(path, options)
     else:
-        denoiser = _load_folder(path if path.is_dir() else _download(source), prompts)
+        folder = path if path.is_dir() else _download(source)
+        denoiser = _load_folder(folder, prompts, negative_prompt)
     return denoiser if dtype == torch.float32 else halved(denoiser, dtype)
 
 
-def _load_folder(folder: Path, prompts: Sequence[str] | None) -> Denoiser:
+def _load_folder(
+    folder: Path, prompts: Sequence[str] | None, negative_prompt: str | None
+) -> Denoiser:
     """The denoiser of a diffusers folder, by the parts that its index names."""
     index = read_json(folder / _INDEX) if (folder / _INDEX).is_file() else {}
     if index.get("_class_name") == EDM:
@@ -123,7 +135,7 @@ def _load_folder(folder: Path, prompts: Sequence[str] | None) -> Denoiser:
                 f"{folder} makes images of prompts, and none are given; allowed is one a class; "
                 "give --prompts, a file with one a line, or load_denoiser(prompts=...)"
             )
-        return load_text_to_image(folder, prompts)
+        return load_text_to_image(folder, prompts, negative_prompt)
     _refuse_prompts(folder, prompts)
     if "transformer" in parts:
         return load_dit(folder)

@@ -1,8 +1,9 @@
 """Text-to-image models of diffusers, Stable Diffusion 1, 2 and XL, whose classes are prompts.
 
 A prompt is embedded once, when the model is loaded: class k is the k-th prompt, and the null class
-that of classifier-free guidance, no prompt at all. The rest of this package need not know that
-there is text. Few-step variants (Turbo, Lightning) are the same networks with another scheduler.
+that of classifier-free guidance, a negative prompt or none at all. The rest of this package need
+not know that there is text. Few-step variants (Turbo, Lightning) are the same networks with another
+scheduler.
 
 References: Rombach et al. 2022, https://arxiv.org/abs/2112.10752; Podell et al. 2023,
 https://arxiv.org/abs/2307.01952
@@ -30,7 +31,7 @@ _diffusers: Any = diffusers
 
 
 class _Embedded(NamedTuple):
-    """What a network is told of prompts, the last row being that of none."""
+    """What a network is told of prompts, the last row being what it is guided away from."""
 
     tokens: Tensor
     """float32 (K + 1, tokens, D)."""
@@ -38,12 +39,15 @@ class _Embedded(NamedTuple):
     """float32 (K + 1, E), of XL."""
 
 
-def load_text_to_image(folder: Path, prompts: Sequence[str]) -> Denoiser:
+def load_text_to_image(
+    folder: Path, prompts: Sequence[str], negative_prompt: str | None = None
+) -> Denoiser:
     """The denoiser of a Stable Diffusion pipeline, with a class for each prompt.
 
     Args:
         folder: of the pipeline.
         prompts: at least one; what exceeds the text encoder's 77 tokens is cut off.
+        negative_prompt: the null class; left out, no prompt.
 
     Raises:
         FileNotFoundError: a part is missing; the message names it.
@@ -62,7 +66,11 @@ def load_text_to_image(folder: Path, prompts: Sequence[str]) -> Denoiser:
             "models are; allowed are those that are not; give another model"
         )
     latents = latents_of(folder, unet.config)
-    network = _Prompted(unet, _embedded(folder, list(prompts)), latents.image.size)
+    embedded = _embedded(folder, list(prompts), negative_prompt)
+    network = _Prompted(unet, embedded, latents.image.size)
+    read_as: dict[str, Any] = {"prompts": list(prompts)}
+    if negative_prompt is not None:
+        read_as["negative_prompt"] = negative_prompt
     return latent_denoiser(
         folder,
         network,
@@ -70,7 +78,7 @@ def load_text_to_image(folder: Path, prompts: Sequence[str]) -> Denoiser:
         config=unet.config,
         classes=len(prompts),
         null_class=len(prompts),
-        settings={"prompts": list(prompts)},
+        settings=read_as,
     )
 
 
@@ -112,8 +120,8 @@ class _Rows(nn.Module):
         return self.rows[labels]
 
 
-def _embedded(folder: Path, prompts: list[str]) -> _Embedded:
-    """The prompts and no prompt, as diffusers' own pipeline embeds them."""
+def _embedded(folder: Path, prompts: list[str], negative: str | None) -> _Embedded:
+    """The prompts and the negative or no prompt, as diffusers' own pipeline embeds them."""
     index = read_json(folder / "model_index.json")
     parts: dict[str, Any] = {
         name: _text_part(folder / name, kind)
@@ -128,7 +136,10 @@ def _embedded(folder: Path, prompts: list[str]) -> _Embedded:
                 **parts, **rest, force_zeros_for_empty_prompt=zeros, add_watermarker=False
             )
             tokens, none, pooled, none_pooled = pipeline.encode_prompt(
-                prompts, device=torch.device("cpu"), do_classifier_free_guidance=True
+                prompts,
+                device=torch.device("cpu"),
+                do_classifier_free_guidance=True,
+                negative_prompt=negative,
             )
             return _Embedded(torch.cat([tokens, none[:1]]), torch.cat([pooled, none_pooled[:1]]))
         pipeline = _diffusers.StableDiffusionPipeline(
@@ -138,7 +149,8 @@ def _embedded(folder: Path, prompts: list[str]) -> _Embedded:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-        tokens, none = pipeline.encode_prompt(prompts, torch.device("cpu"), 1, True)
+        away = None if negative is None else [negative] * len(prompts)
+        tokens, none = pipeline.encode_prompt(prompts, torch.device("cpu"), 1, True, away)
     return _Embedded(torch.cat([tokens, none[:1]]), None)
 
 

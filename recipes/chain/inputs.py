@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from augment import LPIPS, Denoiser, DenoiserFeatures, load_denoiser
+from augment import LPIPS, Denoiser, DenoiserFeatures
 from augment.metrics import Encoder, Preprocessing
 from augment.train_classifier import noise_name
 from classify import FitConfig, Images, attribute_columns, decode_tables, labelled_attributes
@@ -21,7 +21,7 @@ from recipes.chain.distances import NO_FEATURES
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
 from recipes.chain.labels import labeler_of, labeler_source, load_labelers, policy_of
-from recipes.chain.prompts import Prompts
+from recipes.chain.prompts import Prompts, load_with_prompts
 from recipes.chain.room import check_room
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
@@ -113,8 +113,7 @@ def prepare(
     """
     config = run.config
     prompts = None if config.prompts is None else Prompts.read(config.prompts)
-    texts = None if prompts is None else prompts.texts
-    denoiser = load_denoiser(config.generator, prompts=texts)
+    denoiser = load_with_prompts(config.generator, prompts)
     size = config.image_size or denoiser.image.size
     settings_of_fit = config.fit_at(size)  # says what they do not allow
     ready = load_labelers(config)

@@ -3,6 +3,7 @@
     template: a photograph of {}
     Bald=1,Male=1: a bald man
     Eyeglasses=1: [a woman with eyeglasses, a child with eyeglasses]
+    negative_prompt: a drawing
 
 A text file has a prompt a line, which say nothing of attributes.
 """
@@ -13,16 +14,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from augment import Denoiser, load_denoiser
 from augment.noise import uniform_labels
 from augment.selection import parse_wish
 from classify.names import one_of
 from recipes.chain.targets import Plan
 from recipes.chain.values import read_mapping
 
-__all__ = ["Prompts"]
+__all__ = ["Prompts", "load_with_prompts"]
 
-_TEMPLATE = "template"
+_TEMPLATE, _NEGATIVE = "template", "negative_prompt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class Prompts:
     texts: Sequence[str]
     wishes: Sequence[Mapping[str, int]]
     """What each states, attribute -> 1 or 0; empty for one that states nothing."""
+    negative: str | None = None
+    """What all images are guided away from; None for no prompt."""
 
     @classmethod
     def read(cls, path: Path) -> Prompts:
@@ -46,12 +51,18 @@ class Prompts:
                 f"prompts {path} is missing; give a text file with one a line, or a YAML file of "
                 "wish: prompt"
             )
-        pairs = _of_yaml(path) if path.suffix in (".yaml", ".yml") else _of_lines(path)
+        is_yaml = path.suffix in (".yaml", ".yml")
+        content = dict(read_mapping(path)) if is_yaml else {}
+        negative = content.pop(_NEGATIVE, None)
+        if negative is not None and not isinstance(negative, str):
+            raise ValueError(f"prompts {path} has the {_NEGATIVE} {negative!r}; give a text")
+        pairs = _of_yaml(path, content) if is_yaml else _of_lines(path)
         if not pairs or not all(text.strip() for _, text in pairs):
             raise ValueError(f"prompts {path} has an empty prompt or none; give each some text")
         return cls(
             texts=[text.strip() for _, text in pairs],
             wishes=[parse_wish(wish) if wish else {} for wish, _ in pairs],
+            negative=negative,
         )
 
     def check(self, attributes: Sequence[str]) -> None:
@@ -77,8 +88,18 @@ class Prompts:
         return Plan(wish=wish, identity=hashlib.sha256(stated.encode()).hexdigest()[:16])
 
 
-def _of_yaml(path: Path) -> list[tuple[str, str]]:
-    content = dict(read_mapping(path))
+def load_with_prompts(generator: str, prompts: Prompts | None) -> Denoiser:
+    """A generator, with the prompts that a text-to-image model needs and others have none of.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_denoiser`.
+    """
+    if prompts is None:
+        return load_denoiser(generator)
+    return load_denoiser(generator, prompts=prompts.texts, negative_prompt=prompts.negative)
+
+
+def _of_yaml(path: Path, content: dict[str, Any]) -> list[tuple[str, str]]:
     template = content.pop(_TEMPLATE, "{}")
     if not isinstance(template, str) or "{}" not in template:
         raise ValueError(

@@ -127,8 +127,8 @@ class RunConfig:
     """Embedded name, diffusers folder or hub id, guided-diffusion's .pt file, or a folder of
     convert_edm.py."""
     prompts: Path | None = None
-    """A text-to-image generator's prompts: YAML of wish: prompt (Bald=1: a bald man), or a text
-    file of one a line; each image's is drawn by its seed."""
+    """A text-to-image generator's prompts: YAML of wish: prompt (Bald=1: a bald man), and of
+    negative_prompt if wanted, or a text file of one a line; each image's is drawn by its seed."""
     labeler: list[str] | str = field(default="generator", metadata=LABELERS)
     """generator: a linear head on the generator's own activations, fitted on the real train split;
     train: a ResNet-34 trained on it; or an embedded name, folder, .onnx file, hub id or file of
