@@ -111,12 +111,12 @@ class FitConfig:
     """Lightning's precision."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.image_size <= _MOST_SIDE:  # the whole study's, so in no group
+            raise ValueError(
+                f"image_size is {self.image_size}; give a whole number from 1 to {_MOST_SIDE:,}"
+            )
         counted = f"a whole number from 1 to {_MOST:,}"
         allowed = {
-            "image_size": (
-                1 <= self.image_size <= _MOST_SIDE,
-                f"a whole number from 1 to {_MOST_SIDE:,}",
-            ),
             "epochs": (1 <= self.epochs <= _MOST, counted),
             "min_steps": (1 <= self.min_steps <= _MOST, counted),
             "rounds": (1 <= self.rounds <= _MOST, counted),
@@ -133,11 +133,11 @@ class FitConfig:
         }
         for name, (holds, what) in allowed.items():
             if not holds:
-                raise ValueError(f"{name} is {getattr(self, name)}; give {what}")
+                raise ValueError(f"train.{name} is {getattr(self, name)}; give {what}")
         if self.batch_size > (most := _MOST_PIXELS // self.image_size**2):
             raise ValueError(
-                f"batch_size is {self.batch_size} with an image_size of {self.image_size}; give at "
-                f"most {most:,}"
+                f"train.batch_size is {self.batch_size} with an image_size of {self.image_size}; "
+                f"give at most {most:,}"
             )
         check(self.architecture, self.image_size)
 

@@ -49,15 +49,19 @@ class PolicyConfig:
         for name in ("precision", "both_precision"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}; give a share in (0, 1], such as 0.95")
+                raise ValueError(f"wanted.{name} is {value}; give a share in (0, 1], such as 0.95")
         if not 0 <= self.band < 1:
-            raise ValueError(f"band is {self.band}; give a number in [0, 1), 0 to fill every cell")
+            raise ValueError(
+                f"wanted.band is {self.band}; give a number in [0, 1), 0 to fill every cell"
+            )
         if self.min_count < 1:
-            raise ValueError(f"min_count is {self.min_count}; give a number of rows, at least 1")
+            raise ValueError(
+                f"wanted.min_count is {self.min_count}; give a number of rows, at least 1"
+            )
         if self.both_precision is not None and (self.precision is not None or self.band):
             raise ValueError(
-                f"both_precision is {self.both_precision}; it takes the place of precision and "
-                "band; leave these out"
+                f"wanted.both_precision is {self.both_precision}; it takes the place of "
+                "wanted.precision and wanted.band; leave these out"
             )
 
 

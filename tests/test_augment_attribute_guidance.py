@@ -171,7 +171,7 @@ def test_an_ascent_that_is_not_finite_moves_nothing() -> None:
         ({"wish": {"Bald": 1}}, "asks for Bald=1; allowed are 1 and 0 of Bright, Left"),
         ({"wish": {"Bright": 2}}, "asks for Bright=2"),
         ({"weights": {"Bright": 0.0}}, "weights has 0.0 for Bright"),
-        ({"scale": -1.0}, "guidance.scale is -1.0"),
+        ({"scale": -1.0}, r"^steering\.scale is -1.0"),
     ],
 )
 def test_what_cannot_be_wished_is_refused(settings: dict[str, object], message: str) -> None:

@@ -98,10 +98,10 @@ def test_a_wish_that_is_none_is_refused(wish: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ratio": 0.0}, "ratio is 0.0"),
-        ({"ratio": NAN}, "ratio is nan"),
-        ({"cap": 0}, "cap is 0"),
-        ({"wanted": {"Bald=1": 0}}, "0 for Bald=1"),
+        ({"ratio": 0.0}, r"^quota\.ratio is 0.0"),
+        ({"ratio": NAN}, r"^quota\.ratio is nan"),
+        ({"cap": 0}, r"^quota\.cap is 0"),
+        ({"wanted": {"Bald=1": 0}}, r"^quota\.wanted has 0 for Bald=1"),
     ],
 )
 def test_a_quota_of_nothing_is_refused(settings: dict[str, object], message: str) -> None:

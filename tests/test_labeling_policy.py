@@ -208,13 +208,13 @@ def test_what_is_written_is_read_and_not_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"precision": 0.0}, r"precision is 0.0; give a share in \(0, 1\]"),
-        ({"both_precision": 1.1}, "both_precision is 1.1"),
-        ({"band": 1.0}, "band is 1.0"),
-        ({"min_count": 0}, "min_count is 0"),
+        ({"precision": 0.0}, r"^wanted\.precision is 0.0; give a share in \(0, 1\]"),
+        ({"both_precision": 1.1}, r"^wanted\.both_precision is 1.1"),
+        ({"band": 1.0}, r"^wanted\.band is 1.0"),
+        ({"min_count": 0}, r"^wanted\.min_count is 0"),
         (
             {"both_precision": 0.9, "band": 0.1},
-            "both_precision is 0.9; it takes the place of precision and band",
+            "both_precision is 0.9; it takes the place of wanted.precision and wanted.band",
         ),
     ],
 )

@@ -200,7 +200,7 @@ def test_repeats_are_asked_for_only_where_some_are_replaced() -> None:
         ({"space": {}}, "^space is empty; "),
         ({"space": {"set.count": 3}}, "^space.set.count is 3; give a list of choices"),
         ({"space": {"set.cont": [3]}}, "^space names set.cont, which the tuned set and arm do not"),
-        ({"space": {"arm.train.lr": {"low": -2.0, "high": -1.0}}}, "lr is -1.0"),
+        ({"space": {"arm.train.lr": {"low": -2.0, "high": -1.0}}}, "train.lr is -1.0"),
         (
             {"base_arm": {"row": "once"}},
             "define_arms.tuned: the setting row is not known; did you mean rows",

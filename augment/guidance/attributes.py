@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ class SteeringLabeler(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class AttributeGuidanceConfig(Strength):
     """How strongly and how often images are steered to the attributes that they are asked for."""
+
+    section: ClassVar[str] = "steering"
 
     scale: float = 2.0
     """w, the strength in `unit`s; 0 steers nowhere."""

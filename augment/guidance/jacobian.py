@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,6 +30,8 @@ __all__ = ["JacobianGuidance", "JacobianGuidanceConfig", "LogOdds"]
 @dataclass(frozen=True, kw_only=True)
 class JacobianGuidanceConfig(Spectrum, Strength):
     """How strongly, how often, and how much of the Jacobian is looked at."""
+
+    section: ClassVar[str] = "jacobian"
 
     def __post_init__(self) -> None:
         Strength.__post_init__(self)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -32,6 +33,8 @@ __all__ = ["HardnessAscent", "PushOfClass"]
 @dataclass(frozen=True, kw_only=True, repr=False)
 class _Push(Strength):
     """How strong a term is, and how often, in this method."""
+
+    section: ClassVar[str] = "low_density"
 
     scale: float = 0.5
     """alpha or beta, in `unit`s; up to 1 is usual."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ __all__ = ["ParticleGuidance", "ParticleGuidanceConfig"]
 @dataclass(frozen=True, kw_only=True)
 class ParticleGuidanceConfig(Strength):
     """How strongly the images of a group repel one another."""
+
+    section: ClassVar[str] = "particles"
 
     every: int = 1
     """Guide the steps whose index is a multiple of this; the original's is every step."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -27,6 +27,9 @@ _REFERENCE_STEPS, _REFERENCE_EVERY = 250, 5
 @dataclass(frozen=True, kw_only=True)
 class Strength:
     """How strongly and how often; the defaults are the official README's for CelebA."""
+
+    section: ClassVar[str] = "guidance"
+    """The group of flags or the key of a file that these settings stand under, for refusals."""
 
     scale: float = 0.4
     """w, the strength in `unit`s; 0 gives plain sampling."""
@@ -52,22 +55,23 @@ class Strength:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(
-                    f"guidance.{name} is {value}; allowed are numbers from 0 (no guidance) up; "
-                    "0.4 is the paper's for CelebA"
+                    f"{self.section}.{name} is {value}; give a number from 0 (no guidance) up, "
+                    "such as 0.4, the paper's for CelebA"
                 )
         if self.every < 1:
             raise ValueError(
-                f"guidance.every is {self.every}; give 1 to guide every step, 5 for every fifth"
+                f"{self.section}.every is {self.every}; give 1 to guide every step, 5 for every "
+                "fifth"
             )
         if self.unit not in ("variance", "fixed"):
             raise ValueError(
-                f"guidance.unit is {self.unit!r}; allowed are variance and fixed; "
-                "variance is the paper's final method"
+                f"{self.section}.unit is {self.unit!r}; give variance, the paper's final "
+                "method, or fixed"
             )
         if self.switch_off is not None and not 0 <= self.switch_off <= 1:
             raise ValueError(
-                f"guidance.switch_off is {self.switch_off}; allowed is 0 to 1, a fraction of the "
-                "steps; leave it out to guide to the end"
+                f"{self.section}.switch_off is {self.switch_off}; give a fraction of the steps in "
+                "[0, 1], or leave it out to guide to the end"
             )
 
     def active(self, i: int, steps: int) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,6 +29,8 @@ class UncertaintyGuidance(Ascent):
     A step costs the classifier and one backward pass through it and the denoiser, which runs but
     once.
     """
+
+    section: ClassVar[str] = "uncertainty"
 
     log_odds: Callable[[Tensor], Tensor]
     """Differentiable: float images (B, C, H, W), about [-1, 1], not clipped, to log-odds (B, A),

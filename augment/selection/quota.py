@@ -31,13 +31,15 @@ class Quota:
 
     def __post_init__(self) -> None:
         if self.ratio is not None and not (math.isfinite(self.ratio) and self.ratio > 0):
-            raise ValueError(f"ratio is {self.ratio}; give a number above 0, or leave it out")
+            raise ValueError(f"quota.ratio is {self.ratio}; give a number above 0, or leave it out")
         if self.cap is not None and self.cap < 1:
-            raise ValueError(f"cap is {self.cap}; give at least 1 image, or leave it out")
+            raise ValueError(f"quota.cap is {self.cap}; give at least 1 image, or leave it out")
         for wish, count in self.wanted.items():
             parse_wish(wish)
             if count < 1:
-                raise ValueError(f"wanted has {count} for {wish}; give at least 1, or leave it out")
+                raise ValueError(
+                    f"quota.wanted has {count} for {wish}; give at least 1, or leave it out"
+                )
 
     def limit(self, n_real: int) -> int | None:
         """Images at most beside `n_real` real train images; None for no limit."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from augment import Denoiser, DenoiserFeatures
 from augment.guidance import (
@@ -59,6 +59,8 @@ class JacobianSettings(JacobianGuidanceConfig):
 @dataclass(frozen=True, kw_only=True)
 class UncertaintySettings(Strength):
     """Guidance up the entropy of the labeler's prediction."""
+
+    section: ClassVar[str] = "uncertainty"
 
 
 @dataclass(frozen=True, kw_only=True)
