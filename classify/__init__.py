@@ -1,7 +1,7 @@
 """A table of labelled images -> trained attribute classifiers -> scores."""
 
-from classify.arms import Arm, duplicate, oversample, rand_augment, relabel, reweight, substitute
-from classify.audit_frames import fairlearn_frame, metric_frame
+from classify.arms import Arm, duplicate, oversample, relabel, substitute
+from classify.audit_frames import fairlearn_frame
 from classify.augmentation import Augmentation
 from classify.checkpoint import save_checkpoint
 from classify.comparison import compare, compare_pairs, count_scored, summarise
@@ -58,14 +58,11 @@ __all__ = [
     "labelled_attributes",
     "load_images",
     "load_table",
-    "metric_frame",
     "oversample",
     "predict",
-    "rand_augment",
     "read_image",
     "read_predictions",
     "relabel",
-    "reweight",
     "run_study",
     "save_checkpoint",
     "substitute",

@@ -1,9 +1,9 @@
 """Arms of a study: a training table, and where an arm is about that, changes of the fit's settings.
 
 The controls tell apart why an arm gains. As many rows again as another arm adds, but real ones
-(`duplicate`), or real ones with a labeler's labels (`relabel`); what is rare counting more
-(`reweight`) or coming up more often (`oversample`); and stronger augmentation (`rand_augment`).
-All arms take the same number of optimiser steps.
+(`duplicate`), or real ones with a labeler's labels (`relabel`); what is rare coming up more often
+(`oversample`); and, as changes of the settings alone, another loss or stronger augmentation. All
+arms take the same number of optimiser steps.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classify.config import FitConfig
-from classify.loss import LossConfig
 
-__all__ = ["Arm", "duplicate", "oversample", "rand_augment", "relabel", "reweight", "substitute"]
+__all__ = ["Arm", "duplicate", "oversample", "relabel", "substitute"]
 
 _OF_ALL = frozenset({"image_size", "epochs", "min_steps", "batch_size", "rounds", "architecture"})
 """Settings that arms share: with others they would not be comparable."""
@@ -172,17 +171,6 @@ def _repeated(
     times[is_train] = np.floor(cells.max(axis=1, initial=1.0) + drawn).astype(np.int64)
     cause[is_train] = cells.argmax(axis=1)
     return np.repeat(np.arange(len(table)), times), cause
-
-
-def reweight(table: pd.DataFrame, *, balance: float = 1.0) -> Arm:
-    """The table, a positive label counting as (negatives / positives) ** balance negative ones."""
-    return Arm(table=table, changes={"loss": LossConfig(balance=balance)})
-
-
-def rand_augment(table: pd.DataFrame, config: FitConfig, *, operations: int = 2) -> Arm:
-    """The table under RandAugment (Cubuk et al., 2020) besides the augmentation of `config`."""
-    augmentation = replace(config.augmentation, operations=operations)
-    return Arm(table=table, changes={"augmentation": augmentation})
 
 
 def _real_train(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import f1_score
+from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    from fairlearn.metrics import MetricFrame
-
-__all__ = ["fairlearn_frame", "metric_frame"]
-
-_Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+__all__ = ["fairlearn_frame"]
 
 
 def fairlearn_frame(
@@ -49,44 +40,3 @@ def fairlearn_frame(
     frame.insert(1, "y_pred", (score[there] >= threshold).astype(int))
     frame.insert(2, "score", score[there])
     return frame
-
-
-def metric_frame(frame: pd.DataFrame, columns: list[str], *, min_count: int = 30) -> MetricFrame:
-    """A `MetricFrame` of fairlearn's, with the metrics that `classify.audit` tells.
-
-    Args:
-        frame: Of `fairlearn_frame`.
-        columns: Columns of the groups; of several, their intersection. Images that lack a value
-            are in no group.
-        min_count: Fewest images a figure may rest on, as for `classify.audit`; below it is NaN.
-
-    Raises:
-        ImportError: fairlearn is not installed.
-    """
-    try:
-        from fairlearn import metrics
-    except ImportError as error:
-        raise ImportError("fairlearn is missing; install minority-augment[parity]") from error
-    known = frame.dropna(subset=columns)
-    return metrics.MetricFrame(
-        metrics={
-            "selection_rate": _resting_on(metrics.selection_rate, (0, 1), min_count),
-            "true_positive_rate": _resting_on(metrics.true_positive_rate, (1,), min_count),
-            "false_positive_rate": _resting_on(metrics.false_positive_rate, (0,), min_count),
-            "f1": _resting_on(f1_score, (1,), min_count),
-        },
-        y_true=known["y_true"],
-        y_pred=known["y_pred"],
-        sensitive_features=known[columns],
-    )
-
-
-def _resting_on(metric: _Metric, labels: tuple[int, ...], min_count: int) -> _Metric:
-    """The metric, NaN where fewer than `min_count` images have one of the labels."""
-
-    def guarded(y_true: NDArray[np.int64], y_pred: NDArray[np.int64]) -> float:
-        if np.isin(y_true, labels).sum() < min_count:
-            return float("nan")
-        return metric(y_true, y_pred)
-
-    return guarded

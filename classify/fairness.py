@@ -3,10 +3,9 @@
 Definitions are fairlearn's (https://fairlearn.org): selection rate, true and false positive rate
 and F1 of a group; the demographic-parity difference is the range of the groups' selection rates,
 the equalised-odds difference the larger of the ranges of their true and of their false positive
-rates (both 0 at best, 1 at worst). The figures equal those of fairlearn's `MetricFrame`
-(`classify.metric_frame` makes one). That takes 0.14 s for one attribute of one fit of 5,000 images,
-ten hours for 1,000 bootstrap draws of 3 arms, 3 seeds and 10 attributes; here all draws of all fits
-are a few matrix products, 0.7 s.
+rates (both 0 at best, 1 at worst). The figures equal those of fairlearn's `MetricFrame`, which
+takes 0.14 s for one attribute of one fit of 5,000 images, ten hours for 1,000 bootstrap draws of 3
+arms, 3 seeds and 10 attributes; here all draws of all fits are a few matrix products, 0.7 s.
 
 What rests on too few images is not estimable: NaN, never 0, and left out of the differences, which
 say whom they leave out. The range of noisy rates is above 0 even where the groups are alike, so

@@ -21,9 +21,7 @@ from classify import (
     duplicate,
     load_table,
     oversample,
-    rand_augment,
     relabel,
-    reweight,
     run_study,
     substitute,
 )
@@ -161,9 +159,8 @@ def test_rand_augment_depends_on_the_seed_alone_and_none_is_none() -> None:
 def test_an_arm_s_settings_are_the_study_s_but_for_its_changes() -> None:
     base = FitConfig(lr=0.1, augmentation=Augmentation(shift=0.2))
     assert Arm.of(TABLE).config(base) == base
-    assert reweight(TABLE, balance=0.5).config(base) == replace(base, loss=LossConfig(balance=0.5))
-    augmentation = Augmentation(shift=0.2, operations=2)
-    assert rand_augment(TABLE, base).config(base) == replace(base, augmentation=augmentation)
+    loss = LossConfig(balance=0.5)
+    assert Arm(table=TABLE, changes={"loss": loss}).config(base) == replace(base, loss=loss)
     for name in ("epochs", "min_steps", "nonsense"):
         with pytest.raises(ValueError, match=rf"^an arm changes {name}; allowed are .*loss"):
             Arm(table=TABLE, changes={name: 1})
@@ -204,8 +201,8 @@ def test_every_control_runs_beside_a_plain_table_with_equal_steps(
         "duplicate": duplicate(table, 24),
         "relabel": relabel(table, table[table["split"] == "train"], 24),
         "oversample": oversample(table, ["red"], share=0.9),
-        "reweight": reweight(table),
-        "randaugment": rand_augment(table, config),
+        "reweight": Arm(table=table, changes={"loss": LossConfig(balance=1.0)}),
+        "randaugment": Arm(table=table, changes={"augmentation": Augmentation(operations=2)}),
     }
     fabric = L.Fabric(accelerator="cpu", devices=1)
     scores = run_study(arms, ["red"], config, seeds=1, fabric=fabric)

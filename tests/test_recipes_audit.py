@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fairlearn_doubles import metric_frame
 from recipe_doubles import digests
 
-from classify import Predictions, metric_frame
+from classify import Predictions
 from recipes.chain.audit import audit_arms, audit_groups, compose, export
 
 ATTRIBUTES = ("Bald", "Male")
