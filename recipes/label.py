@@ -16,8 +16,6 @@ folder. The embedded labeler takes about 1,000 images a second and core.
 from __future__ import annotations
 
 import filecmp
-import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,11 +40,12 @@ from labeling import (
     quality_by_group,
 )
 from labeling.card import head
-from labeling.files import refuse_existing, scratch_path, write_text
+from labeling.files import refuse_existing, write_text
 from labeling.probe import HEAD
 from labeling.quality import ALL
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
+from recipes.chain.files import link
 from recipes.chain.probe import load_generator_labeler
 from recipes.chain.sources import GENERATORS, LABELERS
 
@@ -283,24 +282,15 @@ def _real_rows(
 def _write_folder(table: pd.DataFrame, folder: Path) -> None:
     """Write `folder/metadata.csv`, and the images beside it under their names.
 
-    An image is a hard link where the file system can, so it takes no room, and a copy elsewhere.
     The table comes last: where it stands everything stands.
     """
     for name, path in zip(table["file_name"], table["path"], strict=True):
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            if not filecmp.cmp(path, target, shallow=False):
-                raise ValueError(
-                    f"{target} is another image; nothing is overwritten; give another --out"
-                )
-            continue
-        try:
-            os.link(os.path.realpath(path), target)
-        except OSError:
-            scratch = scratch_path(target)
-            shutil.copyfile(path, scratch)
-            os.replace(scratch, target)
+        if target.exists() and not filecmp.cmp(path, target, shallow=False):
+            raise ValueError(
+                f"{target} is another image; nothing is overwritten; give another --out"
+            )
+        link(Path(path), target)
     write_text(folder / FILE, table.drop(columns="path").to_csv(index=False))
 
 
