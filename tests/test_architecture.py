@@ -6,6 +6,7 @@ import ast
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -100,13 +101,24 @@ def test_module_says_what_it_is_for_and_is_short(path: Path) -> None:
     assert path.parent.name == "tests" or text.count("\n") <= MOST_LINES
 
 
+DOTTED = {
+    ".".join(p.relative_to(REPOSITORY).with_suffix("").parts): p
+    for p in _modules(*PARTS, "recipes")
+}
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Not even for annotations alone."""
+    imported = {name: _imports(path) & DOTTED.keys() for name, path in DOTTED.items()}
+    TopologicalSorter(imported).prepare()  # raises CycleError, which names them
+
+
 def test_no_module_is_a_fragment_of_its_only_importer() -> None:
-    parts = _modules(*PARTS, "recipes")
-    dotted = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts): p for p in parts}
-    importers = {name: [p for p in parts if name in _imports(p)] for name in dotted}
+    parts = DOTTED.values()
+    importers = {name: [p for p in parts if name in _imports(p)] for name in DOTTED}
     fragments = [
         _label(path)
-        for name, path in dotted.items()
+        for name, path in DOTTED.items()
         if path.name != "__init__.py"
         and len(importers[name]) == 1
         and importers[name][0].name != "__init__.py"  # which makes it public
