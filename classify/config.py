@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from classify.augmentation import Augmentation
+from classify.files import sha256_of
 from classify.loss import LossConfig
 from classify.networks import check
 
@@ -160,6 +161,17 @@ class FitConfig:
             augmentation=Augmentation(shift=0.06, rotation=5.0),
             rounds=10,
         )
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON can hold them; pretrained weights by the file's sha256.
+
+        Raises:
+            FileNotFoundError: the file of pretrained weights is missing.
+        """
+        file = self.weights
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"train.weights {file} is missing; give a local file")
+        return {**asdict(self), "weights": None if file is None else sha256_of(file)}
 
     def steps(self, n_real: int) -> int:
         """Optimiser steps of a fit on `n_real` real training images."""

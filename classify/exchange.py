@@ -74,7 +74,7 @@ def exchange_rate(
     smaller = mean - half > _ROUNDING  # numbers that are too few, for certain
     larger = mean + half < -_ROUNDING
     low = _first(grid, ~smaller, below=not smaller[0])
-    high = _first(grid, np.flip(np.cumprod(np.flip(larger))) == 1, below=bool(larger[0]))
+    high = _first(grid, np.flip(np.cumprod(np.flip(larger))) == 1, below=bool(larger.all()))
     return ExchangeRate(images=images, low=low, high=max(high, images))
 
 

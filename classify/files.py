@@ -21,6 +21,7 @@ __all__ = [
     "differences",
     "is_sealed",
     "seal",
+    "sha256_of",
     "wait_until",
     "write_bytes",
     "write_text",
@@ -120,20 +121,25 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def seal(folder: Path, names: Sequence[str]) -> None:
     """Mark work as finished: keep the hashes (SHA-256) of its files beside them."""
-    write_text(folder / _SEAL, json.dumps({name: _sha256(folder / name) for name in names}))
+    write_text(folder / _SEAL, json.dumps({name: sha256_of(folder / name) for name in names}))
 
 
 def is_sealed(folder: Path, names: Sequence[str]) -> bool:
     """Whether the work is finished and every one of its files is as it was then."""
     try:
         hashes = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
-        return all(hashes[name] == _sha256(folder / name) for name in names)
+        return all(hashes[name] == sha256_of(folder / name) for name in names)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def wait_until(done: Callable[[], bool]) -> None:

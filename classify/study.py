@@ -12,7 +12,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -129,7 +129,7 @@ class _Unit:
         """
         folder = unit_folder(out, self.arm, self.seed)
         record = {
-            "config": asdict(self.config),
+            "config": self.config.record(),
             "attributes": list(self.attributes),
             "steps": self.steps,
             "seed": self.seed,

@@ -38,14 +38,13 @@ from augment import (
 from augment.denoiser import Denoiser
 from augment.generate import SamplerConfig
 from augment.guidance import Guidance, HardnessAscent, PushOfClass
-from augment.images import ImageFiles
 from augment.start import Start
-from classify.datasets import load_images, read_image
 from labeling import Labeler, Predictor, load_labeler
 from recipes.chain.classifier_terms import LowDensityStrength
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.distances import ModelDistance, named_distance
+from recipes.chain.making import train_images
 from recipes.chain.noised import hardness_of
 from recipes.chain.prompts import Prompts, load_with_prompts
 from recipes.chain.sources import GENERATORS, LABELERS
@@ -190,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     guidance = _guidance(denoiser, settings)
     start: Start | None = settings.boost
     if settings.edit is not None:
-        references = _images(settings.edit, denoiser, "edit")
+        references = train_images(settings.edit, denoiser, "edit")
         start = Edit(references=references, strength=settings.strength)
     generate(
         denoiser,
@@ -230,7 +229,8 @@ def _guidance(denoiser: Denoiser, settings: Settings) -> Guidance | None:
 def _low_density(denoiser: Denoiser, config: LowDensitySources) -> Iterator[Guidance]:
     """The way out of the dense, and the way to the real."""
     if config.images is not None:
-        hardness = hardness_of(denoiser, _images(config.images, denoiser, "low_density.images"))
+        images = train_images(config.images, denoiser, "low_density.images")
+        hardness = hardness_of(denoiser, images)
         yield HardnessAscent(hardness=hardness, scale=config.alpha, every=config.every)
     pushes = ((config.data, True, config.alpha), (config.discriminator, False, config.beta))
     for source, away, scale in pushes:
@@ -257,23 +257,6 @@ def _labeler(settings: Settings) -> Predictor | None:
             "network: give an embedded name or a folder, or jacobian.encoder activations"
         )
     return found
-
-
-def _images(source: Path, denoiser: Denoiser, what: str) -> ImageFiles:
-    """Cropped and resized to the model's format; of a table its train rows."""
-    if not source.exists():
-        raise FileNotFoundError(f"{what} {source} is missing; give an image or a folder of images")
-    if source.is_file():
-        paths = [str(source)]
-    else:
-        rows = load_images(source)
-        if "split" in rows:  # what is judged on real test images must not start from them
-            rows = rows[rows["split"] == "train"]
-        paths = list(rows["path"])
-    if not paths:
-        raise ValueError(f"{what} {source} has no train image; give others")
-    image = denoiser.image
-    return ImageFiles(paths, read_image, size=image.size, channels=image.channels)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     """Run the sweep; writes `scores.csv`, `sweep.csv` and `sweep.png`, returns the curve."""
     config = parse(SweepConfig, arguments)
     inputs = read_run(config)
-    record = {**asdict(config), "run": str(config.run.resolve()), "fit": asdict(inputs.fit)}
+    record = {**asdict(config), "run": str(config.run.resolve()), "fit": inputs.fit.record()}
     claim(config.out / "sweep.json", {k: record[k] for k in record.keys() - {"out", "devices"}})
     fabric = launch(config.devices)
     count = len(inputs.synthetic)

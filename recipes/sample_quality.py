@@ -26,12 +26,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import stats
+from torch import Tensor
 
 from augment import Denoiser, load_denoiser
 from augment.distance import Distance
-from augment.metrics import Orders, extract
+from augment.metrics import Encoder, Orders, extract
 from augment.metrics.pictures import ImageSet
-from augment.metrics.report import Results, check_sizes, measure_sets, tail_count, text_table
+from augment.metrics.report import (
+    Results,
+    add_frechet,
+    check_sizes,
+    measure_sets,
+    tail_count,
+    text_table,
+)
 from augment.minority_score import ScoreConfig, score_files
 from classify.datasets import read_image
 from classify.datasets.avatars import ATTRIBUTES, log_probability
@@ -39,12 +47,13 @@ from classify.files import claim
 from labeling import load_labeler
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
-from recipes.chain.distances import DistanceName, named_distance
-from recipes.chain.encoders import load_encoder
+from recipes.chain.distances import NO_FEATURES, DistanceName, named_distance
+from recipes.chain.encoders import encoders_beside, load_encoder
 from recipes.chain.files import write_csv, write_figure
 from recipes.chain.finished import real_table, run_settings, synthetic_table
 from recipes.chain.labels import labeler_source
 from recipes.chain.settings import RunConfig
+from recipes.chain.sources import GENERATOR
 
 __all__ = ["Settings", "agreement", "chart", "main"]
 
@@ -88,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     sets = [_image_set(name, table) for name, table in tables.items()]
     check_sizes(sets[0], sets[1:], tail_count=count, orders=Orders())
     encoder = load_encoder(settings.encoder, weights=settings.weights)
+    beside = encoders_beside(settings.encoder, weights=settings.weights)
     denoiser = load_denoiser(config.generator)
     distance = _distance(settings, config, denoiser)
     fabric = launch(1)
@@ -98,9 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> Results:
         "distance": settings.distance,
     }
     claim(settings.out / "settings.json", record)
-    known = partial(extract, encoder=encoder, read=read_image, cache=settings.out / "features")
-    features = [torch.from_numpy(known(s.paths, name=s.name, fabric=fabric)) for s in sets]
-    results = measure_sets(sets[0], sets[1:], features, tail_count=count)
+
+    def features(encoder: Encoder) -> list[Tensor]:
+        see = partial(extract, encoder=encoder, read=read_image, cache=settings.out / "features")
+        return [torch.from_numpy(see(s.paths, name=s.name, fabric=fabric)) for s in sets]
+
+    results = measure_sets(sets[0], sets[1:], features(encoder), tail_count=count)
+    add_frechet(results, {column: features(one) for column, one in beside.items()})
     results.write(settings.out, read_image)
     print(text_table(results.table))
     found = agreement(_scored(config, denoiser, tables, results, distance, fabric))
@@ -206,6 +220,8 @@ def _scored(
 
 def _distance(settings: Settings, config: RunConfig, denoiser: Denoiser) -> Distance:
     of_labeler = settings.distance == "features"
+    if of_labeler and config.labelers[0] == GENERATOR:
+        raise ValueError(NO_FEATURES)
     labeler = load_labeler(labeler_source(config, settings.run)) if of_labeler else None
     return named_distance(settings.distance, denoiser, labeler)
 

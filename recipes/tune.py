@@ -122,8 +122,10 @@ class TuneConfig(RunConfig):
                         "or give them that part by base_set or base_arm"
                     )
                 value = value[name]
-            is_range = isinstance(allowed, Mapping)
-            found[path] = min(max(value, allowed["low"]), allowed["high"]) if is_range else value
+            if isinstance(allowed, Mapping):
+                low, high = allowed["low"], allowed["high"]
+                value = low if value is None else min(max(value, low), high)
+            found[path] = value
         return found
 
     def tuned_by(self, chosen: Mapping[str, Any], **changes: Any) -> RunConfig:
@@ -201,7 +203,11 @@ def _try(
     folder = config.out / "sets" / _name(look)
     with Run(replace(settings, out=folder), within=whole) as trial:
         own = replace(inputs, run=trial)
-        sets = synthesise(trial, own, judge_of(trial, own))
+        try:
+            sets = synthesise(trial, own, judge_of(trial, own))
+        except ValueError as error:  # such as no image that admission takes
+            search.give_up()
+            return whole.say(f"given up: {error}")
         arm = make_arm(settings.chosen_arms[TUNED], material_of(trial, own, sets))
     n_real = int((inputs.table["split"] == "train").sum())
     for seeds in (*range(_RUNG, config.study.seeds, _RUNG), config.study.seeds):
@@ -228,6 +234,11 @@ def _try(
 def _tell(whole: Run, config: TuneConfig, search: Search) -> pd.DataFrame:
     trials = search.table()
     done = trials[trials["state"] == "complete"]
+    if done.empty:
+        raise ValueError(
+            f"none of {len(trials)} trials could be finished, as told above; give another --space "
+            "and another --out"
+        )
     note = (
         f"The arm {TUNED} was chosen by {len(trials)} trials of recipes/tune.py "
         f"({len(trials) - len(done)} given up early) for {config.objective} on half of the "

@@ -123,6 +123,13 @@ def test_timm_gives_pooled_features_from_weights_with_a_head(tmp_path: Path) -> 
         maps = network.forward_features(encoder.card.preprocessing(images))
         expected = network.forward_head(maps, pre_logits=True)
     torch.testing.assert_close(encoder(images), expected)
+    card = {"architecture": "timm/test_resnet", "image_size": 160}  # as labelers have it
+    card |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+    folder = tmp_path / "labeler"
+    folder.mkdir()
+    save_file(network.state_dict(), folder / "model.safetensors")
+    (folder / "card.json").write_text(json.dumps(card))
+    assert load_encoder(folder)(images).shape == expected.shape
     with pytest.raises(ValueError, match=r"^timm has no model nonesuch; give one of timm.list"):
         load_encoder("timm:nonesuch")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from augment.pretrained.files import hold_to_hash, read_tensors, sha256_of
+from augment.pretrained.files import hold_to_hash, read_tensors, replaced, sha256_of
 
 
 class _Evil:
@@ -104,3 +105,21 @@ def test_a_folder_that_cannot_be_written_is_no_error(
     monkeypatch.setattr(Path, "write_text", refused)
     hold_to_hash(tmp_path / "model.pt", "0" * 64)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_card_arrives_after_what_it_tells_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    replace = os.replace
+
+    def note(source: Path, target: Path) -> None:
+        moved.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    with replaced(tmp_path / "model") as folder:
+        for name in ("card.json", "model.safetensors", "README.md"):
+            (folder / name).write_text(name)
+    assert moved[-1] == "card.json"
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {*moved}

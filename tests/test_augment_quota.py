@@ -58,6 +58,9 @@ def test_what_cannot_be_met_is_said() -> None:
 def test_an_empty_label_serves_no_wish_and_what_was_not_admitted_neither() -> None:
     for wish in ("Bald=1", "Bald=0"):
         assert "4" not in _names(select(TABLE, Quota(wanted={wish: 8}), n_real=1).table)
+        assert _names(select(TABLE.convert_dtypes(), Quota(wanted={wish: 8}), n_real=1).table) == (
+            _names(select(TABLE, Quota(wanted={wish: 8}), n_real=1).table)
+        )
     judged = TABLE.assign(admission=["kept", "blank"] * 4)
     assert _names(select(judged, Quota(wanted={"Bald=1": 8}), n_real=1).table) == "2"
     assert _names(select(judged, Quota(cap=2), n_real=1).table) == "02"

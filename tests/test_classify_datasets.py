@@ -53,6 +53,8 @@ def test_the_tables_own_columns_are_no_attributes(tmp_path: Path) -> None:
         "seed": [3, None, None],
         "sampler": ["plain", None, None],
         "p_Bald": [0.9, None, None],
+        "target_Bald": [1.0, None, None],
+        "realism": [0.31, None, None],
     }
     table = load_table(_folder(tmp_path, source=["synthetic", "real", "real"], **own))
     assert attribute_columns(table) == ["Bald", "Young"]

@@ -59,6 +59,14 @@ def test_an_interval_opens_where_the_curve_does_not_tell() -> None:
     assert rate.high == np.inf
 
 
+def test_numbers_that_the_seeds_cannot_tell_from_the_score_lie_in_the_interval() -> None:
+    # At 100 images the curve is above the scores in every seed, at more it is not for certain.
+    curve = [[0.61, 0.61, 0.61], [0.61, 0.65, 0.65], [0.61, 0.9, 0.9]]
+    rate = exchange_rate((100, 1000, 10_000), curve, [0.6, 0.6, 0.599])
+    assert rate.high == np.inf
+    assert exchange_rate((100, 1000, 10_000), curve, [0.1, 0.1, 0.1]).high == 0
+
+
 def test_one_seed_has_no_interval() -> None:
     rate = exchange_rate(SIZES, [RISING], [0.6])
     assert rate.images == pytest.approx(1000, rel=NEAR)

@@ -94,6 +94,8 @@ def test_a_complete_set_is_read_back(tmp_path: Path) -> None:
     first = fashion_longtail_table(tmp_path / "set", source=source, **SMALL)
     again = fashion_longtail_table(tmp_path / "set", source=tmp_path / "gone", **SMALL)
     pd.testing.assert_frame_equal(first, again)
+    with pytest.raises(ValueError, match=r"holds fashion with .*'val': 2.*give another path"):
+        fashion_longtail_table(tmp_path / "set", source=source, **(SMALL | {"val": 1}))
 
 
 @pytest.mark.parametrize("lost", ["train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])

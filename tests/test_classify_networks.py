@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from classify import FitConfig, decode, decode_tables, fit, predict, save_checkpoint
 from classify.data import at_a_time
 from classify.datasets import images as module
+from classify.files import claim
 from classify.layers import SplitNorm, head
 from classify.model import AttributeClassifier
 from classify.networks import build
@@ -93,6 +94,11 @@ def test_a_broken_large_image_is_refused_or_left_out(table: pd.DataFrame, tmp_pa
         decode_tables([worse], 256)
     images = decode_tables([worse], 256, skip_bad=True)
     assert list(images.usable(worse)["path"]) == list(table["path"])
+    broken.write_bytes(Path(table["path"][0]).read_bytes())
+    images = decode_tables([worse], 256)
+    broken.unlink()  # after it was checked
+    with pytest.raises(ValueError, match=r"broken\.png does not decode any more; restore it"):
+        images.pixels[images.rows(worse)]
 
 
 def test_large_images_are_judged_fewer_at_a_time() -> None:
@@ -115,6 +121,22 @@ def test_pretrained_weights_are_taken_but_for_the_last_layer(tmp_path: Path, suf
     for name, value in found.state_dict().items():
         of = random if name.startswith("fc.") else given
         assert torch.equal(value, of.state_dict()[name])
+
+
+def test_a_fits_record_tells_its_pretrained_weights_by_their_content(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"one")
+    config = FitConfig(architecture=SMALL, weights=file)
+    record = config.record()
+    claim(tmp_path / "unit" / "unit.json", record)
+    claim(tmp_path / "unit" / "unit.json", config.record())
+    file.write_bytes(b"two")
+    with pytest.raises(ValueError, match="is of other work: weights is"):
+        claim(tmp_path / "unit" / "unit.json", config.record())
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"train\.weights .* is missing"):
+        config.record()
+    assert FitConfig().record()["weights"] is None
 
 
 class Bomb:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -543,6 +545,15 @@ def test_a_sheet_has_eight_columns_and_keeps_the_pixels(tmp_path: Path) -> None:
     assert (sheet.width, sheet.height) == (8 * 6 - 2, 2 * 6 - 2)
     assert sheet.label == "Grid of 10 images: of some"
     assert contact_sheet(paths, Cell(""), "of some", limit=3).label.startswith("Grid of 3 ")
+
+
+def test_a_sheet_shows_images_as_classifiers_see_them(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 0x8000, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("LA", (4, 4), (0, 0)).save(tmp_path / "clear.png")
+    sheet = contact_sheet([tmp_path / "deep.png", tmp_path / "clear.png"], Cell(""), "of two")
+    with Image.open(io.BytesIO(base64.b64decode(sheet.uri.split(",")[1]))) as image:
+        assert image.getpixel((0, 0)) == (128, 128, 128, 255)
+        assert image.getpixel((6, 0)) == (255, 255, 255, 255)
 
 
 @pytest.mark.parametrize(

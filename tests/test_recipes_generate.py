@@ -106,7 +106,7 @@ def test_only_train_images_are_edited(generator: Path, tmp_path: Path) -> None:
     record = _run(generator, "folder", "--edit", str(tmp_path))
     assert record["edit"] == _run(generator, "b", "--edit", str(tmp_path / "b.png"))["edit"]
     (tmp_path / "metadata.csv").write_text("file_name,split\na.png,test\n")
-    with pytest.raises(SystemExit, match=r"^error: edit .* has no train image; give others"):
+    with pytest.raises(SystemExit, match=r"^error: .* has no train row, and no other may"):
         _run(generator, "new", "--edit", str(tmp_path))
 
 

@@ -225,7 +225,7 @@ def test_bad_input_is_refused_in_one_line(images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="split has 1 classes in the training images"):
         _classifier(images, out, column="split")
     _write(images, split=["test"] * 8)
-    with pytest.raises(ValueError, match="has no train row; only these are trained on; add some"):
+    with pytest.raises(ValueError, match="has no train row, and no other may be learned from"):
         _generator(images, out)
     for command in (train_generator, train_noised_classifier):
         with pytest.raises(ValueError, match="required"):

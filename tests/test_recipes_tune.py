@@ -212,6 +212,33 @@ def test_what_cannot_be_is_refused(settings: dict[str, object], message: str) ->
         TuneConfig(**settings)  # type: ignore[arg-type]
 
 
+def test_a_range_of_what_is_left_out_starts_at_its_lower_end() -> None:
+    space = {"set.guidance.budget": {"low": 0.2, "high": 2.0}}
+    config = TuneConfig(space=space, base_set={"guidance": {}})
+    assert config.start == {"set.guidance.budget": 0.2}
+
+
+def test_a_trial_without_images_is_given_up_and_the_search_goes_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipes.tune.synthesise
+    monkeypatch.setattr(
+        recipes.tune,
+        "synthesise",
+        lambda run, *rest: (
+            made(run, *rest) if (run.config.synthetic_sets["tuned"].count == 6) else _refuse()
+        ),
+    )
+    found = main(_flags(root, tmp_path / "out", "--trials=3", '--space={"set.count": [6, 5]}'))
+    assert found is not None
+    states = dict(zip(found["set.count"], found["state"], strict=True))
+    assert states == {6: "complete", 5: "pruned"}
+
+
+def _refuse() -> None:
+    raise ValueError("none of the 5 tuned images was taken")
+
+
 def test_a_space_is_checked() -> None:
     check_space({"set.count": [1, 2], "arm.train.lr": {"low": 1e-4, "high": 1e-2, "log": True}})
     with pytest.raises(ValueError, match="give a list of choices, or low and high"):

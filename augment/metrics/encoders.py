@@ -22,7 +22,6 @@ it. Its card is FILE.json, with image_size, mean and std. Nothing else is execut
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import warnings
@@ -38,7 +37,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from augment.metrics.encoder import Encoder, EncoderCard, Preprocessing
-from augment.pretrained.files import read_tensors, sha256_of
+from augment.pretrained.files import optional_module, read_tensors, sha256_of
 from augment.state_hash import state_sha256
 
 __all__ = ["load_encoder"]
@@ -194,7 +193,7 @@ def _timm_encoder(name: str, weights: Path | None) -> Encoder:
 
 
 def _timm(name: str) -> Any:
-    timm = _library("timm", needed_by="encoders timm:NAME", extra="timm")
+    timm = optional_module("timm", needed_by="encoders timm:NAME", extra="timm")
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name}; give one of timm.list_models()")
     return timm
@@ -213,7 +212,7 @@ def _timm_network(name: str, state: Mapping[str, Tensor], path: Path) -> nn.Modu
 
 def _inception_encoder(name: str, weights: Path | None) -> Encoder:
     """A variant of FID's Inception network (torch-fidelity's, 2015-12-05)."""
-    library = _library(
+    library = optional_module(
         "torch_fidelity.feature_extractor_inceptionv3",
         needed_by="encoders inception",
         extra="inception",
@@ -268,8 +267,8 @@ def _folder_encoder(folder: Path) -> Encoder:
     path = folder / "model.safetensors"
     state, sha256 = _read_state(path)
     architecture = str(card["architecture"])
-    if architecture.startswith("timm:"):
-        network = _timm_network(architecture.removeprefix("timm:"), state, path)
+    if architecture.startswith(("timm:", "timm/")):
+        network = _timm_network(architecture[len("timm:") :], state, path)
     elif _is_torchvision(architecture):
         matrices = [value for value in state.values() if value.ndim == 2]
         network = _built(architecture, classes=len(matrices[-1]) if matrices else 1000)
@@ -387,14 +386,3 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, architect
             f"{found.get(bad[0], 'absent')} in place of {wanted.get(bad[0], 'none')}); give others"
         )
     network.load_state_dict(state)
-
-
-def _library(module: str, *, needed_by: str, extra: str) -> Any:
-    """A module that comes with an extra of this package."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"{module.partition('.')[0]} is not installed, which {needed_by} use; "
-            f"pip install 'minority-augment[{extra}]'"
-        ) from error

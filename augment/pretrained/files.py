@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["hold_to_hash", "one_line", "read_tensors", "replaced", "sha256_of"]
+__all__ = [
+    "hold_to_hash",
+    "one_line",
+    "optional_module",
+    "read_tensors",
+    "replaced",
+    "sha256_of",
+]
 
 
 def sha256_of(path: Path) -> str:
@@ -110,13 +119,15 @@ def _check_packing(path: Path) -> None:
 def replaced(folder: Path) -> Iterator[Path]:
     """An empty folder to write to, whose files then replace those of the same name in `folder`.
 
-    If the writing fails, `folder` keeps what it had.
+    If the writing fails, `folder` keeps what it had. JSON files come last: a card or an index says
+    to whoever waits for it that the others are there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
         written = Path(name)
         yield written
-        for path in [path for path in written.rglob("*") if path.is_file()]:
+        files = [path for path in written.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path.suffix == ".json"):
             target = folder / path.relative_to(written)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
@@ -125,3 +136,18 @@ def replaced(folder: Path) -> Iterator[Path]:
 def one_line(error: Exception) -> str:
     """The reason that another library gave, short enough for a message."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def optional_module(module: str, *, needed_by: str, extra: str) -> Any:
+    """A module that comes with an extra of this package.
+
+    Raises:
+        ValueError: it is not installed; one line that says how to.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"{module.partition('.')[0]} is not installed, which {needed_by} use; "
+            f"pip install 'minority-augment[{extra}]'"
+        ) from error

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from augment.denoiser import Denoiser
-from augment.pretrained.files import one_line
+from augment.pretrained.files import one_line, optional_module
 from augment.pretrained.latent_models import latent_denoiser, latents_of
 from augment.pretrained.parts import load_part, parts_of, read_json, variant_of
 
@@ -52,8 +52,9 @@ def load_text_to_image(
     Raises:
         FileNotFoundError: a part is missing; the message names it.
         ValueError: no prompt, an empty one, or a part that this sampler cannot run.
-        ImportError: transformers is not installed.
+        ValueError: transformers is not installed.
     """
+    _transformers()  # refused before anything is loaded
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise ValueError(
             f"{folder} makes images of prompts, and {len(prompts)} are given"
@@ -154,10 +155,13 @@ def _embedded(folder: Path, prompts: list[str], negative: str | None) -> _Embedd
     return _Embedded(torch.cat([tokens, none[:1]]), None)
 
 
+def _transformers() -> Any:
+    return optional_module("transformers", needed_by="text-to-image models", extra="hf")
+
+
 def _text_part(folder: Path, kind: str) -> Any:
     """A tokenizer or text encoder of transformers, by the class that the pipeline names."""
-    import transformers  # Here and not above: an extra that text alone needs.
-
+    transformers = _transformers()
     encoders = ("CLIPTextModel", "CLIPTextModelWithProjection")
     allowed = ("CLIPTokenizer", "CLIPTokenizerFast") if "tokenizer" in folder.name else encoders
     if kind not in allowed:

@@ -162,7 +162,9 @@ def _serves(table: pd.DataFrame, wishes: Sequence[str]) -> NDArray[np.bool_]:
                 f"wish {wish!r} names {missing[0]}, which is no column of the table; "
                 "label the images by it, or correct the wish"
             )
-        columns.append((table[list(values)] == pd.Series(values)).all(axis=1).to_numpy())
+        # An empty label, which pandas' nullable types skip, serves no wish.
+        meets = table[list(values)].eq(pd.Series(values)).fillna(False)
+        columns.append(meets.all(axis=1).to_numpy(bool))
     return np.stack(columns, axis=1)
 
 

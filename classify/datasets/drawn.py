@@ -63,7 +63,7 @@ def parts(counts: Counts, pool: Pool | None) -> Iterator[tuple[str, Pool, range]
 def draw_once(
     root: Path,
     what: str,
-    settings: Mapping[str, int | str],
+    settings: Mapping[str, float | str],
     draw: Callable[[Path], None],
 ) -> None:
     """Have a drawn data set under `root`.
@@ -93,7 +93,7 @@ def draw_once(
                 raise
 
 
-def _is_complete(root: Path, record: Path, what: str, settings: Mapping[str, int | str]) -> bool:
+def _is_complete(root: Path, record: Path, what: str, settings: Mapping[str, float | str]) -> bool:
     """Whether `root` holds this very data set; an error if it holds anything else."""
     if not root.exists():
         return False

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import FashionMNIST
 
+from classify.datasets.drawn import draw_once
 from classify.files import write_text
 
 __all__ = ["CLASSES", "fashion_longtail_table", "longtail_counts"]
@@ -44,7 +45,7 @@ def fashion_longtail_table(
     imbalance: float = 100,
     val: int = 200,
 ) -> pd.DataFrame:
-    """Write the long-tailed set as PNG files with `metadata.csv`, or read it back if complete.
+    """Have the long-tailed set as PNG files with `metadata.csv`, written if it is not there yet.
 
     Args:
         folder: where it goes.
@@ -59,11 +60,11 @@ def fashion_longtail_table(
 
     Raises:
         FileNotFoundError: One of the four files is missing.
-        ValueError: One is damaged, or the download failed.
+        ValueError: One is damaged, the download failed, or the folder holds anything else.
     """
-    csv = folder / "metadata.csv"
-    if not csv.is_file():
-        train, test = _read(folder / "original" if source is None else source, source is None)
+
+    def write(root: Path) -> None:
+        train, test = _read(root / "original" if source is None else source, source is None)
         rng = np.random.default_rng(0)
         order = rng.permutation(len(train.labels))
         counts = longtail_counts(largest, imbalance)
@@ -73,11 +74,11 @@ def fashion_longtail_table(
             "val": (train, np.concatenate([rows[:val] for rows in chosen])),
             "test": (test, np.arange(len(test.labels))),
         }
-        table = pd.concat(
-            [_write(folder, split, *part) for split, part in splits.items()], ignore_index=True
-        )
-        write_text(csv, table.to_csv(index=False))
-    table = pd.read_csv(csv)
+        tables = [_write(root, split, *part) for split, part in splits.items()]
+        write_text(root / "metadata.csv", pd.concat(tables).to_csv(index=False))
+
+    draw_once(folder, "fashion", {"largest": largest, "imbalance": imbalance, "val": val}, write)
+    table = pd.read_csv(folder / "metadata.csv")
     return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
 
 

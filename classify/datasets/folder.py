@@ -27,9 +27,11 @@ _PLACE = ("file_name", "split", "source", "path")
 """Own columns that say what an image is, and where."""
 _MADE = (
     *("seed", "seed_group", "sampler", "class_label", "admission", "copied", "copied_distance"),
-    *("minority_score", "minority_class"),
+    *("realism", "minority_score", "minority_class"),
 )
 """Own columns that say how an image was made and judged."""
+_OF_ATTRIBUTES = ("p_", "target_")
+"""Before the name of an attribute that is there: the labeler's probability, and what was asked."""
 _MEANS = ("macro", "micro", "samples")
 """What means are called in tables of scores, alone or before a comma."""
 _MOST_COLUMNS = 10_000
@@ -100,10 +102,9 @@ def find_images(root: Path) -> pd.DataFrame:
 def attribute_columns(table: pd.DataFrame, *, soft: bool = False) -> list[str]:
     """Names of the attributes, in order: the columns that are not the table's own.
 
-    The table's own are `file_name`, `split`, `source`, `path`, `seed`, `sampler`, `class_label`,
-    the verdict on a generated image (`admission`, `copied`, `copied_distance`), its rareness
-    (`minority_score`, `minority_class`) and the labeler's probability `p_<attribute>` of an
-    attribute that is there.
+    The table's own say what an image is and where (`file_name`, `split`, `source`, `path`), how it
+    was made and judged (see `_MADE`), and of an attribute that is there the labeler's probability,
+    `p_<attribute>`, and what was asked for, `target_<attribute>`.
 
     Raises:
         ValueError: A column left over is no attribute: it is called `macro`, or has a cell that is
@@ -117,15 +118,16 @@ def attribute_columns(table: pd.DataFrame, *, soft: bool = False) -> list[str]:
 
 def _left_over(table: pd.DataFrame) -> list[str]:
     """The columns that are not the table's own, whatever is in them."""
-    own = {*_PLACE, *_MADE, *_probabilities(table)}
+    own = {*_PLACE, *_MADE, *_of_attributes(table)}
     names = [str(name) for name in table.columns if name not in own]
     _check_names("the table", names)
     return names
 
 
-def _probabilities(table: pd.DataFrame) -> list[str]:
+def _of_attributes(table: pd.DataFrame) -> list[str]:
     names = dict.fromkeys(str(name) for name in table.columns)
-    return [name for name in names if name.startswith("p_") and name[2:] in names]
+    own = {f"{prefix}{name}" for prefix in _OF_ATTRIBUTES for name in names}
+    return [name for name in names if name in own]
 
 
 def _check_names(where: Path | str, attributes: Collection[str]) -> None:
@@ -147,7 +149,7 @@ def _check_names(where: Path | str, attributes: Collection[str]) -> None:
 def _warn_of_own(file: Path, table: pd.DataFrame) -> None:
     """Say which columns of real images could be attributes, but have names of the table's own."""
     real, unused = table[table["source"] == "real"], []
-    for name in (*_MADE, *_probabilities(table)):
+    for name in (*_MADE, *_of_attributes(table)):
         cells = real[name].dropna() if name in table else real.iloc[:0, 0]
         if len(cells) and pd.to_numeric(cells, errors="coerce").isin((0, 1)).all():
             unused.append(name)

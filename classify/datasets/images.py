@@ -140,7 +140,10 @@ class Streamed:
         """The images of rows int64 (B,), uint8 (B, 3, S, S)."""
         pixels = np.zeros((len(rows), *self.shape[1:]), np.uint8)
         for image, row in zip(pixels, rows.tolist(), strict=True):
-            _decode_one(image, self.paths[row])
+            if not _decode_one(image, self.paths[row]):
+                raise ValueError(
+                    f"{self.paths[row]} does not decode any more; restore it, then start again"
+                )
         return torch.from_numpy(pixels)
 
 

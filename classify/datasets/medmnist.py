@@ -11,7 +11,6 @@ NIH's ChestX-ray14, 112,120 frontal radiographs of 30,805 patients, split by pat
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zipfile
 import zlib
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classify.datasets.drawn import draw_once
+from classify.files import sha256_of
 from classify.progress import progress
 
 __all__ = ["CHEST_FINDINGS", "medmnist_table"]
@@ -67,17 +67,9 @@ def medmnist_table(folder: Path, *, source: Path) -> pd.DataFrame:
         tables = [_write_split(root, source, split, labels[split], names) for split in _SPLITS]
         pd.concat(tables, ignore_index=True).to_csv(root / "metadata.csv", index=False)
 
-    draw_once(folder, "medmnist", {"version": _VERSION, "sha256": _sha256(source)}, write)
+    draw_once(folder, "medmnist", {"version": _VERSION, "sha256": sha256_of(source)}, write)
     table = pd.read_csv(folder / "metadata.csv")
     return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _labels(source: Path, split: str) -> NDArray[np.int64]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from classify.datasets.images import read_image
 from classify.metrics import RARE
 from classify.report import tables as t
 from classify.report.figures import dot_plot
@@ -251,7 +252,7 @@ def contact_sheet(
     Raises:
         FileNotFoundError, ValueError: an image is missing or does not decode.
     """
-    images = [_open(Path(path)) for path in paths[:limit]]
+    images = [read_image(path).convert("RGB") for path in paths[:limit]]
     side = min(max(images[0].size), _LARGEST)
     columns = min(_COLUMNS, len(images))
     step, rows = side + _GAP, -(-len(images) // columns)
@@ -263,13 +264,3 @@ def contact_sheet(
     sheet.save(buffer, format="PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return Sheet(uri, *sheet.size, f"Grid of {len(images)} images: {what}", caption)
-
-
-def _open(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise FileNotFoundError(f"image {path} is missing; generate it again")
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} does not decode as an image ({error}); make it again") from error

@@ -240,6 +240,11 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
                     f"sets.{name}.folder {made.folder} is no folder; give a folder of images"
                 )
             continue
+        start = None if made.start is None else made.start.images
+        if start is not None and not start.exists():
+            raise FileNotFoundError(
+                f"sets.{name}.start.images {start} is missing; give an image or a folder of images"
+            )
         denoiser.schedule.respaced(made.sampler.steps)  # says what is allowed
         if made.sampler.label is not None:
             denoiser.check_labels(torch.tensor([made.sampler.label]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -65,7 +64,7 @@ def train_labeler(
         ValueError: the folder holds a labeler of another training, or one that was not made here.
     """
     record = {
-        "config": asdict(config),
+        "config": config.record(),
         "half": half,
         "seed": seed,
         **described(table, attributes),

@@ -111,7 +111,7 @@ def _trained(
     source: str,
 ) -> Predictor:
     """A ResNet-34; for a preview one that is trained briefly."""
-    config = replace(run.config.train, architecture="resnet34", image_size=size)
+    config = replace(run.config.train, architecture="resnet34", weights=None, image_size=size)
     if run.config.preview:
         config = replace(config, epochs=1, rounds=1)
     return train_labeler(

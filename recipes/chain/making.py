@@ -12,6 +12,7 @@ import pandas as pd
 from augment import (
     AttributeGuidance,
     AttributeGuidanceConfig,
+    Denoiser,
     Edit,
     Joint,
     Sum,
@@ -20,7 +21,7 @@ from augment import (
 from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
 from augment.start import Start
-from classify.datasets import load_images, read_image
+from classify.datasets import read_image
 from labeling import Labeler
 from recipes.chain.distances import named_distance
 from recipes.chain.inputs import Inputs
@@ -28,10 +29,11 @@ from recipes.chain.noised import bits_of, classifier_terms
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.targets import Plan, plan_targets, rare_rows
+from recipes.chain.training import train_rows
 from recipes.chain.untrained_terms import through_labeler, untrained_terms
 from recipes.chain.values import plain
 
-__all__ = ["guidance_of", "is_independent", "make_images", "plan_of", "start_of"]
+__all__ = ["guidance_of", "is_independent", "make_images", "plan_of", "start_of", "train_images"]
 
 
 def is_independent(settings: SyntheticSet) -> bool:
@@ -130,17 +132,28 @@ def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:
         return None
     if settings.start.boost is not None:
         return settings.start.boost
-    image, source = inputs.denoiser.image, settings.start.images
-    if source is None:
-        paths = list(rare_rows(inputs.table, inputs.attributes)["path"])
-    elif source.is_file():
-        paths = [str(source)]
-    else:
-        paths = list(_train_rows(load_images(source))["path"])
-    references = ImageFiles(paths, read_image, size=image.size, channels=image.channels)
+    source, rows = settings.start.images, rare_rows(inputs.table, inputs.attributes)
+    references = (
+        image_files(list(rows["path"]), inputs.denoiser)
+        if source is None
+        else train_images(source, inputs.denoiser, "start.images")
+    )
     return Edit(references=references, strength=settings.start.strength)
 
 
-def _train_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Those of a table that has splits: no image may start from one that judges it."""
-    return table[table["split"] == "train"] if "split" in table else table
+def train_images(source: Path, denoiser: Denoiser, what: str) -> ImageFiles:
+    """The image, or the train images of a folder, in the generator's format.
+
+    Raises:
+        FileNotFoundError, ValueError: there are none; one line, which calls the source `what`.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"{what} {source} is missing; give an image or a folder of images")
+    paths = [str(source)] if source.is_file() else list(train_rows(source)["path"])
+    return image_files(paths, denoiser)
+
+
+def image_files(paths: Sequence[str], denoiser: Denoiser) -> ImageFiles:
+    """Images that are cropped and resized to the generator's format when they are read."""
+    image = denoiser.image
+    return ImageFiles(paths, read_image, size=image.size, channels=image.channels)

@@ -119,9 +119,14 @@ class Search:
         if self.fabric.is_global_zero:
             self._trial.report(value, step)
             stop = self._trial.should_prune()
-            if stop:
-                self.study.tell(self._trial, state=self.optuna.trial.TrialState.PRUNED)
-        return bool(self.fabric.broadcast(stop))
+        if stop := bool(self.fabric.broadcast(stop)):
+            self.give_up()
+        return stop
+
+    def give_up(self) -> None:
+        """Tell that the trial has no value."""
+        if self.fabric.is_global_zero:
+            self.study.tell(self._trial, state=self.optuna.trial.TrialState.PRUNED)
 
     def finish(self, value: float) -> None:
         """Tell the value of the trial."""

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -231,7 +232,7 @@ class RunConfig:
         offered = {n: values for n, values in OFFERED_SETS.items() if n not in self.described_sets}
         return {**self.described_sets, **offered}
 
-    @property
+    @cached_property
     def synthetic_sets(self) -> dict[str, SyntheticSet]:
         """Every set that an arm of the run trains on."""
         used = {name for arm in self.chosen_arms.values() for name in arm.sets}
@@ -249,7 +250,7 @@ class RunConfig:
             if name in used
         }
 
-    @property
+    @cached_property
     def chosen_arms(self) -> dict[str, ArmSettings]:
         """The arms of the run, `real` first."""
         of_sets = {name: ArmSettings(sets=(name,)) for name in self._known_sets}
@@ -274,7 +275,7 @@ class RunConfig:
             raise ValueError(f"arms are {', '.join(chosen)}; add real, which all are compared with")
         return {name: known[name] for name in ("real", *(n for n in chosen if n != "real"))}
 
-    @property
+    @cached_property
     def focus_arm(self) -> str | None:
         """The arm that the report is about; None where no arm trains on a set."""
         with_sets = [name for name, arm in self.chosen_arms.items() if arm.sets]

@@ -62,7 +62,7 @@ def train_rows(source: Path) -> pd.DataFrame:
     if "split" in rows:
         rows = rows[rows["split"] == "train"]
     if rows.empty:
-        raise ValueError(f"{source} has no train row; only these are trained on; add some")
+        raise ValueError(f"{source} has no train row, and no other may be learned from; add some")
     return rows
 
 
