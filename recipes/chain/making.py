@@ -132,12 +132,12 @@ def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:
         return None
     if settings.start.boost is not None:
         return settings.start.boost
-    source, rows = settings.start.images, rare_rows(inputs.table, inputs.attributes)
-    references = (
-        image_files(list(rows["path"]), inputs.denoiser)
-        if source is None
-        else train_images(source, inputs.denoiser, "start.images")
-    )
+    source = settings.start.images
+    if source is None:
+        rows = rare_rows(inputs.table, inputs.attributes)
+        references = image_files(list(rows["path"]), inputs.denoiser)
+    else:
+        references = train_images(source, inputs.denoiser, "start.images")
     return Edit(references=references, strength=settings.start.strength)
 
 
