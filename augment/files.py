@@ -1,4 +1,6 @@
-"""Writing: a file appears whole or not at all, and a folder belongs to one run."""
+"""Writing: a file appears whole or not at all, and a folder belongs to one run; and why a library
+could not read one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["claim", "read_record", "write_bytes"]
+__all__ = ["claim", "one_line", "read_record", "write_bytes"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -86,3 +88,8 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} is damaged or not a record; give another folder")
     return found
+
+
+def one_line(error: Exception) -> str:
+    """The reason that another library gave, short enough for a message."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -24,7 +24,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from tqdm.auto import tqdm
 
-from augment.files import claim, write_bytes
+from augment.files import claim, one_line, write_bytes
 from augment.sampler import Batch, warn_unguided
 
 __all__ = ["RECORD", "TABLE", "checked_seeds", "make_missing", "read_png", "read_table"]
@@ -122,9 +122,8 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         rows = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False)
     except ValueError as error:
-        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{path} is not a table ({reason}); repair it, or delete it and generate again"
+            f"{path} is not a table ({one_line(error)}); repair it, or delete it and generate again"
         ) from error
     if "file_name" not in rows or not content.endswith(b"\n"):
         what = "is cut off" if "file_name" in rows else "has no column file_name"

@@ -1,5 +1,5 @@
-"""Files: JSON that is read, and writing that leaves either the whole file or none, and never
-another's.
+"""Files: JSON that is read, why another library could not read one, and writing that leaves either
+the whole file or none, and never another's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "refuse_existing", "scratch_path", "write_text"]
+__all__ = ["one_line", "read_json", "refuse_existing", "scratch_path", "write_text"]
 
 
 def refuse_existing(path: Path) -> None:
@@ -52,3 +52,8 @@ def read_json(path: Path) -> dict[str, Any]:
         kind = type(content).__name__
         raise ValueError(f"{path} holds a {kind}; it has to be a JSON object; write it again")
     return content
+
+
+def one_line(error: Exception) -> str:
+    """The reason that another library gave, short enough for a message."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from labeling.card import DEFAULT_THRESHOLD, head
-from labeling.files import read_json, write_text
+from labeling.files import one_line, read_json, write_text
 from labeling.labeler import Predictor
 from labeling.thresholds import (
     Curve,
@@ -261,8 +261,9 @@ class LabelPolicy:
                 labeler=content["labeler"],
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path} is not a label policy ({reason}); fit it again") from error
+            raise ValueError(
+                f"{path} is not a label policy ({one_line(error)}); fit it again"
+            ) from error
 
 
 def _refuse_other_rows(table: pd.DataFrame) -> None:

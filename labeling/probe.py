@@ -22,7 +22,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
 from labeling.card import LabelerCard, read_card
-from labeling.files import refuse_existing, scratch_path, write_text
+from labeling.files import one_line, refuse_existing, scratch_path, write_text
 from labeling.head import LinearHead, ProbeConfig, fit_head, progress
 from labeling.labeler import Labeler, check_images, preprocess
 from labeling.thresholds import fit_thresholds
@@ -160,8 +160,7 @@ def load_probe(folder: Path, features: nn.Module) -> Labeler:
         head.load_state_dict(state)
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(
-            f"{folder / HEAD} is not the head of its card ({' '.join(str(error).split())}); "
-            "fit it again"
+            f"{folder / HEAD} is not the head of its card ({one_line(error)}); fit it again"
         ) from error
     seen = features(torch.zeros(1, 3, card.image_size, card.image_size, device=_device(features)))
     if seen.shape[1] != head.in_features:

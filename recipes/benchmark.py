@@ -55,9 +55,6 @@ from recipes.chain.distances import DistanceName, named_distance
 from recipes.chain.files import write_figure
 from recipes.chain.sources import GENERATORS, LABELERS
 
-_diffusers: Any = diffusers
-"""Its classes are hardly typed."""
-
 _MEMORY_STEPS = 3
 """Enough for a guided step, whatever the rate: the last one is."""
 
@@ -181,7 +178,7 @@ def diffusers_sampler(denoiser: Denoiser, guidance: SelfGuidance | None) -> Samp
 
     Pixels are decoded to uint8 in both, and to PIL images in neither.
     """
-    pipeline = _diffusers.DDPMPipeline(denoiser.network, scheduler_of(denoiser))
+    pipeline = diffusers.DDPMPipeline(denoiser.network, scheduler_of(denoiser))
     pipeline.set_progress_bar_config(disable=True)
 
     def images(seeds: Sequence[int], steps: int) -> Tensor:

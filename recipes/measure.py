@@ -214,7 +214,7 @@ def _image_set(name: str, path: Path, rows: pd.DataFrame) -> ImageSet:
             f"{len(missing)} images of {path} are missing, the first {missing[0]}; copy them "
             "there, or take their rows out"
         )
-    return ImageSet(name=name, paths=list(rows["path"]), file_names=list(rows["file_name"]))
+    return ImageSet.of(name, rows)
 
 
 def _features(

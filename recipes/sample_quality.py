@@ -94,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     count = tail_count(settings.reference)
     config = run_settings(settings.run)
     tables = _tables(settings.run, config)
-    sets = [_image_set(name, table) for name, table in tables.items()]
+    sets = [
+        ImageSet.of(name, table.assign(file_name=table["path"])) for name, table in tables.items()
+    ]
     check_sizes(sets[0], sets[1:], tail_count=count, orders=Orders())
     encoder = load_encoder(settings.encoder, weights=settings.weights)
     beside = encoders_beside(settings.encoder, weights=settings.weights)
@@ -231,11 +233,6 @@ def _tables(run: Path, config: RunConfig) -> dict[str, pd.DataFrame]:
     real = real_table(run, config)
     tables = {f"real {split}": real[real["split"] == split] for split in ("train", "test")}
     return tables | {name: synthetic_table(run, name) for name in config.synthetic_sets}
-
-
-def _image_set(name: str, table: pd.DataFrame) -> ImageSet:
-    paths = [str(path) for path in table["path"]]
-    return ImageSet(name=name, paths=paths, file_names=paths)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from augment.files import one_line
 from augment.metrics.encoder import Encoder, EncoderCard, Preprocessing
 from augment.pretrained.files import optional_module, read_tensors, sha256_of
 from augment.state_hash import state_sha256
@@ -165,10 +166,9 @@ def _timm_encoder(name: str, weights: Path | None) -> Encoder:
         try:
             network: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
         except Exception as error:  # the hub client raises many kinds
-            reason = " ".join(str(error).split())[:120]
             raise FileNotFoundError(
-                f"encoder timm:{name} needs its weights, which the hub did not give ({reason}); "
-                "download them elsewhere and give their path by --weights"
+                f"encoder timm:{name} needs its weights, which the hub did not give "
+                f"({one_line(error)}); download them elsewhere and give their path by --weights"
             ) from error
         sha256 = state_sha256(network.state_dict())
     else:

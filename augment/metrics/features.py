@@ -27,8 +27,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm.auto import tqdm
 
 from augment.files import write_bytes
+from augment.images import Read
 from augment.metrics.encoder import Encoder, EncoderCard
-from augment.metrics.pictures import Read
 from augment.pretrained.files import sha256_of
 
 __all__ = ["default_cache", "extract"]

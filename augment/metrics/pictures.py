@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy.stats import gaussian_kde
 
-__all__ = ["ImageSet", "Read", "contact_sheet", "density_plot"]
+from augment.images import Read
 
-Read = Callable[[str], Image.Image]
-"""Decodes an image file to 8 bits a channel, as `classify.datasets.read_image` does."""
+__all__ = ["ImageSet", "contact_sheet", "density_plot"]
 
 _TITLES = {"avg_knn": "AvgkNN", "lof": "LOF", "rarity": "rarity score"}
 _POINTS, _KERNELS = 300, 20_000
@@ -49,6 +48,11 @@ class ImageSet:
     """The file of each image."""
     file_names: Sequence[str]
     """What each image is called in tables."""
+
+    @classmethod
+    def of(cls, name: str, table: pd.DataFrame) -> ImageSet:
+        """The images of a table's rows, by its columns `path` and `file_name`."""
+        return cls(name=name, paths=list(table["path"]), file_names=list(table["file_name"]))
 
 
 def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from augment.files import write_bytes
+from augment.images import Read
 from augment.metrics.fidelity import frechet_distance, kid, mean_interval
-from augment.metrics.pictures import ImageSet, Read, contact_sheet, density_plot
+from augment.metrics.pictures import ImageSet, contact_sheet, density_plot
 from augment.metrics.scores import Measured, Orders, Reference, measure
 from augment.metrics.vectors import Vectors, check_count
 

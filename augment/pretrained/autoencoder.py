@@ -21,9 +21,6 @@ from augment.pretrained.parts import load_part, read_json
 
 __all__ = ["Autoencoder", "DecodedDistance", "load_autoencoder"]
 
-_diffusers: Any = diffusers
-"""Its classes are hardly typed."""
-
 _PIXELS = 1 << 20
 """Pixels that are coded at a time: one image of 1024 a side, four of 512."""
 
@@ -40,7 +37,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         config = network.config
         self.network = network.eval().requires_grad_(False)
-        self.quantises = isinstance(network, _diffusers.VQModel)
+        self.quantises = isinstance(network, diffusers.VQModel)
         self.scale = float(config["scaling_factor"])
         self.shift = float(config.get("shift_factor") or 0)
         self.shape: tuple[int, int, int] = (config["latent_channels"], size, size)
@@ -101,7 +98,7 @@ def load_autoencoder(folder: Path, size: int) -> Autoencoder:
         ValueError: another kind, an unknown scale of the latents, or images that are not pixels.
     """
     stated = read_json(folder / "config.json")
-    network = load_part(folder, _diffusers.AutoencoderKL, _diffusers.VQModel)
+    network = load_part(folder, diffusers.AutoencoderKL, diffusers.VQModel)
     # An AutoencoderKL without it is older than the setting, whose default is what was then fixed.
     if stated["_class_name"] == "VQModel" and stated.get("scaling_factor") is None:
         raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from augment.denoiser import Denoiser, ImageFormat
-from augment.pretrained.files import replaced, sha256_of
+from augment.pretrained.files import CARD, replaced, sha256_of
 from augment.pretrained.parts import (
     check_scheduler,
     load_network,
@@ -28,16 +28,10 @@ from augment.pretrained.parts import (
 from augment.pretrained.unet import UNet2DModel, check_channels, common_heads, set_heads
 from augment.schedule import Schedule
 
-__all__ = ["CARD", "load_pipeline", "save_pipeline", "scheduler_of"]
-
-CARD = "card.json"
-"""Provenance of the weights, beside them."""
+__all__ = ["load_pipeline", "save_pipeline", "scheduler_of"]
 
 _MOST_PIXELS = 4096
 """A side of an image, in whose activations a network on pixels takes hundreds of GB."""
-
-_diffusers: Any = diffusers
-"""Its classes are hardly typed."""
 
 
 def load_pipeline(folder: Path) -> Denoiser:
@@ -106,7 +100,7 @@ def save_pipeline(
         card["null_class"] = denoiser.null_class
     torch.nn.Module.to(network, dtype)
     with replaced(folder) as written:
-        _diffusers.DDPMPipeline(network, scheduler_of(denoiser)).save_pretrained(written)
+        diffusers.DDPMPipeline(network, scheduler_of(denoiser)).save_pretrained(written)
         (written / CARD).write_text(json.dumps(card, indent=2, default=str) + "\n")
     return card
 
@@ -120,7 +114,7 @@ def scheduler_of(denoiser: Denoiser) -> Any:
         for name, schedule in usual.items()
         if np.allclose(denoiser.schedule.alpha_bar, schedule.alpha_bar, atol=0)
     ]
-    return _diffusers.DDPMScheduler(
+    return diffusers.DDPMScheduler(
         num_train_timesteps=steps,
         beta_schedule=named[0] if named else "linear",
         trained_betas=None if named else denoiser.schedule.beta.tolist(),

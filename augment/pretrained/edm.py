@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from augment.denoiser import Denoiser, ImageFormat
+from augment.files import one_line
 from augment.pretrained.edm_network import Architecture, EdmUNet, architecture_of
-from augment.pretrained.files import one_line, replaced, sha256_of
+from augment.pretrained.files import CARD, replaced, sha256_of
 from augment.pretrained.parts import read_json
 from augment.pretrained.pickles import Record, read_pickle, tensors_of
 from augment.schedule import Schedule
@@ -31,7 +32,7 @@ __all__ = ["EDM", "convert_edm", "load_edm"]
 
 EDM = "EDM"
 """What model_index.json calls a folder of these."""
-_CARD, _INDEX, _WEIGHTS = "card.json", "model_index.json", "model.safetensors"
+_INDEX, _WEIGHTS = "model_index.json", "model.safetensors"
 _SAMPLING = {"sigma_data": 0.5, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
 """As in every release of EDM."""
 
@@ -62,7 +63,7 @@ def load_edm(folder: Path) -> Denoiser:
         FileNotFoundError: a file is missing; the message names it.
         ValueError: the card and the weights make no model.
     """
-    card = read_json(folder / _CARD)
+    card = read_json(folder / CARD)
     weights = folder / _WEIGHTS
     if not weights.is_file():
         raise FileNotFoundError(f"{weights} is missing; give a folder of recipes/convert_edm.py")
@@ -129,7 +130,7 @@ def convert_edm(path: Path, folder: Path) -> dict[str, Any]:
     with replaced(folder) as written:
         save_file(weights, written / _WEIGHTS)
         (written / _INDEX).write_text(json.dumps({"_class_name": EDM}, indent=2) + "\n")
-        (written / _CARD).write_text(json.dumps(card, indent=2) + "\n")
+        (written / CARD).write_text(json.dumps(card, indent=2) + "\n")
     return card
 
 

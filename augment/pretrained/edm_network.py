@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from augment.pretrained.files import one_line
+from augment.files import one_line
 
 __all__ = ["Architecture", "EdmUNet", "architecture_of"]
 

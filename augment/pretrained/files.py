@@ -16,14 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = [
-    "hold_to_hash",
-    "one_line",
-    "optional_module",
-    "read_tensors",
-    "replaced",
-    "sha256_of",
-]
+from augment.files import one_line, write_bytes
+
+__all__ = ["CARD", "hold_to_hash", "optional_module", "read_tensors", "replaced", "sha256_of"]
+
+CARD = "card.json"
+"""What a folder of weights says of itself, beside them."""
 
 
 def sha256_of(path: Path) -> str:
@@ -54,9 +52,7 @@ def hold_to_hash(path: Path, sha256: str) -> None:
             )
         return
     with contextlib.suppress(OSError):
-        written = record.with_name(f".{record.name}.{os.getpid()}")
-        written.write_text(f"{sha256}  {path.name}\n")
-        os.replace(written, record)
+        write_bytes(record, f"{sha256}  {path.name}\n".encode())
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -131,11 +127,6 @@ def replaced(folder: Path) -> Iterator[Path]:
             target = folder / path.relative_to(written)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
-
-
-def one_line(error: Exception) -> str:
-    """The reason that another library gave, short enough for a message."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def optional_module(module: str, *, needed_by: str, extra: str) -> Any:

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from augment.denoiser import Denoiser, ImageFormat
+from augment.files import one_line
 from augment.pretrained.architecture import Architecture, readings, tensor_names
 from augment.pretrained.checkpoints import KNOWN, CheckpointOptions, Settings, settle
-from augment.pretrained.files import hold_to_hash, one_line, read_tensors, sha256_of
+from augment.pretrained.files import hold_to_hash, read_tensors, sha256_of
 from augment.pretrained.unet import UNet2DModel, check_channels, set_heads
 from augment.schedule import Schedule
 

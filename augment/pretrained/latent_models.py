@@ -21,13 +21,10 @@ from torch import nn
 
 from augment.denoiser import Denoiser
 from augment.pretrained.autoencoder import Autoencoder, load_autoencoder
-from augment.pretrained.files import sha256_of
+from augment.pretrained.files import CARD, sha256_of
 from augment.pretrained.parts import load_part, read_files, read_json, sampling_schedule
 
 __all__ = ["latent_denoiser", "latents_of", "load_dit", "load_latent_diffusion"]
-
-_diffusers: Any = diffusers
-"""Its classes are hardly typed."""
 
 _OFFICIAL_DIT = {"num_layers": 28, "num_attention_heads": 16, "attention_head_dim": 72}
 """DiT-XL/2, of which only its authors' weights are public."""
@@ -40,7 +37,7 @@ def load_latent_diffusion(folder: Path) -> Denoiser:
         FileNotFoundError: a part is missing; the message names it.
         ValueError: a part that this sampler cannot run.
     """
-    network = load_part(folder / "unet", _diffusers.UNet2DModel)
+    network = load_part(folder / "unet", diffusers.UNet2DModel)
     latents = latents_of(folder, network.config)
     return latent_denoiser(folder, network, latents, classes=network.config["num_class_embeds"])
 
@@ -56,13 +53,13 @@ def load_dit(folder: Path) -> Denoiser:
     Raises:
         FileNotFoundError, ValueError: as `load_latent_diffusion`.
     """
-    network = load_part(folder / "transformer", _diffusers.DiTTransformer2DModel)
-    card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
+    network = load_part(folder / "transformer", diffusers.DiTTransformer2DModel)
+    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
     official = all(network.config[name] == value for name, value in _OFFICIAL_DIT.items())
     shift = card.get("frequency_shift", 0 if official else 1)
     if shift not in (0, 1):
         raise ValueError(
-            f"{folder / 'card.json'} has frequency_shift {shift!r}; allowed are 0 (DiT's own) and "
+            f"{folder / CARD} has frequency_shift {shift!r}; allowed are 0 (DiT's own) and "
             "1 (diffusers'); write one of them"
         )
     for module in network.modules():
@@ -128,7 +125,7 @@ def latent_denoiser(
             f"latents have {channels}; allowed are as many, and twice as many made with learned "
             "variance; give a model that needs no image beside the noise"
         )
-    card = read_json(folder / "card.json") if (folder / "card.json").is_file() else {}
+    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
     # A VAE's scale is no weight, and users write it: the images are others by another.
     read_as = {**(settings or {}), "latents": {"scale": latents.scale, "shift": latents.shift}}
     return Denoiser(

@@ -10,10 +10,10 @@ import torch
 from diffusers import DiffusionPipeline
 
 from augment.denoiser import Denoiser
+from augment.files import one_line
 from augment.pretrained.checkpoints import CheckpointOptions
 from augment.pretrained.diffusers_folder import load_pipeline
 from augment.pretrained.edm import EDM, load_edm
-from augment.pretrained.files import one_line
 from augment.pretrained.guided_diffusion import load_checkpoint
 from augment.pretrained.latent_models import load_dit, load_latent_diffusion
 from augment.pretrained.parts import parts_of, read_json

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from augment.denoiser import ImageFormat
+from augment.files import one_line
 from augment.pretrained.architecture import Architecture
 from augment.pretrained.checkpoints import CheckpointOptions, Settings
-from augment.pretrained.files import one_line, replaced, sha256_of
+from augment.pretrained.files import CARD, replaced, sha256_of
 from augment.pretrained.guided_diffusion import build_unet, load_network, schedule_of
 
 __all__ = ["NoisedClassifier", "load_noised_classifier", "save_noised_classifier"]
 
 _WEIGHTS = "model.safetensors"
-_CARD = "card.json"
 
 
 class NoisedClassifier(nn.Module):
@@ -145,19 +145,19 @@ def save_noised_classifier(
     weights = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
     with replaced(folder) as written:
         save_file(weights, written / _WEIGHTS)
-        (written / _CARD).write_text(json.dumps(described, indent=2, default=str) + "\n")
+        (written / CARD).write_text(json.dumps(described, indent=2, default=str) + "\n")
 
 
 def _load_folder(folder: Path) -> NoisedClassifier:
     """The classifier that `save_noised_classifier` wrote."""
-    for name in (_CARD, _WEIGHTS):
+    for name in (CARD, _WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"{folder / name} is missing; give a folder of augment.train_classifier, or a "
                 "guided-diffusion .pt file"
             )
     try:
-        card = dict(json.loads((folder / _CARD).read_text()))
+        card = dict(json.loads((folder / CARD).read_text()))
         architecture: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value  # JSON knows no tuple
             for name, value in card["architecture"].items()

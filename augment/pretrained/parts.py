@@ -15,7 +15,7 @@ import diffusers
 import numpy as np
 import torch
 
-from augment.pretrained.files import one_line
+from augment.files import one_line
 from augment.schedule import Schedule, Spacing
 
 __all__ = [

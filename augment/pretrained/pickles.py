@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augment.pretrained.files import one_line
+from augment.files import one_line
 
 __all__ = ["Record", "read_pickle", "tensors_of"]
 

@@ -20,14 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from augment.denoiser import Denoiser
-from augment.pretrained.files import one_line, optional_module
+from augment.files import one_line
+from augment.pretrained.files import optional_module
 from augment.pretrained.latent_models import latent_denoiser, latents_of
 from augment.pretrained.parts import load_part, parts_of, read_json, variant_of
 
 __all__ = ["load_text_to_image"]
-
-_diffusers: Any = diffusers
-"""Its classes are hardly typed."""
 
 
 class _Embedded(NamedTuple):
@@ -60,7 +58,7 @@ def load_text_to_image(
             f"{folder} makes images of prompts, and {len(prompts)} are given"
             f"{', one of them empty' if prompts else ''}; give at least one, each with some text"
         )
-    unet = load_part(folder / "unet", _diffusers.UNet2DConditionModel)
+    unet = load_part(folder / "unet", diffusers.UNet2DConditionModel)
     if unet.config["time_cond_proj_dim"] is not None:
         raise ValueError(
             f"{folder} is told the scale of guidance (time_cond_proj_dim), as latent consistency "
@@ -133,7 +131,7 @@ def _embedded(folder: Path, prompts: list[str], negative: str | None) -> _Embedd
     with torch.no_grad():
         if "text_encoder_2" in parts:
             zeros = bool(index.get("force_zeros_for_empty_prompt", True))
-            pipeline = _diffusers.StableDiffusionXLPipeline(
+            pipeline = diffusers.StableDiffusionXLPipeline(
                 **parts, **rest, force_zeros_for_empty_prompt=zeros, add_watermarker=False
             )
             tokens, none, pooled, none_pooled = pipeline.encode_prompt(
@@ -143,7 +141,7 @@ def _embedded(folder: Path, prompts: list[str], negative: str | None) -> _Embedd
                 negative_prompt=negative,
             )
             return _Embedded(torch.cat([tokens, none[:1]]), torch.cat([pooled, none_pooled[:1]]))
-        pipeline = _diffusers.StableDiffusionPipeline(
+        pipeline = diffusers.StableDiffusionPipeline(
             **parts,
             **rest,
             safety_checker=None,

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from labeling.adapters.foreign import digest, require
 from labeling.card import LabelerCard
+from labeling.files import one_line
 from labeling.labeler import Labeler
 
 __all__ = ["load_clip"]
@@ -54,10 +55,9 @@ def load_clip(path: str | Path) -> Labeler:
         )
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # as many kinds as there are ways to store weights
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path}: open_clip cannot load {name!r} ({reason}); give a model and a tag of "
-            "open_clip.list_pretrained()"
+            f"{path}: open_clip cannot load {name!r} ({one_line(error)}); give a model and a tag "
+            "of open_clip.list_pretrained()"
         ) from error
     seen = model.visual.preprocess_cfg
     size = seen["size"]
@@ -107,8 +107,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # reads JSON too
     except (yaml.YAMLError, UnicodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not YAML or JSON ({reason}); correct it") from error
+        raise ValueError(f"{path} is not YAML or JSON ({one_line(error)}); correct it") from error
     if not isinstance(content, dict) or not {"model", "prompts"} <= content.keys() <= _KEYS:
         got = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from labeling.adapters.foreign import digest, require
 from labeling.card import Interpolation, LabelerCard
+from labeling.files import one_line
 from labeling.labeler import Labeler
 
 __all__ = ["load_hf"]
@@ -43,10 +44,9 @@ def load_hf(src: str | Path) -> Labeler:
             )
         )
     except Exception as error:  # a folder can be wrong in as many ways as its files have bytes
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{src} is not an image classifier that transformers can load ({reason}); give a "
-            "folder of save_pretrained or a hub id"
+            f"{src} is not an image classifier that transformers can load ({one_line(error)}); "
+            "give a folder of save_pretrained or a hub id"
         ) from error
     config = model.config
     if config.problem_type == "regression":

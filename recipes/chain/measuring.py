@@ -137,10 +137,7 @@ class Measuring:
         real = inputs.train.reset_index(drop=True)
         folders = {name: run.out / "synthetic" / name for name in names}
         tables = {"real": real, **{name: load_images(one) for name, one in folders.items()}}
-        sets = [
-            ImageSet(name=name, paths=list(map(str, t["path"])), file_names=list(t["file_name"]))
-            for name, t in tables.items()
-        ]
+        sets = [ImageSet.of(name, table) for name, table in tables.items()]
         check_sizes(sets[0], sets[1:], tail_count=None, orders=Orders())
         features = _features(run, self._encoder, sets)
         beside = {column: _features(run, one, sets) for column, one in self._beside.items()}

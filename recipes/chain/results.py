@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from augment import keep_rates
+from augment.selection import ADMISSION, KEPT, UNREADABLE
 from classify import Arm, cautions, count_scored, read_predictions, summarise, with_rare
 from classify import report as page
 from classify.files import write_text
@@ -295,8 +296,8 @@ def _rejected(synthesised: Mapping[str, Synthesised]) -> dict[str, list[str]]:
     """Reason -> files of rejected images that decode, the first of every set."""
     found: dict[str, list[str]] = {}
     for made in synthesised.values():
-        table = made.table[~made.table["admission"].isin(("kept", "unreadable"))]
-        for path, reason in table[["path", "admission"]].head(_SHOWN // 4).to_numpy():
+        table = made.table[~made.table[ADMISSION].isin((KEPT, UNREADABLE))]
+        for path, reason in table[["path", ADMISSION]].head(_SHOWN // 4).to_numpy():
             found.setdefault(str(reason), []).append(str(path))
     return found
 

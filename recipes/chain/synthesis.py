@@ -255,7 +255,7 @@ def _add_columns(path: Path, table: pd.DataFrame) -> None:
 
 def _why_empty(made: Synthesised, policy: LabelPolicy) -> str:
     """Why nothing is taken of a set: what admission and the policy did to its images."""
-    counts = made.table["admission"].value_counts()
+    counts = made.table[ADMISSION].value_counts()
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     short = "".join(f"; {wish}" for wish in unmet(made.selection, made.table, policy))
     return f"none of the {len(made.table)} {made.name} images was taken ({verdicts}){short}"
