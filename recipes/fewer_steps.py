@@ -41,6 +41,7 @@ from classify.datasets.avatars import avatar_table
 from classify.files import write_text
 from labeling import Predictor, load_labeler
 from recipes.chain.command_line import parse, run
+from recipes.chain.devices import launch
 from recipes.chain.distances import named_distance
 from recipes.chain.encoders import load_encoder
 from recipes.chain.files import check_folder, write_figure
@@ -136,8 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     check_folder(settings.out)
     denoiser, labeler = load_denoiser(settings.generator), load_labeler(settings.labeler)
     settings.scale(denoiser.schedule)  # says which steps are allowed
-    fabric = Fabric(devices=1)
-    fabric.launch()
+    fabric = launch(1)
     tables = {
         cell: _generate(cell, settings, denoiser, labeler, fabric) for cell in cells(settings)
     }

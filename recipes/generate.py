@@ -42,7 +42,7 @@ from augment.start import Start
 from labeling import Labeler, Predictor, load_labeler
 from recipes.chain.classifier_terms import LowDensityStrength
 from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
+from recipes.chain.devices import Devices
 from recipes.chain.distances import ModelDistance, named_distance
 from recipes.chain.making import train_images
 from recipes.chain.noised import hardness_of
@@ -118,7 +118,7 @@ class LowDensitySources(LowDensityStrength):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Devices):
     """Generate minority samples with a pretrained model: <seed>.png and metadata.csv."""
 
     generator: str = field(metadata=GENERATORS)
@@ -139,12 +139,6 @@ class Settings:
     boost: Boost | None = None
     """Start from noise of too large a norm (Boost-and-Skip); {} is the paper's for CelebA,
     "{gamma: 2.5}" that for ImageNet-64."""
-    accelerator: str = "auto"
-    """Kind of device, such as cpu or gpu (Lightning's)."""
-    devices: int | str = "auto"
-    """Number of devices, or auto (Lightning's); several give the same images as one."""
-    num_nodes: int = 1
-    """Number of machines (Lightning's)."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """The reverse process."""
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
@@ -181,9 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Generate the images; their folder."""
     settings = parse(Settings, arguments)
     prompts = None if settings.prompts is None else Prompts.read(settings.prompts)
-    fabric = launch(
-        settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
-    )
+    fabric = settings.launched()
     # What a guidance fits and looks through is where the images are made.
     denoiser = load_with_prompts(settings.generator, prompts).to(fabric.device)
     guidance = _guidance(denoiser, settings)

@@ -44,7 +44,7 @@ from labeling.files import refuse_existing, write_text
 from labeling.probe import HEAD
 from labeling.quality import ALL
 from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
+from recipes.chain.devices import Devices
 from recipes.chain.files import link
 from recipes.chain.probe import load_generator_labeler
 from recipes.chain.sources import GENERATORS, LABELERS
@@ -70,7 +70,7 @@ class _WithLabeler:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WithImages(_WithLabeler):
+class _WithImages(Devices, _WithLabeler):
     table: Path
     """Folder of images with metadata.csv, or CelebA's; to label, any folder of images."""
     attributes: list[str] = field(default_factory=list)
@@ -78,10 +78,6 @@ class _WithImages(_WithLabeler):
     these are needed."""
     batch_size: int = 256
     """Images at a time."""
-    devices: int | str = "auto"
-    """Number of devices, or auto (Lightning's); several give the same labels as one."""
-    num_nodes: int = 1
-    """Number of machines (Lightning's)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +137,7 @@ def label(settings: Label) -> pd.DataFrame:
             f"{settings.table} has rows whose source is not synthetic; soft labels are for "
             "synthetic rows; leave --soft out"
         )
-    labeler, fabric = _loaded(settings), _launched(settings)
+    labeler, fabric = _loaded(settings), settings.launched()
     names = settings.attributes or list(labeler.attributes)
     labelled = _labelled(table, labeler, names, settings, fabric, soft=settings.soft)
     if fabric.is_global_zero:
@@ -155,7 +151,7 @@ def label(settings: Label) -> pd.DataFrame:
 def fit(settings: Fit) -> LabelPolicy:
     """Fit a policy, write it and return it."""
     refuse_existing(settings.out)
-    labeler, fabric = _loaded(settings), _launched(settings)
+    labeler, fabric = _loaded(settings), settings.launched()
     rows, names = _real_rows(settings, labeler, "val")
     columns = [labeler.attributes.index(name) for name in names]
     probabilities = label_probabilities(
@@ -174,7 +170,7 @@ def fit(settings: Fit) -> LabelPolicy:
 def evaluate(settings: Evaluate) -> pd.DataFrame:
     """Judge a labeler, write its scores and return them."""
     refuse_existing(settings.out)
-    labeler, fabric = _loaded(settings), _launched(settings)
+    labeler, fabric = _loaded(settings), settings.launched()
     rows, names = _real_rows(settings, labeler, settings.split, settings.groups)
     decided = _labelled(rows, labeler, names, settings, fabric)[names]
     quality = quality_by_group(rows, decided, settings.groups, min_count=settings.min_count)
@@ -226,10 +222,6 @@ def _loaded(settings: _WithLabeler) -> Predictor:
         for source in settings.labeler
     ]
     return parts[0] if len(parts) == 1 else Combination(parts)
-
-
-def _launched(settings: _WithImages) -> Fabric:
-    return launch(settings.devices, num_nodes=settings.num_nodes)
 
 
 def _labelled(

@@ -44,7 +44,7 @@ from augment.metrics.views import View, few_pixels, plain_views
 from classify.datasets import load_images, read_image
 from classify.files import claim
 from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
+from recipes.chain.devices import Devices
 from recipes.chain.diversity import Seen, diversity
 from recipes.chain.encoders import encoders_beside, load_encoder
 from recipes.chain.files import write_csv
@@ -54,7 +54,7 @@ __all__ = ["Settings", "image_sets", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Devices):
     """Place sets of images against real ones: how rare, how faithful, how diverse."""
 
     real: Path
@@ -78,12 +78,6 @@ class Settings:
     """Images at a time on each device."""
     cache: Path | None = None
     """Folder where features are kept; left out, minority-augment/features in the user's cache."""
-    accelerator: str = "auto"
-    """Kind of device, such as cpu or gpu (Lightning's)."""
-    devices: int | str = "auto"
-    """Number of devices, or auto (Lightning's)."""
-    num_nodes: int = 1
-    """Number of machines (Lightning's)."""
     neighbours: Orders = field(default_factory=Orders)
     """How many neighbours each measure looks at."""
 
@@ -98,9 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     check_sizes(real, others, tail_count=count, orders=orders)
     encoder = load_encoder(settings.encoder, weights=settings.weights)
     further = encoders_beside(settings.encoder, weights=settings.weights)
-    fabric = launch(
-        settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
-    )
+    fabric = settings.launched()
     if fabric.is_global_zero:
         record = {
             "real": str(settings.real.resolve()),

@@ -21,7 +21,7 @@ from augment.minority_score import ScoreConfig, check_classes, minority_classes,
 from classify.datasets import load_images, read_image
 from classify.files import write_text
 from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
+from recipes.chain.devices import Devices
 from recipes.chain.distances import ModelDistance, score_distance
 from recipes.chain.sources import GENERATORS
 from recipes.chain.training import class_numbers
@@ -30,7 +30,7 @@ __all__ = ["Settings", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Devices):
     """Score the images of a folder: how badly a generator restores each from noise."""
 
     generator: str = field(metadata=GENERATORS)
@@ -50,12 +50,6 @@ class Settings:
     """A local copy of VGG-16's weights, torchvision's vgg16-397923af.pth."""
     label_column: str | None = None
     """The column of each image's class, needed by a class-conditional generator."""
-    accelerator: str = "auto"
-    """Kind of device, such as cpu or gpu (Lightning's)."""
-    devices: int | str = "auto"
-    """Number of devices, or auto (Lightning's); several give the same scores as one."""
-    num_nodes: int = 1
-    """Number of machines (Lightning's)."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """How images are noised and restored."""
 
@@ -75,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     denoiser = load_denoiser(settings.generator)
     labels = class_numbers(rows, settings.label_column, denoiser, "--label_column")
     distance = score_distance(settings.distance, denoiser, trunk=settings.trunk)
-    fabric = launch(
-        settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
-    )
+    fabric = settings.launched()
     scores = score_files(
         denoiser,
         list(rows["path"]),

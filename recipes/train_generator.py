@@ -29,7 +29,7 @@ from augment.train import TrainConfig, train_generator
 from classify.datasets import read_image
 from recipes.chain.command_line import parse, run
 from recipes.chain.sources import GENERATORS
-from recipes.chain.training import Devices, cells_as_names, files_sha256, train_rows
+from recipes.chain.training import TrainerDevices, cells_as_names, files_sha256, train_rows
 
 __all__ = ["NetworkSettings", "Settings", "main"]
 
@@ -71,7 +71,7 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Devices):
+class Settings(TrainerDevices):
     """Train a generator on a folder of images."""
 
     images: Path

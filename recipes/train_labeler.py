@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning.fabric import Fabric
-
 from classify import FitConfig, attribute_columns, labelled_attributes, load_table
 from labeling import Predictor
 from recipes.chain.command_line import parse, run
+from recipes.chain.devices import launch
 from recipes.chain.labeler import train_labeler
 from recipes.chain.loggers import logger_of
 from recipes.chain.sources import DATA
@@ -58,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> Predictor:
     settings = parse(Settings, arguments)
     table = load_table(settings.data, settings.attributes, soft=settings.soft)
     names = settings.attributes or attribute_columns(table, soft=settings.soft)
-    fabric = Fabric(devices=1)
-    fabric.launch()
+    fabric = launch(1)
     labeler = train_labeler(
         table,
         labelled_attributes(table, names),

@@ -25,13 +25,13 @@ from augment.train_classifier import (
 from classify.datasets import read_image
 from classify.names import one_of
 from recipes.chain.command_line import parse, run
-from recipes.chain.training import Devices, cells_as_names, files_sha256, train_rows
+from recipes.chain.training import TrainerDevices, cells_as_names, files_sha256, train_rows
 
 __all__ = ["Settings", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Devices):
+class Settings(TrainerDevices):
     """Train a classifier of noised images on columns of a table."""
 
     table: Path

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from augment import SamplerConfig, load_upsampler, upsample
 from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
+from recipes.chain.devices import Devices
 
 __all__ = ["Settings", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Devices):
     """Enlarge the images of a folder that recipes/generate.py wrote."""
 
     folder: Path
@@ -31,12 +31,6 @@ class Settings:
     """Diffusers folder, guided-diffusion .pt file or hub id."""
     out: Path = Path("runs/upsample")
     """The folder of the large images; a stopped run found there is continued."""
-    accelerator: str = "auto"
-    """Kind of device, such as cpu or gpu (Lightning's)."""
-    devices: int | str = "auto"
-    """Number of devices, or auto (Lightning's); several give the same images as one."""
-    num_nodes: int = 1
-    """Number of machines (Lightning's)."""
     sampler: SamplerConfig = field(default_factory=partial(SamplerConfig, batch_size=8))
     """The reverse process."""
 
@@ -45,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Enlarge the images; the folder of the large ones."""
     settings = parse(Settings, arguments)
     loaded = load_upsampler(settings.upsampler)
-    fabric = launch(
-        settings.devices, num_nodes=settings.num_nodes, accelerator=settings.accelerator
-    )
+    fabric = settings.launched()
     upsample(loaded, settings.folder, settings.out, sampler=settings.sampler, fabric=fabric)
     return settings.out
 

@@ -30,6 +30,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from classify.names import one_of
+from recipes.chain.devices import Devices
 from recipes.chain.sources import SOURCE
 from recipes.chain.stopping import Stopped, signals_raised
 from recipes.chain.values import read_mapping, understood
@@ -266,7 +267,9 @@ def _help(parser: jsonargparse.ArgumentParser, kind: type, topic: str) -> str:
         return "\n".join([f"--{topic}.*: {_first_sentence(kind, topic)}", "", *map(_line, shown)])
     words = [a for a in parser._actions if not a.option_strings]
     usage = " ".join([Path(sys.argv[0]).name, *(a.dest.upper() for a in words), "[--flag VALUE]"])
+    of_the_machine = {f.name for f in fields(Devices)}  # few people set these
     shown = [a for a in flags if "." not in a.dest and a.dest not in groups]
+    shown.sort(key=lambda action: action.dest in of_the_machine)
     lines = [f"usage: {usage}", "", _first_paragraph(kind), "", *map(_line, [*words, *shown])]
     if groups:
         lines += ["", "Groups of further flags; --help NAME shows one, --help all everything:"]

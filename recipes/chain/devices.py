@@ -1,9 +1,10 @@
-"""Devices: Lightning Fabric, started."""
+"""Devices: what a command says of them, and Lightning Fabric, started on them."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -18,12 +19,28 @@ from torch import cuda
 
 from classify.config import Precision
 
-__all__ = ["chosen_precision", "launch", "processes", "resolved_devices"]
+__all__ = ["Devices", "chosen_precision", "launch", "processes", "resolved_devices"]
 
 _PATIENCE = timedelta(days=7)
 """How long processes wait for one that reads the data or writes a report; torch's half an hour
 would end a job in which nothing is wrong.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """Where a command computes."""
+
+    accelerator: str = "auto"
+    """Kind of device, such as cpu or gpu (Lightning's)."""
+    devices: int | str = "auto"
+    """Number of devices, or auto (Lightning's)."""
+    num_nodes: int = 1
+    """Number of machines (Lightning's)."""
+
+    def launched(self) -> Fabric:
+        """Lightning Fabric on these; see `launch`."""
+        return launch(self.devices, num_nodes=self.num_nodes, accelerator=self.accelerator)
 
 
 def launch(

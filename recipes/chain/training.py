@@ -13,23 +13,23 @@ import pandas as pd
 from augment.denoiser import Denoiser
 from classify.config import Precision
 from classify.datasets import load_images
-from recipes.chain.devices import chosen_precision, resolved_devices
+from recipes.chain.devices import Devices, chosen_precision, resolved_devices
 from recipes.chain.files import check_folder
 from recipes.chain.loggers import logger_of
 
-__all__ = ["Devices", "cells_as_names", "class_numbers", "files_sha256", "train_rows"]
+__all__ = [
+    "TrainerDevices",
+    "cells_as_names",
+    "class_numbers",
+    "files_sha256",
+    "train_rows",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Devices:
+class TrainerDevices(Devices):
     """Where and how exactly Lightning's Trainer computes."""
 
-    accelerator: str = "auto"
-    """Kind of device, such as cpu or gpu (Lightning's)."""
-    devices: int | str = "auto"
-    """Number of devices, or auto (Lightning's)."""
-    num_nodes: int = 1
-    """Number of machines (Lightning's)."""
     precision: Precision | Literal["auto"] = "32-true"
     """Precision of the computations (Lightning's); auto is bf16-mixed on devices that multiply
     bfloat16, and 32-true on others."""
