@@ -90,8 +90,7 @@ class SelfGuidanceConfig(Strength):
 
     def with_distance(self, distance: Distance) -> SelfGuidance:
         """The guidance with these settings."""
-        settings = {f.name: getattr(self, f.name) for f in fields(SelfGuidanceConfig)}
-        return SelfGuidance(**settings, distance=distance)
+        return SelfGuidance(**self.settings(SelfGuidanceConfig), distance=distance)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

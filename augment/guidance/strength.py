@@ -8,9 +8,9 @@ over the guided steps, or, for `fixed`, their number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -73,6 +73,10 @@ class Strength:
                 f"{self.section}.switch_off is {self.switch_off}; give a fraction of the steps in "
                 "[0, 1], or leave it out to guide to the end"
             )
+
+    def settings(self, kind: type[Strength]) -> dict[str, Any]:
+        """Those that a guidance extending `kind`, a class of these, takes as they are, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(kind)}
 
     def active(self, i: int, steps: int) -> bool:
         """Whether step `i` of `steps` is guided."""

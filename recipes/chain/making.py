@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,7 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
         parts.append(settings.guidance.with_distance(distance))
     if settings.steering is not None:
         assert isinstance(inputs.labeler, Labeler)  # checked before any work
-        strength = {
-            f.name: getattr(settings.steering, f.name) for f in fields(AttributeGuidanceConfig)
-        }
+        strength = settings.steering.settings(AttributeGuidanceConfig)
         plan = plan_of(inputs, settings)
         parts.append(AttributeGuidance(**strength, labeler=inputs.labeler, wish=plan))
     joint = settings.steering is not None and settings.steering.joint and len(parts) > 1

@@ -10,8 +10,8 @@ A set may have several of them, and self-guidance and steering besides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
 from augment import Denoiser, DenoiserFeatures
 from augment.guidance import (
@@ -106,17 +106,17 @@ def untrained_terms(
     if settings.jacobian is not None:
         own = settings.jacobian.encoder == "activations"
         yield JacobianGuidance(
-            **_shared(settings.jacobian, JacobianGuidanceConfig),
+            **settings.jacobian.settings(JacobianGuidanceConfig),
             encoder=_Activations(denoiser) if own else _log_odds(labeler),
         )
     if settings.uncertainty is not None:
         yield UncertaintyGuidance(
-            **_shared(settings.uncertainty, Strength), log_odds=_log_odds(labeler)
+            **settings.uncertainty.settings(Strength), log_odds=_log_odds(labeler)
         )
     if settings.particles is not None:
         own = settings.particles.space == "activations"
         yield ParticleGuidance(
-            **_shared(settings.particles, ParticleGuidanceConfig),
+            **settings.particles.settings(ParticleGuidanceConfig),
             features=_Activations(denoiser) if own else None,
         )
 
@@ -144,11 +144,6 @@ class _Activations(DenoiserFeatures):
 
     def __repr__(self) -> str:
         return "activations"
-
-
-def _shared(settings: Strength, kind: type[Strength]) -> dict[str, Any]:
-    """The settings that a guidance takes as they are."""
-    return {f.name: getattr(settings, f.name) for f in fields(kind)}
 
 
 def _log_odds(labeler: Predictor | None) -> LogOdds:
