@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(
     def refused(*_: object, **__: object) -> int:
         raise PermissionError
 
-    monkeypatch.setattr(Path, "write_text", refused)
+    monkeypatch.setattr(Path, "open", refused)
     hold_to_hash(tmp_path / "model.pt", "0" * 64)
     assert not list(tmp_path.iterdir())
 
