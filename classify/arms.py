@@ -8,7 +8,7 @@ arms take the same number of optimiser steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from classify.config import FitConfig
 
-__all__ = ["Arm", "duplicate", "oversample", "relabel", "substitute"]
+__all__ = ["Arm", "check_changes", "duplicate", "oversample", "relabel", "substitute"]
 
 _OF_ALL = frozenset({"image_size", "epochs", "min_steps", "batch_size", "rounds", "architecture"})
 """Settings that arms share: with others they would not be comparable."""
@@ -39,11 +39,7 @@ class Arm:
     """Names of the synthetic sets whose images it trains on."""
 
     def __post_init__(self) -> None:
-        if other := sorted(set(self.changes) - _SETTINGS):
-            raise ValueError(
-                f"an arm changes {other[0]}; allowed are {', '.join(sorted(_SETTINGS))}: set "
-                "anything else for all arms"
-            )
+        check_changes(self.changes)
 
     @classmethod
     def of(cls, arm: pd.DataFrame | Arm) -> Arm:
@@ -53,6 +49,19 @@ class Arm:
     def config(self, base: FitConfig) -> FitConfig:
         """The study's settings with this arm's changes."""
         return replace(base, **self.changes)
+
+
+def check_changes(names: Iterable[str]) -> None:
+    """Refuse changes of settings in which arms must not differ.
+
+    Raises:
+        ValueError: names the first.
+    """
+    if other := sorted(set(names) - _SETTINGS):
+        raise ValueError(
+            f"an arm changes {other[0]}; give changes of {', '.join(sorted(_SETTINGS))}, and set "
+            "anything else for all arms"
+        )
 
 
 def duplicate(table: pd.DataFrame, count: int, *, seed: int = 0) -> pd.DataFrame:
@@ -139,7 +148,7 @@ def substitute(
         ValueError: a share out of range.
     """
     if not 0 <= replaced <= 1:
-        raise ValueError(f"replaced: got {replaced}, a share in [0, 1] is needed")
+        raise ValueError(f"replaced is {replaced}; give a share in [0, 1]")
     rows, cause = _repeated(table, attributes, share, seed)
     repeats = np.flatnonzero(rows[1:] == rows[:-1]) + 1
     rng = np.random.default_rng((seed, 1))
@@ -160,7 +169,7 @@ def _repeated(
     which attribute sets its factor.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"share: got {share}, a number in (0, 1] is needed")
+        raise ValueError(f"share is {share}; give a share in (0, 1]")
     is_train = (table["split"] == "train").to_numpy()
     labels = table.loc[is_train, list(attributes)]
     frequency = labels.mean().clip(lower=1 / max(len(labels), 1))

@@ -138,7 +138,7 @@ def test_which_repeats_are_replaced_does_not_depend_on_the_pool() -> None:
     ]
     assert kept[0].equals(kept[1])
     assert kept[0].equals(kept[2])
-    with pytest.raises(ValueError, match=r"replaced: got 1\.5"):
+    with pytest.raises(ValueError, match=r"replaced is 1\.5; give"):
         substitute(table, pool, ["rare"], replaced=1.5)
 
 
@@ -162,7 +162,7 @@ def test_an_arm_s_settings_are_the_study_s_but_for_its_changes() -> None:
     loss = LossConfig(balance=0.5)
     assert Arm(table=TABLE, changes={"loss": loss}).config(base) == replace(base, loss=loss)
     for name in ("epochs", "min_steps", "nonsense"):
-        with pytest.raises(ValueError, match=rf"^an arm changes {name}; allowed are .*loss"):
+        with pytest.raises(ValueError, match=rf"^an arm changes {name}; give changes of .*loss"):
             Arm(table=TABLE, changes={name: 1})
 
 

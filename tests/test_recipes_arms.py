@@ -170,7 +170,7 @@ def test_every_control_is_one_of_real_images_and_says_what_it_tells() -> None:
         ({"train": {"loss": {"tau": -1}}}, r"loss\.tau is -1\.0; give a number"),
         ({"train": {"loss": 3}}, r"train: loss is 3; give a mapping"),
         ({"train": {"balanc": 1.0}}, r"train: the setting balanc .* did you mean loss\.balance"),
-        ({"train": {"epochs": 9}}, "an arm changes epochs; allowed are"),
+        ({"train": {"epochs": 9}}, "an arm changes epochs; give changes of"),
         ({"repeats": {"threshold": 0}}, r"repeats\.threshold is 0\.0; give a share"),
         ({"repeats": {"replaced": 2}}, r"repeats\.replaced is 2\.0; give a share"),
         ({"rows": "replaced", "real": "none"}, "give real all, or other rows"),

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from augment import merge
 from classify import Arm, FitConfig, LossConfig, duplicate, oversample, relabel, substitute
+from classify.arms import check_changes
 from labeling import LabelPolicy, Rule
 from recipes.chain.values import merged, read_values, understood
 
@@ -93,7 +94,7 @@ class ArmSettings:
         return not self.sets and self.rows not in ("duplicated", "relabelled")
 
     def __post_init__(self) -> None:
-        Arm(table=pd.DataFrame(), changes=_changes(self.train, FitConfig()))  # says what is wrong
+        check_changes(_changes(self.train, FitConfig()))
         if self.real == "none" and self.rows == "replaced":
             raise ValueError(
                 "rows is replaced and real none; it is real rows that are repeated: give real all, "
