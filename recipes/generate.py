@@ -169,6 +169,11 @@ class Settings(Devices):
             )
         if self.edit is not None and self.boost is not None:
             raise ValueError(f"edit {self.edit} is given beside boost; a run starts from one")
+        if self.labeler is not None and not through_labeler(self):
+            raise ValueError(
+                f"labeler {self.labeler} is given, and no guidance goes through it; give "
+                "uncertainty or jacobian, or leave it out"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -236,11 +241,6 @@ def _low_density(denoiser: Denoiser, config: LowDensitySources) -> Iterator[Guid
 def _labeler(settings: Settings) -> Predictor | None:
     """The labeler that guidances go through; None where none does."""
     if not through_labeler(settings):
-        if settings.labeler is not None:
-            raise ValueError(
-                f"labeler {settings.labeler} is given, and no guidance goes through it; give "
-                "uncertainty or jacobian, or leave it out"
-            )
         return None
     found = None if settings.labeler is None else load_labeler(settings.labeler)
     if not isinstance(found, Labeler):
