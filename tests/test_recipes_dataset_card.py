@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from augment import Boost, SamplerConfig, Selection, Temperature
+from augment import CADS, Boost, SamplerConfig, Selection, Temperature
 from labeling import LabelerCard, LabelPolicy, Rule
 from recipes.chain.dataset_card import MARK, dataset_card, hub_licence, size_category, write_card
 from recipes.chain.sets import GuidanceConfig, StartSettings, SteeringConfig, SyntheticSet
@@ -119,6 +119,9 @@ def test_settings_are_those_that_were_used() -> None:
     assert "scale 0.4, every 5" in _card(GuidanceConfig(scale=0.4))
     assert "density: every 5, unit variance, budget 0.7," in _card(GuidanceConfig(budget=0.7))
     assert "Sampler: 9 steps, ancestral." in _card()
+    of_class = SamplerConfig(steps=9, label=0, class_scale=2.0, cads=CADS(noise=0.05))
+    told = "Sampler: 9 steps, ancestral, label 0, class_scale 2.0, cads {'noise': 0.05,"
+    assert told in _card(sampler=of_class)
     assert "has had a part" in _card(GuidanceConfig(distance="features"))
     assert "Judging a labeler made of" in _card(GuidanceConfig(distance="activations"))
     assert "has had a part" not in _card(GuidanceConfig(distance="l2"))
@@ -174,6 +177,7 @@ def test_it_says_what_the_images_were_asked_for_and_how_often_it_is_found() -> N
     text = _card(table=table, steering=SteeringConfig(scale=3.0, every=2))
     assert yaml.safe_load(text.split("---\n")[1])["pretty_name"] == "Targeted samples of faces"
     assert "Steering: towards the attributes asked for" in text
+    assert "Judging the labeler: the guidance went through it" in text
     assert "scale 3.0, every 2" in text
     assert "| Bald | 0 | 1 | 0.000 |" in text
     assert "| Bald | 1 | 2 | 0.500 |" in text
