@@ -52,7 +52,7 @@ class NoiseStream:
         """
         Args:
             seeds: the images' seeds, non-negative, one a row of the batch.
-            purpose: `REVERSE` or `PERTURBATION`.
+            purpose: one of the constants above; with `derived_seeds` of one, any number.
             shape: one image's shape, (C, H, W).
             device: where the draws are wanted.
         """

@@ -1,8 +1,8 @@
 """A linear head on features that were learned without labels: one logistic regression an attribute.
 
-One logistic regression an attribute (scikit-learn) is fitted on them; all share one strength of
-regularisation, chosen by cross-validation on the labelled train rows, since a rare attribute alone
-has too few positives to choose by. Temperature and threshold come from other rows, the val rows.
+They are fitted by scikit-learn and share one strength of regularisation, chosen by cross-validation
+on the labelled train rows, since a rare attribute alone has too few positives to choose by.
+Temperature and threshold come from other rows, the val rows.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Runnable studies, one a file; the underscored modules hold what they share."""
+"""Runnable studies, one a file; `chain/` holds what they share."""
