@@ -167,8 +167,8 @@ class Fitting(LightningModule):
 def recommended_steps(images: int) -> int:
     """Optimiser steps by the number of images: 32 times its square root, 2,000 to 20,000.
 
-    The embedded generators, of 12,408 and 50,000 images, got 3,500 and 7,800 steps of 64 images;
-    the rule gives 3,600 and 7,200.
+    fashion-longtail-28 and avatars-32, of 12,408 and 50,000 images, got 3,500 and 7,800 steps of 64
+    images; the rule gives 3,600 and 7,200.
     """
     return int(round(min(max(32 * math.sqrt(images), _LEAST_STEPS), _MOST_STEPS), -2))
 

@@ -1,16 +1,12 @@
-r"""Do minority samples help where the true density is known? Chests drawn by code, rare findings.
+"""Do minority samples help where the true density is known? Chests drawn by code, rare findings.
 
-    python recipes/draw_phantoms.py --pool generator --train 5000 --val 0 --test 0
-    python recipes/train_generator.py runs/draw_phantoms --out runs/phantoms_generator \
-        --network.channels 1 --network.widths '[16,32,64]' --network.attention_levels '[2]' \
-        --training.flip false --training.batch_size 32 --training.steps 3000 --training.lr 0.002
     python recipes/phantoms.py
 
 Grey cross-sections of 32 pixels with six findings, the rarest in 2 of 100 subjects, split by
-subject; 300 train and 200 val images count as labelled. The generator is trained on 20,000 images
-of other subjects, without labels, which takes 0.4 s of one core a step. Beside the study's table it
-prints how the measures of rarity rank real test images against the density that these were drawn
-from, and which density the images of each set have.
+subject; 300 train and 200 val images count as labelled. The embedded generator, phantoms-32, was
+trained on 20,000 images of other subjects, without labels; its card.json has the commands. Beside
+the study's table it prints how the measures of rarity rank real test images against the density
+that these were drawn from, and which density the images of each set have.
 """
 
 from __future__ import annotations
@@ -44,7 +40,7 @@ from recipes.sample_quality import agreement
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "num_synthetic": 300,
-        "sampler.steps": 50,
+        "sampler.steps": 100,  # with 50, pixels are noisier than the real ones'
         "sampler.batch_size": 50,
         "guidance.scale": 1.0,
         "labels.soft": True,
@@ -74,8 +70,8 @@ class PhantomsConfig(RunConfig):
 
     out: Path = Path("runs/phantoms")
     """Everything is written here; the same command again continues a run that was stopped."""
-    generator: str = field(default="runs/phantoms_generator", metadata=GENERATORS)
-    """Diffusers folder (UNet2DModel and scheduler) or hub id of a grey model, made as above."""
+    generator: str = field(default="phantoms-32", metadata=GENERATORS)
+    """Embedded name, diffusers folder or hub id of a grey model."""
     num_real: int | None = 300
     """Labelled train images used, drawn so that rare findings are among them."""
     num_val: int | None = 200

@@ -12,8 +12,11 @@ from typing import Any
 import diffusers
 import pandas as pd
 import pytest
+import torch
+from adm_doubles import Adm, AdmUnet, randomised
 from edm_doubles import network, save_pickle
 from latent_doubles import save_dit, save_ldm, save_stable_diffusion, stable_scheduler
+from recipe_doubles import save_generator
 
 PAGE = (Path(__file__).parents[1] / "recipes" / "HOSTS.md").read_text(encoding="utf-8")
 SMALL = ["--seeds=2", "--devices=1", "--accelerator=cpu"]
@@ -46,6 +49,9 @@ def test_every_command_runs_and_every_refusal_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    adm = AdmUnet(Adm(order="legacy", head_channels=64, size=64))
+    torch.save(randomised(adm).state_dict(), "adm-faces-64.pt")
+    save_generator(Path("ddpm-celebahq-256"))
     save_ldm(Path("ldm-celebahq-256"))
     save_dit(Path("dit-xl-2-256"))
     save_stable_diffusion(Path("sd-v1-5"))
@@ -60,6 +66,8 @@ def test_every_command_runs_and_every_refusal_is_said(
         _run(line)
     exec(compile(python.replace("steps=50", "steps=2"), "HOSTS.md", "exec"), {})
     for name, size, classes in (
+        ("adm", 2, None),
+        ("ddpm", 2, None),
         ("ldm", 2, None),
         ("dit", 2, {207}),
         ("sd", 2, {0, 1}),
@@ -72,7 +80,7 @@ def test_every_command_runs_and_every_refusal_is_said(
         assert classes is None or set(table["class_label"]) <= classes
 
     refused = re.findall(r"^\| `(python .*)` \| (.*) \|$", PAGE, re.MULTILINE)
-    assert len(refused) == 9
+    assert len(refused) == 10
     for line, answer in refused:
         with pytest.raises((ValueError, FileNotFoundError), match=re.escape(answer)) as refusal:
             _run(line)

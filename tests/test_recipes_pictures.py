@@ -40,12 +40,16 @@ def test_images_of_256_pixels(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").rglob("pixels.npy"))  # a stream is not kept
 
 
-def test_images_that_are_not_square_and_transparent_ones(tmp_path: Path) -> None:
+def test_images_that_are_oblong_transparent_or_of_16_bits(tmp_path: Path) -> None:
     data = save_folder(tmp_path / "data", size=40)
     for number, file in enumerate(sorted((data / "images").iterdir())):
         with Image.open(file) as image:
             box = (0, 0, 40, 24) if number % 2 else (0, 0, 18, 40)
-            image.convert("RGBA" if number % 3 else "RGB").crop(box).save(file)
+            part = image.crop(box).convert(("RGB", "RGBA", "L")[number % 3])
+        if part.mode == "L":
+            part = Image.fromarray(257 * np.asarray(part, np.uint16))
+            assert part.mode == "I;16"
+        part.save(file)
     generator = save_generator(tmp_path / "generator", size=16)
     main([*tiny_flags(data, generator, tmp_path / "out"), *SHORT])
     check(tmp_path / "out", 16, "RGB")
