@@ -15,7 +15,6 @@ from augment import DDIM, Denoiser, reverse_process
 
 __all__ = [
     "assert_close",
-    "edit_json",
     "end_of",
     "generator",
     "latent_start",
@@ -175,13 +174,6 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     """To the deviation that parity with a pipeline allows."""
     deviation = (found - expected).abs().max() / expected.abs().max()
     assert deviation < 1e-4
-
-
-def edit_json(path: Path, **changes: Any) -> None:
-    """Write a configuration with other values, without those that are "absent"."""
-    config = json.loads(path.read_text())
-    config.update(changes)
-    path.write_text(json.dumps({k: v for k, v in config.items() if v != "absent"}))
 
 
 def _autoencoder() -> Any:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from latent_doubles import (
     assert_close,
-    edit_json,
     end_of,
     generator,
     latent_start,
@@ -22,6 +21,7 @@ from latent_doubles import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from unet_doubles import edit_json
 
 from augment import Edit, load_denoiser
 from augment.classifier_free import towards_class

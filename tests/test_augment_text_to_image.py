@@ -12,7 +12,6 @@ import torch
 from augment_doubles import save_trunk
 from latent_doubles import (
     assert_close,
-    edit_json,
     end_of,
     latent_start,
     save_ldm,
@@ -21,6 +20,7 @@ from latent_doubles import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from unet_doubles import edit_json
 
 from augment import (
     DDIM,
