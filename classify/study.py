@@ -27,6 +27,7 @@ from classify.files import claim, is_sealed, seal, wait_until, write_text
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores, best_thresholds, fitted_scores
 from classify.predictions import PREDICTIONS, Judged, unit_folder, write_predictions
+from classify.progress import Doing, silently
 from classify.train import fit, predict
 from classify.trainer import MakeLogger, forget_state
 
@@ -49,6 +50,7 @@ def run_study(
     cache: Path | None = None,
     skip_bad: bool = False,
     logger: MakeLogger | None = None,
+    doing: Doing = silently,
 ) -> pd.DataFrame:
     """Fit every arm with every seed and score it on val and, once, on test.
 
@@ -66,6 +68,7 @@ def run_study(
         cache: Folder for decoded images (see `classify.decode`).
         skip_bad: Leave out images that do not decode.
         logger: Makes a further logger of each fit, from its folder in `out`.
+        doing: Put around each part of the work.
 
     Returns:
         Tidy scores, columns `arm, seed, split, attribute, metric, value`; the same in every
@@ -79,7 +82,8 @@ def run_study(
     named = {name: Arm.of(arm) for name, arm in arms.items()}
     tables = {name: arm.table for name, arm in named.items()}
     _check(tables, attributes, seeds, out, fabric)
-    images = _decoded(tables, config.image_size, skip_bad, cache, fabric)
+    with doing("decoding the images of all arms"):
+        images = _decoded(tables, config.image_size, skip_bad, cache, fabric)
     tables = {name: images.usable(table) for name, table in tables.items()}
     first = next(iter(tables.values()))
     n_real = int(((first["split"] == "train") & (first["source"] == "real")).sum())
@@ -91,13 +95,15 @@ def run_study(
             attributes=attributes,
             config=named[name].config(config),
             steps=steps or config.steps(n_real),
+            doing=doing,
         )
         for seed in range(seeds)
         for name in named
     ]
     if out is None:
         return pd.concat([unit.fit(images, fabric.device) for unit in units], ignore_index=True)
-    hashes = {name: _fingerprint(table, attributes, images) for name, table in tables.items()}
+    with doing("looking at the images of all arms"):
+        hashes = {name: _fingerprint(table, attributes, images) for name, table in tables.items()}
     for unit in units[fabric.global_rank :: fabric.world_size]:
         unit.complete(out, hashes[unit.arm], images, fabric.device, logger)
     for unit in units:  # of the other processes
@@ -115,6 +121,7 @@ class _Unit:
     attributes: Sequence[str]
     config: FitConfig
     steps: int
+    doing: Doing
 
     def complete(
         self,
@@ -170,28 +177,31 @@ class _Unit:
         train, val, test = (
             self.table[self.table["split"] == split] for split in ("train", *PREDICTIONS)
         )
-        result = fit(
-            train,
-            val,
-            self.attributes,
-            self.config,
-            steps=self.steps,
-            seed=self.seed,
-            folder=folder,
-            images=images,
-            device=device,
-            label=f"{self.arm}, seed {self.seed}",
-            logger=logger,
-        )
+        label = f"{self.arm}, seed {self.seed}"
+        with self.doing(f"training {label}"):
+            result = fit(
+                train,
+                val,
+                self.attributes,
+                self.config,
+                steps=self.steps,
+                seed=self.seed,
+                folder=folder,
+                images=images,
+                device=device,
+                label=label,
+                logger=logger,
+            )
         _log.info("%s, seed %d: macro F1 %.3f on val", self.arm, self.seed, result.val_f1)
         rows: dict[Judged, pd.DataFrame] = {"val": val, "test": test}
         probabilities = {}
-        for split in PREDICTIONS:
-            probabilities[split] = predict(result.module, images.of(rows[split]), device=device)
-            if folder:
-                p = probabilities[split].numpy()
-                write_predictions(folder, rows[split], self.attributes, p, split)
-        return self._score(rows, probabilities)
+        with self.doing(f"scoring {label}"):
+            for split in PREDICTIONS:
+                probabilities[split] = predict(result.module, images.of(rows[split]), device=device)
+                if folder:
+                    p = probabilities[split].numpy()
+                    write_predictions(folder, rows[split], self.attributes, p, split)
+            return self._score(rows, probabilities)
 
     def _score(
         self, rows: Mapping[Judged, pd.DataFrame], probabilities: Mapping[Judged, torch.Tensor]

@@ -225,6 +225,19 @@ def build_unet(architecture: Architecture, settings: Settings) -> nn.Module:
     return network
 
 
+def known_network(name: str) -> nn.Module:
+    """The U-Net of a public checkpoint with random weights, on torch's default device: on `meta`
+    it takes no memory, and what a pass costs can be counted.
+
+    Raises:
+        ValueError: no such checkpoint.
+    """
+    options = CheckpointOptions(known=name)
+    architecture = {one.name: one.architecture for one in KNOWN}[name]
+    settings, _ = settle(architecture, options, Path(name), learned=True)
+    return build_unet(architecture, settings)
+
+
 def schedule_of(settings: Settings) -> Schedule:
     """The schedule of training, of 1,000 steps."""
     return Schedule.cosine() if settings.schedule == "cosine" else Schedule.linear()

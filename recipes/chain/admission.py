@@ -14,7 +14,7 @@ from augment import RealImages, Signatures, admit, calibrate, in_manifold, refus
 from augment.images import Pixels
 from augment.selection import Split
 from classify import Images, decode
-from classify.progress import progress
+from classify.progress import Doing, progress, silently
 
 __all__ = ["Judge"]
 
@@ -36,6 +36,7 @@ class Judge:
         encoder: features, float (B, D), of at most 64 images, uint8 (B, 3, S, S), as an `Encoder`
             of augment gives them; left out, images are not judged by the real manifold.
         k: neighbours of the manifold's balls.
+        doing: put around each part of the work.
 
     Raises:
         ValueError: no real train image decodes.
@@ -48,19 +49,22 @@ class Judge:
         *,
         encoder: Callable[[Tensor], Tensor] | None = None,
         k: int = 5,
+        doing: Doing = silently,
     ) -> None:
         self.size, self.encoder, self.k = images.pixels.shape[-1], encoder, k
+        self.doing = doing
         self.real: dict[Split, RealImages] = {}
         usable = images.usable(real)
-        for split in _SPLITS:
-            rows = usable[usable["split"] == split]
-            if len(rows):
-                signatures = Signatures.of(images.of(rows))
-                self.real[split] = RealImages(signatures=signatures, names=rows["file_name"])
-        if "train" not in self.real:
-            raise ValueError("no real train image decodes; give images to compare with")
-        train = images.of(usable[usable["split"] == "train"])
-        self.calibration = calibrate(train, self.real["train"].signatures)
+        with doing("comparing the real images with one another"):
+            for split in _SPLITS:
+                rows = usable[usable["split"] == split]
+                if len(rows):
+                    signatures = Signatures.of(images.of(rows))
+                    self.real[split] = RealImages(signatures=signatures, names=rows["file_name"])
+            if "train" not in self.real:
+                raise ValueError("no real train image decodes; give images to compare with")
+            train = images.of(usable[usable["split"] == "train"])
+            self.calibration = calibrate(train, self.real["train"].signatures)
         self._manifold = None if encoder is None else _features(encoder, train)
 
     def __call__(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +73,8 @@ class Judge:
         Copies of val and test images are only marked; `refuse_leaks` stops at them.
         """
         starts = range(0, max(len(table), 1), _DECODED)
-        return pd.concat([self._judged(table.iloc[start : start + _DECODED]) for start in starts])
+        with self.doing("looking for near copies"):
+            return pd.concat([self._judged(table.iloc[n : n + _DECODED]) for n in starts])
 
     def refuse_leaks(self, table: pd.DataFrame) -> None:
         """Raise ValueError at a judged table whose images copy real val or test images."""

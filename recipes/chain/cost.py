@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from recipes.chain.preview import first_images
 from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 
-__all__ = ["Cost", "cost_of", "forward_flops", "steps_at"]
+__all__ = ["Cost", "cost_of", "flops", "forward_flops", "steps_at"]
 
 _COUNTED, _TIMED = 2, 8
 """Images, at least; where images depend on one another, whole groups of them."""
@@ -63,8 +63,13 @@ def cost_of(run: Run, inputs: Inputs, settings: SyntheticSet) -> Cost:
 def forward_flops(denoiser: Denoiser) -> int:
     """Floating-point operations of one forward pass of one image, without its graph."""
     x = torch.zeros(1, *denoiser.shape, device=denoiser.device)
+    return flops(lambda: denoiser(x, 0, denoiser.schedule, denoiser.any_class(1)))
+
+
+def flops(forward: Callable[[], object]) -> int:
+    """Floating-point operations of a forward pass without its graph, on any device, `meta` too."""
     with torch.inference_mode(), _Operations() as counter:
-        denoiser(x, 0, denoiser.schedule, denoiser.any_class(1))
+        forward()
     return int(counter.total)
 
 

@@ -74,14 +74,15 @@ class Inputs:
         """The table with the labeler's labels and probabilities in place of its own; with
         `doubtful`, also of attributes whose labels cannot be trusted.
         """
-        return pseudo_label(
-            table,
-            self.labeler,
-            self.attributes,
-            policy=self.policy.doubting({}) if doubtful else self.policy,
-            read=read_image,
-            fabric=self.run.fabric,
-        )
+        with self.run.doing("labelling images"):
+            return pseudo_label(
+                table,
+                self.labeler,
+                self.attributes,
+                policy=self.policy.doubting({}) if doubtful else self.policy,
+                read=read_image,
+                fabric=self.run.fabric,
+            )
 
     def judged(self, table: pd.DataFrame) -> pd.DataFrame | None:
         """The second labeler's labels of the same rows; None if there is none."""
@@ -141,7 +142,8 @@ def prepare(
         run.note(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
         )
-    policy = policy_of(run, table, attributes, labeler)
+    with run.doing("judging the labeler"):
+        policy = policy_of(run, table, attributes, labeler)
     given = [n for n in attributes if n in labeler.attributes and n not in policy.doubts]
     check_quota(config.quota, int((table["split"] == "train").sum()), given)
     _check_labels_suffice(run, policy)

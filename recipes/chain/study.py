@@ -51,8 +51,9 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
     chosen = run.config.chosen_arms
     there = [name for name, arm in chosen.items() if set(arm.sets) <= sets.keys()]
     run.config = replace(run.config, arms=there if len(there) < len(chosen) else run.config.arms)
-    material = material_of(run, inputs, sets)
-    arms = {name: make_arm(settings, material) for name, settings in run.config.chosen_arms.items()}
+    with run.doing("merging"):
+        material = material_of(run, inputs, sets)
+        arms = {name: make_arm(one, material) for name, one in run.config.chosen_arms.items()}
     with run.stage("Training the classifiers"):
         scores = run_study(
             arms,
@@ -64,8 +65,10 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
             cache=run.cache,
             skip_bad=run.config.skip_bad,
             logger=logger_of(run.config.logger),
+            doing=run.doing,
         )
-    return tell(run, inputs, title, sets, arms, scores, reference=reference)
+    with run.doing("writing the report"):
+        return tell(run, inputs, title, sets, arms, scores, reference=reference)
 
 
 def _foretell(run: Run, inputs: Inputs) -> None:
@@ -85,7 +88,7 @@ def judge_of(run: Run, inputs: Inputs) -> Judge:
     """Of synthetic images, by the manifold of the real ones too if that was asked for."""
     k = run.config.admission.manifold
     encoder = None if k is None else manifold_encoder(run, inputs.denoiser).to(run.fabric.device)
-    return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5)
+    return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5, doing=run.doing)
 
 
 def material_of(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Material:

@@ -1,0 +1,87 @@
+"""What the stages of a run take: seconds, memory and disk, each counted to the innermost stage."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.chain.benchmarking import resident
+from recipes.chain.run import Run
+from recipes.chain.settings import RunConfig
+
+__all__ = ["MeasuredRun", "Stages", "Taken"]
+
+_OUTSIDE = "the rest"
+"""What is in no stage."""
+
+
+@dataclass(kw_only=True)
+class Taken:
+    """By a stage, all its turns together."""
+
+    seconds: float = 0.0
+    megabytes: float | None = None
+    """Resident memory of the process at most, files that are mapped included; None where Linux'
+    /proc is not."""
+    disk: int = 0
+    """Bytes of files by which the folder grew; of a file with several names, none."""
+
+
+class Stages:
+    """Counts what goes on to the innermost of the stages that are going on."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: whose files are counted."""
+        self.taken: dict[str, Taken] = {}
+        self._folder = folder
+        self._open = [_OUTSIDE]
+        self._began, self._size = time.perf_counter(), _bytes(folder)
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Count the block to a stage, but for what its own stages take."""
+        self._count()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._count()
+            self._open.pop()
+
+    def _count(self) -> None:
+        taken = self.taken.setdefault(self._open[-1], Taken())
+        taken.seconds += time.perf_counter() - self._began
+        if (peak := resident("VmHWM")) is not None:
+            taken.megabytes = max(peak, taken.megabytes or 0.0)
+        size = _bytes(self._folder)
+        taken.disk += size - self._size
+        with suppress(OSError):  # Linux' way to begin a new peak
+            Path("/proc/self/clear_refs").write_text("5")
+        self._began, self._size = time.perf_counter(), size
+
+
+class MeasuredRun(Run):
+    """A run that measures what each of its stages takes."""
+
+    def __init__(self, config: RunConfig, stages: Stages) -> None:
+        super().__init__(config)
+        self._stages = stages
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        with self._stages.of(what), super().doing(what):
+            yield
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for place, _, files in os.walk(folder):
+        for name in files:
+            with suppress(FileNotFoundError):
+                status = os.stat(os.path.join(place, name))
+                total += status.st_size if status.st_nlink == 1 else 0
+    return total
