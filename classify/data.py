@@ -1,6 +1,6 @@
 """Batches for a fit: a stream of shuffled images, cut into rounds that end with a validation.
 
-Up to 128 pixels the quickest loader is indexing a tensor in the process itself; larger images are
+Up to 128 pixels the quickest loader is indexing an array in the process itself; larger images are
 decoded by workers, batch by batch. Which images and which augmentation step t sees depends on
 nothing but (seed, t): a fit that resumes at a round's start sees what an uninterrupted one would
 have seen, and any number of workers gives the same.
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from classify.augmentation import Augmentation, rand_augmented, transform
 from classify.config import FitConfig
+from classify.datasets.images import Streamed
 from classify.datasets.pixels import Pixels
 
 
@@ -113,7 +114,7 @@ class Batches(Dataset[Batch]):
 
     def loaded(self, workers: int) -> Batches | DataLoader[Batch]:
         """The same batches, made by so many other processes where images have to be decoded."""
-        if isinstance(self.split.pixels, Tensor) or not workers:
+        if not isinstance(self.split.pixels, Streamed) or not workers:
             return self
         return DataLoader(self, batch_size=None, num_workers=workers)
 

@@ -90,7 +90,9 @@ def admit(
     for split in ("test", "val", "train"):
         if split in real:
             unjudged = np.flatnonzero(verdict == KEPT)
-            near, at = nearest(pixels[unjudged], real[split].signatures)
+            near, at = nearest(
+                pixels[unjudged], real[split].signatures, within=calibration.threshold
+            )
             hits = (near < calibration.threshold).numpy()
             copies = unjudged[hits]
             verdict[copies] = f"copy of {split}"

@@ -30,6 +30,7 @@ _REACH = 1
 """Pixels an image may be moved by."""
 _POSES = tuple(product((False, True), range(-_REACH, _REACH + 1), range(-_REACH, _REACH + 1)))
 _AS_IS = (False, 0, 0)
+_UNMOVED = [_POSES.index((mirrored, 0, 0)) for mirrored in (False, True)]
 _GREY = (0.299, 0.587, 0.114)
 _IMAGES, _REFERENCES = 128, 8192
 """Looked at and compared at a time: 128 x 18 poses with 8192 references, 75 MB."""
@@ -141,7 +142,7 @@ def calibrate(
 
 
 def nearest(
-    images: Tensor, references: Signatures, *, own: Tensor | None = None
+    images: Tensor, references: Signatures, *, own: Tensor | None = None, within: float = 2.0
 ) -> tuple[Tensor, Tensor]:
     """Distance of each image, in its best pose, to the nearest reference, in blocks.
 
@@ -149,10 +150,13 @@ def nearest(
         images: uint8 (N, C, H, W), C 1 or 3, of the references' size.
         references: M of them.
         own: int64 (N,), for each image the reference that is left out; -1 for none.
+        within: distance in [0, 2] up to which the nearest is looked for; below 2 most references
+            are passed over, which takes a fraction of the time.
 
     Returns:
         float32 (N,) in [0, 2], and the reference's position, int64 (N,). An image of one colour
-        has nothing to compare: sqrt 2 from every other.
+        has nothing to compare: sqrt 2 from every other. Of an image that has no reference within
+        the distance, only that it has none can be told: what is returned is above it.
 
     Raises:
         ValueError: another size or type.
@@ -168,8 +172,10 @@ def nearest(
     for start in _progress(range(0, len(images), _IMAGES), "near copies"):
         rows = slice(start, start + _IMAGES)
         posed = torch.stack([_signatures(images[rows], pose) for pose in _POSES])
+        reach = _reach(posed)
         for first in range(0, len(references.values), _REFERENCES):
-            near = _best_pose(posed, references.values[first : first + _REFERENCES])
+            known = references.values[first : first + _REFERENCES]
+            near = _best_pose(posed, known) if within == 2 else _close(posed, known, within + reach)
             if own is not None:
                 inside = (own[rows] >= first) & (own[rows] < first + near.shape[1])
                 near[inside.nonzero()[:, 0], own[rows][inside] - first] = -torch.inf
@@ -178,6 +184,27 @@ def nearest(
             cosine[rows] = torch.where(better, best, cosine[rows])
             position[rows] = torch.where(better, at + first, position[rows])
     return _distance(cosine), position
+
+
+def _reach(posed: Tensor) -> Tensor:
+    """How far a pose lies from the unmoved one that is mirrored alike, at most; float32 (B,)."""
+    unmoved = posed[_UNMOVED].repeat_interleave(len(_POSES) // len(_UNMOVED), 0)
+    return _distance((posed * unmoved).sum(2)).amax(0)
+
+
+def _close(posed: Tensor, known: Tensor, limit: Tensor) -> Tensor:
+    """Cosines (B, M) as of `_best_pose` where an unmoved pose comes within a distance (B,) of a
+    reference, and those of the unmoved poses elsewhere.
+
+    Distances obey the triangle inequality: no pose that lies within r of an unmoved one comes
+    nearer to a reference than that one's distance less r.
+    """
+    near = _best_pose(posed[_UNMOVED], known)
+    close = near >= 1 - limit[:, None] ** 2 / 2
+    for row in close.any(1).nonzero().flatten():
+        at = close[row].nonzero().flatten()
+        near[row, at] = (posed[:, row] @ known[at].T).amax(0)
+    return near
 
 
 def _best_pose(posed: Tensor, known: Tensor) -> Tensor:

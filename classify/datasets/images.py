@@ -147,12 +147,31 @@ class Streamed:
         return torch.from_numpy(pixels)
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """Decoded images in a file, which is mapped while some of them are copied and no longer: the
+    process does not come to hold the whole of it.
+    """
+
+    file: Path
+    """A .npy of uint8 (N, 3, S, S)."""
+    shape: torch.Size
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """The images of rows int64 (B,), uint8 (B, 3, S, S)."""
+        return torch.from_numpy(np.load(self.file, mmap_mode="r")[rows.numpy()])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Images:
     """Decoded images, found by path."""
 
     pixels: Pixels
-    """uint8 (N, 3, S, S); decoded when they are asked for above 128 pixels."""
+    """uint8 (N, 3, S, S); read when they are asked for from a cache, and decoded above 128
+    pixels."""
     paths: pd.Index
     """Path of each; those that could not be decoded are not among them, though they have pixels
     (zeros).
@@ -189,13 +208,13 @@ def decode_tables(
     paths = pd.Index(pd.concat([table["path"] for table in tables]).unique())
     pixels: Pixels
     if size > _HELD:
-        pixels, kept = (
-            Streamed(list(paths), size),
-            _each(len(paths), lambda row: _decodes(paths[row])),
-        )
+        pixels = Streamed(list(paths), size)
+        kept = _each(len(paths), lambda rows: [_decodes(paths[row]) for row in rows])
         _report_bad(paths[~kept], skip_bad)
+    elif cache is None:
+        pixels, kept = decode(paths, size, skip_bad=skip_bad)
     else:
-        pixels, kept = decode(paths, size, skip_bad=skip_bad, cache=cache)
+        pixels, kept = _through(cache, paths, size, skip_bad)
     return Images(pixels=pixels, paths=paths[kept], positions=np.flatnonzero(kept))
 
 
@@ -220,22 +239,32 @@ def decode(
         ValueError: An image does not decode, and `skip_bad` is off.
         OSError: The disk of the cache is full; nothing is left on it.
     """
-    if cache is None:
-        pixels = np.zeros((len(paths), 3, size, size), np.uint8)
-        kept = _fill(pixels, paths)
-    else:
-        entry = cache / f"images-{_key(paths, size)}"
-        found = _cached(entry, len(paths), size)
-        if found is None:
-            _write_cache(entry, paths, size)
-            found = _cached(entry, len(paths), size)
-            if found is not None and not skip_bad and not found[1].all():
-                shutil.rmtree(entry, ignore_errors=True)  # of a call that is refused nothing stays
-        if found is None:
-            raise OSError(f"{entry} cannot be read back; give another folder, or mend the disk")
-        pixels, kept = found
+    if cache is not None:
+        mapped, kept = _through(cache, paths, size, skip_bad)
+        # copy-on-write: torch wants a writable array, the file stays as it is
+        return torch.from_numpy(np.load(mapped.file, mmap_mode="c")), kept
+    pixels = np.zeros((len(paths), 3, size, size), np.uint8)
+    kept = _each(len(paths), lambda rows: [_decode_one(pixels[row], paths[row]) for row in rows])
     _report_bad([path for path, good in zip(paths, kept, strict=True) if not good], skip_bad)
     return torch.from_numpy(pixels), kept
+
+
+def _through(
+    cache: Path, paths: Sequence[str] | pd.Index, size: int, skip_bad: bool
+) -> tuple[Mapped, NDArray[np.bool_]]:
+    """The images as the cache has them, decoded if they are not there; see `decode`."""
+    entry = cache / f"images-{_key(paths, size)}"
+    found = _cached(entry, len(paths), size)
+    if found is None:
+        _write_cache(entry, paths, size)
+        found = _cached(entry, len(paths), size)
+        if found is not None and not skip_bad and not found[1].all():
+            shutil.rmtree(entry, ignore_errors=True)  # of a call that is refused nothing stays
+    if found is None:
+        raise OSError(f"{entry} cannot be read back; give another folder, or mend the disk")
+    kept = found[1]
+    _report_bad([path for path, good in zip(paths, kept, strict=True) if not good], skip_bad)
+    return found
 
 
 def _key(paths: Sequence[str] | pd.Index, size: int) -> str:
@@ -249,19 +278,16 @@ def _key(paths: Sequence[str] | pd.Index, size: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _cached(
-    entry: Path, count: int, size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
+def _cached(entry: Path, count: int, size: int) -> tuple[Mapped, NDArray[np.bool_]] | None:
     """Pixels and which were kept; None if they are not there, or not whole."""
     try:
         kept = np.load(entry / _KEPT)
-        # copy-on-write: torch wants a writable array, the file stays as it is
-        pixels = np.load(entry / _PIXELS, mmap_mode="c")
+        pixels = np.load(entry / _PIXELS, mmap_mode="r")
     except (OSError, ValueError, EOFError, MemoryError):  # the last of a header of many rows
         return None
     whole = (kept.dtype, kept.shape) == (np.bool_, (count,))
     whole &= (pixels.dtype, pixels.shape) == (np.uint8, (count, 3, size, size))
-    return (pixels, kept) if whole else None
+    return (Mapped(entry / _PIXELS, torch.Size(pixels.shape)), kept) if whole else None
 
 
 def _write_cache(entry: Path, paths: Sequence[str] | pd.Index, size: int) -> None:
@@ -273,10 +299,15 @@ def _write_cache(entry: Path, paths: Sequence[str] | pd.Index, size: int) -> Non
     entry.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
-        pixels = _reserved(scratch / _PIXELS, np.uint8, (len(paths), 3, size, size))
+        _reserved(scratch / _PIXELS, np.uint8, (len(paths), 3, size, size))
         kept = _reserved(scratch / _KEPT, np.bool_, (len(paths),))
-        kept[:] = _fill(pixels, paths)
-        del pixels, kept  # written out; Windows moves no file that is mapped
+
+        def some(rows: range) -> list[bool]:
+            pixels = np.load(scratch / _PIXELS, mmap_mode="r+")  # for these alone, see `Mapped`
+            return [_decode_one(pixels[row], paths[row]) for row in rows]
+
+        kept[:] = _each(len(paths), some)
+        del kept  # written out; Windows moves no file that is mapped
         entry.mkdir(exist_ok=True)
         for name in (_PIXELS, _KEPT):
             os.replace(scratch / name, entry / name)
@@ -319,23 +350,15 @@ def _reserve(target: BinaryIO, count: int) -> None:
     return None
 
 
-def _fill(pixels: NDArray[np.uint8], paths: Sequence[str] | pd.Index) -> NDArray[np.bool_]:
-    """Decode into `pixels`; which succeeded, (N,)."""
-    return _each(len(paths), lambda row: _decode_one(pixels[row], paths[row]))
-
-
-def _each(count: int, decode: Callable[[int], bool]) -> NDArray[np.bool_]:
-    """Call it for 0 to `count` - 1 on all cores; what it returned, (count,)."""
-
-    def some(start: int) -> list[bool]:
-        return [decode(row) for row in range(start, min(start + _CHUNK, count))]
-
+def _each(count: int, some: Callable[[range], list[bool]]) -> NDArray[np.bool_]:
+    """Call it for 0 to `count` - 1, chunk by chunk on all cores; what it returned, (count,)."""
+    chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     kept: list[bool] = []
     with (
         ThreadPoolExecutor(_usable_cores()) as pool,
         progress(total=count, desc="decoding", unit="image") as bar,
     ):
-        for chunk in pool.map(some, range(0, count, _CHUNK)):
+        for chunk in pool.map(some, chunks):
             kept += chunk
             bar.update(len(chunk))
     return np.array(kept, dtype=bool)

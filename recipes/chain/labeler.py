@@ -43,6 +43,7 @@ def train_labeler(
     skip_bad: bool = False,
     half: bool = False,
     logger: MakeLogger | None = None,
+    cache: Path | None = None,
 ) -> Predictor:
     """Train a labeler, or load the one of the same training that stands in the folder.
 
@@ -59,6 +60,7 @@ def train_labeler(
         skip_bad: leave out images that do not decode.
         half: store the weights in half precision.
         logger: makes a further logger, from the folder.
+        cache: folder for the decoded images; left out, they are held in memory.
 
     Raises:
         ValueError: the folder holds a labeler of another training, or one that was not made here.
@@ -72,7 +74,9 @@ def train_labeler(
 
     def train_it() -> None:
         train, val = (table[table["split"] == split] for split in ("train", "val"))
-        images = decode_tables([train, val], config.image_size, skip_bad=skip_bad)
+        # A run has decoded its whole table already.
+        used = [train, val] if cache is None else [table]
+        images = decode_tables(used, config.image_size, skip_bad=skip_bad, cache=cache)
         train, val = images.usable(train), images.usable(val)
         device = fabric.device
         result = fit(

@@ -123,6 +123,7 @@ def _trained(
         licence="as the data's",
         command="--labeler train",
         fabric=run.fabric,
+        cache=None if run.config.preview else run.cache,
     )
 
 
