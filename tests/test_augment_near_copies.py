@@ -105,6 +105,33 @@ def test_blocks_are_a_matter_of_memory_only(faces: Tensor, monkeypatch: pytest.M
     assert (whole[1] != own).all()
 
 
+@pytest.mark.parametrize("within", [0.0, 0.1, 0.3, 0.6, 1.2])
+def test_what_lies_within_a_distance_is_found_as_without_it(faces: Tensor, within: float) -> None:
+    images = torch.cat([edit(faces[:20]) for edit in EDITS.values()] + [faces[200:]])
+    whole = nearest(images, Signatures.of(faces[:200]))
+    found = nearest(images, Signatures.of(faces[:200]), within=within)
+    inside = whole[0] <= within
+    assert torch.equal(found[0] <= within, inside)
+    torch.testing.assert_close(found[0][inside], whole[0][inside])
+    assert torch.equal(found[1][inside], whole[1][inside])
+
+
+def test_of_references_far_away_few_poses_are_looked_at(
+    faces: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    multiply = Tensor.__matmul__
+
+    def counting(self: Tensor, other: Tensor) -> Tensor:
+        product = multiply(self, other)
+        compared.append(product.numel())
+        return product
+
+    monkeypatch.setattr(Tensor, "__matmul__", counting)
+    nearest(faces[200:], Signatures.of(faces[:200]), within=0.05)
+    assert sum(compared) < 18 * 40 * 200 / 3
+
+
 def test_a_pose_costs_nothing_and_one_colour_is_like_nothing(faces: Tensor) -> None:
     inner = faces[:, :, 4:28, 4:28]
     moved = faces[:, :, 5:29, 3:27].flip(3)

@@ -198,6 +198,22 @@ def test_cache_gives_the_same_pixels_and_follows_the_files(tmp_path: Path) -> No
     assert len(list(cache.iterdir())) == 2
 
 
+def test_of_a_cache_what_is_asked_for_is_read_and_nothing_held(tmp_path: Path) -> None:
+    paths = _images(tmp_path)
+    table = pd.DataFrame({"path": paths})
+    images = decode_tables([table], 8, cache=tmp_path / "cache")
+    assert not any(
+        isinstance(held, (torch.Tensor, np.ndarray)) for held in vars(images.pixels).values()
+    )
+    plain, _ = decode(paths, 8)
+    assert (len(images.pixels), images.pixels.shape) == (len(paths), plain.shape)
+    rows = torch.tensor([2, 0, 2])
+    found = images.pixels[rows]
+    assert torch.equal(found, plain[rows])
+    found.zero_()  # a copy: the file stays as it is
+    assert torch.equal(images.pixels[rows], plain[rows])
+
+
 def test_what_an_older_decoder_cached_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
