@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -319,7 +320,7 @@ def test_another_error_of_the_disk_leaves_nothing_either(
     def broken(*_: object) -> NDArray[np.bool_]:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(module, "_fill", broken)
+    monkeypatch.setattr(module, "_each", broken)
     with pytest.raises(OSError, match="Input/output error"):
         decode(_images(tmp_path), 8, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
@@ -329,14 +330,14 @@ def test_an_entry_that_another_process_finished_first_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, cache = _images(tmp_path), tmp_path / "cache"
-    fill = module._fill
+    each = module._each
 
-    def slow(pixels: NDArray[np.uint8], paths: list[str]) -> NDArray[np.bool_]:
-        monkeypatch.setattr(module, "_fill", fill)
+    def slow(count: int, some: Callable[[range], list[bool]]) -> NDArray[np.bool_]:
+        monkeypatch.setattr(module, "_each", each)
         decode(paths, 8, cache=cache)  # the other, from beginning to end
-        return fill(pixels, paths)
+        return each(count, some)
 
-    monkeypatch.setattr(module, "_fill", slow)
+    monkeypatch.setattr(module, "_each", slow)
     pixels, kept = decode(paths, 8, cache=cache)
     assert torch.equal(pixels, decode(paths, 8)[0])
     assert kept.all()

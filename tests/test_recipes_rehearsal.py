@@ -15,7 +15,7 @@ from recipes.chain.benchmarking import resident
 from recipes.chain.stages import Stages, Taken
 from recipes.rehearsal import main, missed
 
-COUNTS = {"images": 60, "generated": 8, "steps": 1, "distinct": 30, "size": 32, "workers": 1}
+COUNTS = {"images": 80, "generated": 8, "steps": 1, "distinct": 60, "size": 32, "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,13 @@ def test_no_two_images_are_equal_and_they_stand_as_celebas(
 ) -> None:
     out, _ = rehearsed
     table = load_table(out / "celeba")
-    assert table["split"].value_counts().to_dict() == {"train": 48, "val": 6, "test": 6}
+    assert table["split"].value_counts().to_dict() == {"train": 64, "val": 8, "test": 8}
     generated = [load_images(out / name / "images") for name in ("plain", "minority")]
     paths = [Path(path) for one in (table, *generated) for path in one["path"]]
-    assert len({hashlib.sha256(path.read_bytes()).digest() for path in paths}) == 60 + 2 * 8
+    assert len({hashlib.sha256(path.read_bytes()).digest() for path in paths}) == 80 + 2 * 8
     # A face has its attributes in every variation.
     attributes = table.iloc[:, 3:43].to_numpy()
-    assert np.array_equal(attributes[:30], attributes[30:])
+    assert np.array_equal(attributes[:20], attributes[60:])
 
 
 def test_what_goes_on_inside_a_stage_is_the_inner_ones_alone(tmp_path: Path) -> None:
