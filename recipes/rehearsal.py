@@ -166,7 +166,7 @@ def whole(
     config: RunConfig, settings: Settings, taken: Mapping[str, Taken]
 ) -> dict[str, dict[str, float]]:
     """Part of the whole study -> its floating-point operations, and the seconds that it takes on
-    this machine and on one GPU; what is not counted takes as long there as here.
+    this machine and on one GPU; what is not counted (0) takes as long there as here.
     """
     arms, labeler = len(config.chosen_arms), replace(config.train, architecture="resnet34")
     fits, once = (
@@ -192,7 +192,7 @@ def whole(
             name: {"flops": work, "here": work / rate, "gpu": work / settings.gpu_flops}
             for name, work in counted.items()
         },
-        "everything else": {"flops": math.nan, "here": other, "gpu": other},
+        "everything else": {"flops": 0, "here": other, "gpu": other},
     }
 
 
