@@ -118,7 +118,7 @@ def _write(crowd: Crowd, folder: Path, faces: Path, numbers: range) -> None:
 def varied(faces: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
     """Images uint8 (N, S, S, 3) turned, moved, enlarged and tinted, each by its random numbers."""
     drawn = torch.from_numpy(np.stack([rng.uniform(-1, 1, 7) for rng in rngs])).float()
-    angle, zoom, move, tint = torch.split(drawn, (1, 1, 2, 3), dim=1)
+    angle, zoom, move, tint = torch.split(drawn, [1, 1, 2, 3], dim=1)
     turned = torch.cat([torch.cos(_TURN * angle), torch.sin(_TURN * angle)], dim=1)
     cos, sin = (turned * (1 + _ZOOM * zoom)).unbind(1)
     maps = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
