@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from classify.datasets.pixels import Pixels, Rows
+from classify.datasets.pixels import Mapped, Pixels, Rows
 from classify.progress import progress
 
 __all__ = ["Images", "decode", "decode_tables", "read_image"]
@@ -145,24 +145,6 @@ class Streamed:
                     f"{self.paths[row]} does not decode any more; restore it, then start again"
                 )
         return torch.from_numpy(pixels)
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """Decoded images in a file, which is mapped while some of them are copied and no longer: the
-    process does not come to hold the whole of it.
-    """
-
-    file: Path
-    """A .npy of uint8 (N, 3, S, S)."""
-    shape: torch.Size
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        """The images of rows int64 (B,), uint8 (B, 3, S, S)."""
-        return torch.from_numpy(np.load(self.file, mmap_mode="r")[rows.numpy()])
 
 
 @dataclass(frozen=True, kw_only=True)

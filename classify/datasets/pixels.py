@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Pixels", "Rows"]
+__all__ = ["Mapped", "Pixels", "Rows"]
 
 
 class Pixels(Protocol):
@@ -39,3 +41,21 @@ class Rows:
 
     def __getitem__(self, positions: Tensor) -> Tensor:
         return self.pixels[self.rows[positions]]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Decoded images in a file, which is mapped while some of them are copied and no longer: the
+    process does not come to hold the whole of it.
+    """
+
+    file: Path
+    """A .npy of uint8 (N, 3, S, S)."""
+    shape: torch.Size
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """The images of rows int64 (B,), uint8 (B, 3, S, S)."""
+        return torch.from_numpy(np.load(self.file, mmap_mode="r")[rows.numpy()])
