@@ -115,8 +115,17 @@ def reverse_process(
         yield State(i, x, x0, unguided)
 
 
-_Moved = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
-"""x_{i-1} short of its noise, the noise's std, x0, and which images could not be guided."""
+class _Moved(NamedTuple):
+    """The images of a batch, or of a part of one, after a step."""
+
+    mean: Tensor
+    """x_{i-1} short of its noise."""
+    std: Tensor | None
+    """The noise's."""
+    x0: Tensor
+    """The clipped estimate at x_i."""
+    unguided: Tensor | None
+    """Which images could not be guided; None on a plain step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +157,7 @@ class _Reverse:
         with torch.inference_mode():
             at = self._at(i, x, previous, slice(None))
             mean, std, _ = self.solver.step(at)
-        return mean, std, at.x0, None
+        return _Moved(mean, std, at.x0, None)
 
     def _at(self, i: int, x_i: Tensor, previous: Tensor | None, rows: slice) -> Step:
         """What the network says of some rows of the batch, with whatever graph `x_i` asks for."""
@@ -188,18 +197,22 @@ class _Reverse:
                 mean, std, log_variance = self.solver.step(replace(at, x_i=x_i.detach()))
             shift = guidance.shift(replace(at, log_variance=log_variance)).detach()
         unguided = ~shift.flatten(1).any(dim=1)
-        return mean + shift, None if std is None else std.expand_as(shift), at.x0, unguided
+        std = None if std is None else std.expand_as(shift)
+        return _Moved(mean + shift, std, at.x0, unguided)
 
 
 def _joined(parts: list[_Moved]) -> _Moved:
     """Parts of a batch, in order."""
     if len(parts) == 1:
         return parts[0]
-    columns = [
-        [value for value in column if value is not None] for column in zip(*parts, strict=True)
-    ]
-    mean, std, x0, unguided = (torch.cat(values) if values else None for values in columns)
-    return mean, std, x0, unguided  # type: ignore[return-value]  # of mean and x0 there is one each
+    stds = [part.std for part in parts if part.std is not None]
+    unguided = [part.unguided for part in parts if part.unguided is not None]
+    return _Moved(
+        mean=torch.cat([part.mean for part in parts]),
+        std=torch.cat(stds) if stds else None,
+        x0=torch.cat([part.x0 for part in parts]),
+        unguided=torch.cat(unguided) if unguided else None,
+    )
 
 
 def class_labels(

@@ -4,7 +4,7 @@ from classify.arms import Arm, duplicate, oversample, relabel, substitute
 from classify.audit_frames import fairlearn_frame
 from classify.augmentation import Augmentation
 from classify.checkpoint import save_checkpoint
-from classify.comparison import compare, compare_pairs, count_scored, summarise
+from classify.comparison import compare_pairs, count_scored, pairs_with, summarise
 from classify.config import FitConfig, MixingConfig, StageConfig
 from classify.datasets import (
     Images,
@@ -45,7 +45,6 @@ __all__ = [
     "best_thresholds",
     "cautions",
     "check_learnable",
-    "compare",
     "compare_pairs",
     "composition",
     "count_scored",
@@ -59,6 +58,7 @@ __all__ = [
     "load_images",
     "load_table",
     "oversample",
+    "pairs_with",
     "predict",
     "read_image",
     "read_predictions",

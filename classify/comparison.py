@@ -21,7 +21,7 @@ seed is in the interval, what another val split would change is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ from classify.resampling import (
     threshold_of,
 )
 
-__all__ = ["PRIOR_SHIFT", "compare", "compare_pairs", "count_scored", "summarise"]
+__all__ = ["PRIOR_SHIFT", "compare_pairs", "count_scored", "pairs_with", "summarise"]
 
 PRIOR_SHIFT = "prior_shift"
 """Metric of a comparison: what of the difference in F1 at 0.5 is gone at fitted thresholds."""
@@ -99,31 +99,9 @@ def count_scored(scores: pd.DataFrame) -> int:
     return int(test.loc[test["value"].notna(), "attribute"].nunique())
 
 
-def compare(
-    labels: NDArray[np.float32],
-    probabilities: Mapping[str, NDArray[np.float32]],
-    attributes: Sequence[str],
-    baseline: str,
-    thresholds: Thresholds = 0.5,
-    *,
-    fitted: Fitted | None = None,
-    shares: Mapping[str, float] | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """`compare_pairs` of every other arm and the baseline."""
-    check_predictions(labels, probabilities, attributes, baseline)
-    return compare_pairs(
-        labels,
-        probabilities,
-        attributes,
-        [(arm, baseline) for arm in probabilities if arm != baseline],
-        thresholds,
-        fitted=fitted,
-        shares=shares,
-        draws=draws,
-        seed=seed,
-    )
+def pairs_with(baseline: str, arms: Iterable[str]) -> list[tuple[str, str]]:
+    """Every other arm and the baseline, as `compare_pairs` takes them."""
+    return [(arm, baseline) for arm in arms if arm != baseline]
 
 
 def compare_pairs(

@@ -82,9 +82,9 @@ def audit(
         number of images a group's figure rests on, and of groups a figure between them compares;
         `left_out` names those that it could not ("; " between them). `low` and `high` bound a 95 %
         interval; NaN where nothing varied, so that none can be told, and for the change of one
-        seed, which tells nothing of others, as in `compare`; one seed's own figures have intervals
-        for other images only. `p_value` is of no change,
-        `p_holm` adjusted over the attributes of one arm, group and metric; NaN for an arm's own.
+        seed, which tells nothing of others, as in `compare_pairs`; one seed's own figures have
+        intervals for other images only. `p_value` is of no change, `p_holm` adjusted over the
+        attributes of one arm, group and metric; NaN for an arm's own.
 
     Raises:
         ValueError: Arrays that do not fit, an unknown baseline, or groups that do not divide.

@@ -7,7 +7,7 @@ The first images of the run's arm, so many as each fraction says, are added to i
 images; every number gets the same optimiser steps, seeds and real test images. The image shows the
 mean over seeds with its 95 % interval. Enough is the smallest number, none included, whose F1,
 paired by seed and test image, cannot be told from that of the best number: the interval of the
-difference (`classify.compare`) holds 0.
+difference (`classify.compare_pairs`) holds 0.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from augment import admitted, merge
 from classify import (
     FitConfig,
     attribute_columns,
-    compare,
+    compare_pairs,
     labelled_attributes,
+    pairs_with,
     read_predictions,
     run_study,
     summarise,
@@ -101,7 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     summary = summarise(scores)
     best = best_arm(summary)
     predictions = read_predictions(config.out, list(map(str, numbers)), config.seeds)
-    compared = compare(predictions.labels, predictions.probabilities, predictions.attributes, best)
+    compared = compare_pairs(
+        predictions.labels,
+        predictions.probabilities,
+        predictions.attributes,
+        pairs_with(best, predictions.probabilities),
+    )
     found = curve(summary, compared)
     if fabric.is_global_zero:
         write_csv(config.out / "scores.csv", scores)
@@ -162,7 +168,7 @@ def curve(summary: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         summary: of `summarise`, with the numbers as the arms' names.
-        compared: of `compare`, with the best number as baseline.
+        compared: of `compare_pairs`, with the best number as baseline.
 
     Returns:
         Columns `images, f1, low, high` (95 % interval over seeds), `behind, behind_low,

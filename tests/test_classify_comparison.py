@@ -4,7 +4,8 @@ verdicts, and what is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from torchmetrics.functional.classification import (
     binary_recall,
 )
 
-from classify import attribute_scores, compare, compare_pairs
+from classify import attribute_scores, compare_pairs, pairs_with
 from classify.intervals import holm
 from classify.resampling import average_precision, count, resample
 
@@ -52,12 +53,24 @@ def _scores(
     return pd.concat(tables).groupby(["attribute", "metric"])[["value"]].mean()
 
 
+def _against(
+    labels: NDArray[np.float32],
+    probabilities: Arrays,
+    attributes: Sequence[str],
+    baseline: str,
+    thresholds: float | dict[str, float] = 0.5,
+    **options: Any,
+) -> pd.DataFrame:
+    pairs = pairs_with(baseline, probabilities)
+    return compare_pairs(labels, probabilities, attributes, pairs, thresholds, **options)
+
+
 @pytest.mark.parametrize("thresholds", [0.5, {"a1": 0.3}])
 def test_differences_are_those_of_the_studys_scores(
     drawn: tuple[NDArray[np.float32], Arrays], thresholds: float | dict[str, float]
 ) -> None:
     labels, probabilities = drawn
-    rows = compare(labels, probabilities, STUDY.attributes, "real", thresholds, draws=50)
+    rows = _against(labels, probabilities, STUDY.attributes, "real", thresholds, draws=50)
     given = thresholds if isinstance(thresholds, dict) else None
     scores = {arm: _scores(labels, values, given) for arm, values in probabilities.items()}
     expected = (scores["minority"] - scores["real"])["value"]
@@ -138,7 +151,7 @@ def test_f1_at_fitted_thresholds_is_that_of_each_fits_own(
     labels, probabilities = drawn
     rng = np.random.default_rng(0)
     fitted = {arm: rng.uniform(0.3, 0.7, (3, 3)).astype(np.float32) for arm in probabilities}
-    rows = compare(labels, probabilities, STUDY.attributes, "real", fitted=fitted, draws=50)
+    rows = _against(labels, probabilities, STUDY.attributes, "real", fitted=fitted, draws=50)
     found = rows.set_index(["attribute", "metric"])["difference"]
     f1 = {}
     for arm, values in probabilities.items():
@@ -161,7 +174,7 @@ def test_a_shifted_prior_gains_in_f1_alone(drawn: tuple[NDArray[np.float32], Arr
     arms = {arm: values.astype(np.float32) for arm, values in arms.items()}
     at_half = np.full((3, 3), 0.5, np.float32)
     fitted = {"real": (at_half / 6) / (at_half / 6 + 0.5), "shifted": at_half}
-    rows = compare(labels, arms, STUDY.attributes, "real", fitted=fitted, draws=200)
+    rows = _against(labels, arms, STUDY.attributes, "real", fitted=fitted, draws=200)
     macro = rows[rows["attribute"] == "macro"].set_index("metric")
     assert macro.loc["f1", "verdict"] == "gain"
     assert macro.loc["prior_shift", "verdict"] == "gain"
@@ -178,7 +191,7 @@ def test_pairs_give_what_each_baseline_gives_by_itself(
     pairs = [("third", "minority"), ("minority", "real")]
     both = compare_pairs(labels, arms, STUDY.attributes, pairs, draws=50)
     single = [
-        compare(labels, {arm: arms[arm] for arm in pair}, STUDY.attributes, pair[1], draws=50)
+        _against(labels, {arm: arms[arm] for arm in pair}, STUDY.attributes, pair[1], draws=50)
         for pair in pairs
     ]
     pd.testing.assert_frame_equal(both, pd.concat(single, ignore_index=True))
@@ -188,7 +201,7 @@ def test_rare_and_common_attributes_have_means_of_their_own(
     drawn: tuple[NDArray[np.float32], Arrays],
 ) -> None:
     shares = {"a0": 0.119, "a1": 0.12, "a2": 0.5}
-    rows = compare(*drawn, STUDY.attributes, "real", shares=shares, draws=50)
+    rows = _against(*drawn, STUDY.attributes, "real", shares=shares, draws=50)
     f1 = rows[rows["metric"] == "f1"].set_index("attribute")["difference"]
     np.testing.assert_allclose(f1["macro, rare"], f1["a0"])
     np.testing.assert_allclose(f1["macro, common"], f1[["a1", "a2"]].mean())
@@ -196,7 +209,7 @@ def test_rare_and_common_attributes_have_means_of_their_own(
 
 
 def test_no_rare_attribute_is_no_figure(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
-    rows = compare(
+    rows = _against(
         *drawn, STUDY.attributes, "real", shares=dict.fromkeys(STUDY.attributes, 0.3), draws=50
     )
     rare = rows[rows["attribute"] == "macro, rare"]
@@ -207,7 +220,7 @@ def test_no_rare_attribute_is_no_figure(drawn: tuple[NDArray[np.float32], Arrays
 def test_verdict_of_an_attribute_goes_by_holm_over_the_attributes_of_its_metric(
     drawn: tuple[NDArray[np.float32], Arrays],
 ) -> None:
-    rows = compare(*drawn, STUDY.attributes, "real", draws=200)
+    rows = _against(*drawn, STUDY.attributes, "real", draws=200)
     for _, family in rows[rows["attribute"] != "macro"].groupby("metric"):
         np.testing.assert_array_equal(family["p_holm"], holm(family["p_value"].to_numpy()))
         gains = (family["p_holm"] < 0.05) & (family["difference"] > 0)
@@ -219,8 +232,8 @@ def test_verdict_of_an_attribute_goes_by_holm_over_the_attributes_of_its_metric(
 
 
 def test_the_other_way_round_a_gain_is_a_loss(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
-    there = compare(*drawn, STUDY.attributes, "real", draws=100)
-    back = compare(*drawn, STUDY.attributes, "minority", draws=100)
+    there = _against(*drawn, STUDY.attributes, "real", draws=100)
+    back = _against(*drawn, STUDY.attributes, "minority", draws=100)
     np.testing.assert_allclose(back["difference"], -there["difference"])
     np.testing.assert_allclose(back["low"], -there["high"])
     swapped = {"gain": "loss", "loss": "gain"}
@@ -233,7 +246,7 @@ def test_arms_alike_have_no_evidence_of_gain_in_95_of_100_studies(seeds: int) ->
     rng = np.random.default_rng(0)
     verdicts = []
     for _ in range(100):
-        rows = compare(*study.draw(rng), study.attributes, "real", draws=100)
+        rows = _against(*study.draw(rng), study.attributes, "real", draws=100)
         macro = rows[(rows["attribute"] == "macro") & (rows["metric"] == "f1")]
         verdicts.append(macro["verdict"].item())
     assert verdicts.count("no evidence of gain") >= 95
@@ -244,7 +257,7 @@ def test_the_very_same_predictions_are_no_evidence(
 ) -> None:
     labels, probabilities = drawn
     twice = {"real": probabilities["real"], "copy": probabilities["real"].copy()}
-    rows = compare(labels, twice, STUDY.attributes, "real", draws=50)
+    rows = _against(labels, twice, STUDY.attributes, "real", draws=50)
     assert (rows[["difference", "low", "high"]] == 0).all(axis=None)
     assert (rows["verdict"] == "no evidence of gain").all()
 
@@ -252,7 +265,7 @@ def test_the_very_same_predictions_are_no_evidence(
 def test_one_seed_is_no_evidence(drawn: tuple[NDArray[np.float32], Arrays]) -> None:
     labels, probabilities = drawn
     single = {arm: values[:1] for arm, values in probabilities.items()}
-    rows = compare(labels, single, STUDY.attributes, "real", draws=50)
+    rows = _against(labels, single, STUDY.attributes, "real", draws=50)
     assert rows["difference"].notna().all()
     assert rows[["low", "high", "p_value", "p_holm"]].isna().all(axis=None)
     assert (rows["verdict"] == "no evidence of gain").all()
@@ -264,7 +277,7 @@ def test_attribute_with_one_value_counts_nowhere(
     labels, probabilities = drawn
     labels = labels.copy()
     labels[:, 1] = np.where(np.isnan(labels[:, 1]), np.nan, 1)
-    rows = compare(labels, probabilities, STUDY.attributes, "real", draws=50)
+    rows = _against(labels, probabilities, STUDY.attributes, "real", draws=50)
     f1 = rows[rows["metric"] == "f1"].set_index("attribute")
     assert f1.loc["a1", ["difference", "low", "p_holm"]].isna().all()
     np.testing.assert_allclose(f1.loc["macro", "difference"], f1["difference"][["a0", "a2"]].mean())
@@ -277,17 +290,17 @@ def test_what_cannot_be_compared_is_said(drawn: tuple[NDArray[np.float32], Array
     labels, probabilities = drawn
     names, real = STUDY.attributes, probabilities["real"]
     with pytest.raises(ValueError, match="baseline is 'none'; give one of real, minority"):
-        compare(labels, probabilities, names, "none")
+        _against(labels, probabilities, names, "none")
     with pytest.raises(ValueError, match="arm real is the only one; give"):
-        compare(labels, {"real": real}, names, "real")
+        _against(labels, {"real": real}, names, "real")
     with pytest.raises(ValueError, match=r"labels have shape \(300, 3\); give \(images, 1\)"):
-        compare(labels, probabilities, names[:1], "real")
+        _against(labels, probabilities, names[:1], "real")
     with pytest.raises(ValueError, match=r"arm minority have shape .* \(3 seeds, 300, 3\)"):
-        compare(labels, {"real": real, "minority": real[:2]}, names, "real")
+        _against(labels, {"real": real, "minority": real[:2]}, names, "real")
     with pytest.raises(ValueError, match="shares has none for a1; give"):
-        compare(labels, probabilities, names, "real", shares={"a0": 0.1})
+        _against(labels, probabilities, names, "real", shares={"a0": 0.1})
     with pytest.raises(ValueError, match="pairs are none; give another"):
         compare_pairs(labels, probabilities, names, [])
     fitted = {"real": np.full((3, 3), 0.5, np.float32)}
     with pytest.raises(ValueError, match=r"of arm minority have shape \(\); give \(3, 3\)"):
-        compare(labels, probabilities, names, "real", fitted=fitted)
+        _against(labels, probabilities, names, "real", fitted=fitted)

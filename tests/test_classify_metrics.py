@@ -22,7 +22,7 @@ from classify import (
     attribute_scores,
     best_thresholds,
     check_learnable,
-    compare,
+    compare_pairs,
     count_scored,
     labelled_attributes,
     summarise,
@@ -270,4 +270,4 @@ def test_an_attribute_with_the_name_of_a_mean_is_refused(name: str) -> None:
         check_learnable(pd.DataFrame({"split": ["train"], name: [1.0]}), [name])
     arms = {arm: np.zeros((2, 3, 1), np.float32) for arm in ("real", "plain")}
     with pytest.raises(ValueError, match=match):
-        compare(np.ones((3, 1), np.float32), arms, [name], "real")
+        compare_pairs(np.ones((3, 1), np.float32), arms, [name], [("plain", "real")])

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from augment import Selection
-from classify import attribute_scores, best_thresholds, compare, read_predictions
+from classify import attribute_scores, best_thresholds, compare_pairs, pairs_with, read_predictions
 from classify.metrics import fitted_scores
 from classify.predictions import write_predictions
 from labeling import LabelerCard, LabelPolicy, Rule
@@ -218,11 +218,11 @@ def test_arms_are_compared_with_those_before_and_the_focus_with_all(
     ]  # fmt: skip
     predictions = read_predictions(out, list(ARMS), SEEDS)
     shares = _real().query("split == 'train'")[ATTRIBUTES].mean()
-    whole = compare(
+    whole = compare_pairs(
         predictions.labels,
         predictions.probabilities,
         predictions.attributes,
-        "real",
+        pairs_with("real", predictions.probabilities),
         fitted=read_predictions(out, list(ARMS), SEEDS, "val").best_thresholds(),
         shares={str(name): share for name, share in shares.items()},
     )

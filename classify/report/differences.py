@@ -30,7 +30,7 @@ def differences_section(
     """The paired differences of the focus arm, with a forest plot a baseline.
 
     Args:
-        comparison: of `classify.compare`.
+        comparison: of `classify.compare_pairs`.
         focus: the arm.
         colours: of the arms.
         shares: of positives.
