@@ -16,7 +16,7 @@ TINY = ["--train", "3", "--val", "1", "--test", "0"]
 def test_it_draws_the_same_as_the_function(tmp_path: Path) -> None:
     drawn = main(["--out", str(tmp_path / "a"), "--pool", "labeler", "--seed", "2", *TINY])
     wanted = avatar_table(tmp_path / "b", train=3, val=1, test=0, seed=2, pool=Pool.LABELER)
-    pd.testing.assert_frame_equal(drawn, wanted)
+    pd.testing.assert_frame_equal(drawn.drop(columns="path"), wanted.drop(columns="path"))
     for name in wanted["file_name"]:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

@@ -22,6 +22,7 @@ from PIL import Image
 from torchvision.datasets import FashionMNIST
 
 from classify.datasets.drawn import draw_once
+from classify.datasets.folder import load
 from classify.files import write_text
 
 __all__ = ["CLASSES", "fashion_longtail_table", "longtail_counts"]
@@ -56,7 +57,7 @@ def fashion_longtail_table(
         val: validation images a class.
 
     Returns:
-        The table, with `path`.
+        The table, as `load_table` reads it.
 
     Raises:
         FileNotFoundError: One of the four files is missing.
@@ -78,8 +79,7 @@ def fashion_longtail_table(
         write_text(root / "metadata.csv", pd.concat(tables).to_csv(index=False))
 
     draw_once(folder, "fashion", {"largest": largest, "imbalance": imbalance, "val": val}, write)
-    table = pd.read_csv(folder / "metadata.csv")
-    return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
+    return load(folder)
 
 
 class _Part(NamedTuple):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classify.datasets.drawn import draw_once
+from classify.datasets.folder import load
 from classify.files import sha256_of
 from classify.progress import progress
 
@@ -51,8 +52,8 @@ def medmnist_table(folder: Path, *, source: Path) -> pd.DataFrame:
         source: The `.npz` file, of any of MedMNIST's sizes.
 
     Returns:
-        The table, with `path`. The attributes of 14 columns are `CHEST_FINDINGS`, of A others
-        `finding_0` and so on, of one column, whose numbers are classes, `class_0` and so on.
+        The table, as `load_table` reads it. The attributes of 14 columns are `CHEST_FINDINGS`, of A
+        others `finding_0` and so on, of one column, whose numbers are classes, `class_0` and so on.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -68,8 +69,7 @@ def medmnist_table(folder: Path, *, source: Path) -> pd.DataFrame:
         pd.concat(tables, ignore_index=True).to_csv(root / "metadata.csv", index=False)
 
     draw_once(folder, "medmnist", {"version": _VERSION, "sha256": sha256_of(source)}, write)
-    table = pd.read_csv(folder / "metadata.csv")
-    return table.assign(path=[str((folder / name).resolve()) for name in table["file_name"]])
+    return load(folder)
 
 
 def _labels(source: Path, split: str) -> NDArray[np.int64]:

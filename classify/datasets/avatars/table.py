@@ -21,6 +21,7 @@ from tqdm import tqdm
 from classify.datasets.avatars.distribution import ATTRIBUTES, UNLABELLED, from_uniforms
 from classify.datasets.avatars.drawing import draw
 from classify.datasets.drawn import Pool, draw_once, parts, settings_of, stream
+from classify.datasets.folder import load
 
 _METADATA = "metadata.csv"
 _VERSION = 1
@@ -85,8 +86,8 @@ def avatar_table(
             the study's own three: the shipped generator and labeler are trained on such.
 
     Returns:
-        One row a picture: `file_name` (relative to `root`), `split`, `source` ("real"), then the 40
-        attributes with 1 and 0, `Attractive` empty.
+        The table, as `load_table` reads it: one row per picture, with the 40 attributes as 1 and 0,
+        `Attractive` empty.
     """
     counts = {Pool.TRAIN: train, Pool.VAL: val, Pool.TEST: test}
     settings = settings_of(_VERSION, size, counts, seed, pool)
@@ -99,7 +100,7 @@ def avatar_table(
         pd.concat(tables, ignore_index=True).to_csv(folder / _METADATA, index=False)
 
     draw_once(root, "avatars", settings, draw_all)
-    return pd.read_csv(root / _METADATA, dtype=dict.fromkeys(ATTRIBUTES, "Int8"))
+    return load(root)
 
 
 def _write_split(

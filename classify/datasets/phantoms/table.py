@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from classify.datasets.drawn import Pool, draw_once, parts, settings_of, stream
+from classify.datasets.folder import load
 from classify.datasets.phantoms.anatomy import FINDINGS
 from classify.datasets.phantoms.distribution import SLICES, draw_subject
 
@@ -45,8 +46,8 @@ def phantom_table(
             the study's own three, as for training a generator.
 
     Returns:
-        One row a picture: `file_name` (`<split>/<subject>-<slice>.png`), `split`, `source`
-        ("real"), then the six findings with 1 and 0.
+        The table, as `load_table` reads it: one row per picture, `<split>/<subject>-<slice>.png`,
+        with the six findings as 1 and 0.
 
     Raises:
         ValueError: `root` holds anything else.
@@ -67,7 +68,7 @@ def phantom_table(
             pd.concat(rows, ignore_index=True).to_csv(folder / name, index=False)
 
     draw_once(root, "phantoms", settings, draw)
-    return pd.read_csv(root / _METADATA)
+    return load(root)
 
 
 def _write_subject(
