@@ -155,7 +155,7 @@ class Sum:
             ValueError: there is none.
         """
         if not parts:
-            raise ValueError("a sum of no guidances is none; give at least one, or None instead")
+            raise ValueError("Sum needs at least one guidance; use None for no guidance")
         self.parts = parts
 
     @classmethod

@@ -180,7 +180,7 @@ def _check(
         check_predictions(labels, probabilities, attributes, arm)
     if not pairs:
         arms = list(probabilities)
-        only = f"arm {arms[0]} is the only one" if len(arms) == 1 else "pairs are none"
+        only = f"arm {arms[0]} is the only one" if len(arms) == 1 else "no pair is given"
         raise ValueError(f"{only}; give another one to compare it with")
     if shares is not None and (unknown := [name for name in attributes if name not in shares]):
         raise ValueError(f"shares has none for {unknown[0]}; give one for every attribute")

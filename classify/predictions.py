@@ -106,7 +106,8 @@ def read_predictions(
     """
     if not arms or seeds < 1:
         raise ValueError(
-            f"predictions of {len(arms)} arms and {seeds} seeds are none; give at least one of each"
+            f"predictions of {len(arms)} arms and {seeds} seeds are asked for; give at least one "
+            "of each"
         )
     units = {
         (arm, seed): _read(unit_folder(out, arm, seed) / PREDICTIONS[split])

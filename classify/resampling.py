@@ -202,7 +202,7 @@ def check_predictions(
             "attribute"
         )
     if not probabilities:
-        raise ValueError("probabilities are none; give those of at least one arm")
+        raise ValueError("no probabilities are given; give those of at least one arm")
     first = next(iter(probabilities.values()))
     for arm, values in probabilities.items():
         if values.ndim != 3 or values.shape[1:] != labels.shape or len(values) != len(first):

@@ -259,12 +259,12 @@ def _check(
     fabric: L.Fabric,
 ) -> None:
     if not arms:
-        raise ValueError("arms are none; give at least one named table")
+        raise ValueError("no arm is given; give at least one named table")
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; give at least 1, better 3 or 5")
     if out is None and fabric.world_size > 1:
         raise ValueError(
-            f"out is none with {fabric.world_size} processes; give a folder, in which they meet"
+            f"out is left out with {fabric.world_size} processes; give a folder, in which they meet"
         )
     for name, table in arms.items():
         if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):

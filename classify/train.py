@@ -170,8 +170,7 @@ def fit(
 def _check(train: pd.DataFrame, val: pd.DataFrame, attributes: Sequence[str]) -> None:
     if not attributes:
         raise ValueError(
-            "attributes are none; a fit needs at least one; label the images, or name columns "
-            "with --attributes"
+            "no attribute is given; label the images, or name columns with --attributes"
         )
     for name, table in (("train", train), ("val", val)):
         if table.empty:

@@ -114,7 +114,7 @@ class Combination(Predictor):
 
     def __init__(self, parts: Sequence[Predictor]) -> None:
         if not parts:
-            raise ValueError("labelers are none; several may stand side by side; name at least one")
+            raise ValueError("no labeler is given; name at least one")
         self.parts = tuple(parts)
         self.sha256 = "+".join(part.sha256 for part in parts)
         self._columns: list[list[int]] = []

@@ -180,7 +180,7 @@ def test_what_cannot_be_wished_is_refused(settings: dict[str, object], message: 
 
 
 def test_no_guidance_to_join_is_refused() -> None:
-    with pytest.raises(ValueError, match="joint guidances are none"):
+    with pytest.raises(ValueError, match=r"^Joint needs at least one guidance; use None"):
         Joint()
 
 

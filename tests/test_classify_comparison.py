@@ -299,7 +299,7 @@ def test_what_cannot_be_compared_is_said(drawn: tuple[NDArray[np.float32], Array
         _against(labels, {"real": real, "minority": real[:2]}, names, "real")
     with pytest.raises(ValueError, match="shares has none for a1; give"):
         _against(labels, probabilities, names, "real", shares={"a0": 0.1})
-    with pytest.raises(ValueError, match="pairs are none; give another"):
+    with pytest.raises(ValueError, match="no pair is given; give another"):
         compare_pairs(labels, probabilities, names, [])
     fitted = {"real": np.full((3, 3), 0.5, np.float32)}
     with pytest.raises(ValueError, match=r"of arm minority have shape \(\); give \(3, 3\)"):

@@ -113,7 +113,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     _write(tmp_path, "real", 0, _table())
     with pytest.raises(FileNotFoundError, match=r"real-1/predictions.npz is missing; .* again"):
         read_predictions(tmp_path, ["real"], 2)
-    with pytest.raises(ValueError, match="0 arms and 1 seeds are none"):
+    with pytest.raises(ValueError, match="0 arms and 1 seeds are asked for; give"):
         read_predictions(tmp_path, [], 1)
 
 

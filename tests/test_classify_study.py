@@ -288,7 +288,7 @@ def test_arms_take_the_steps_of_the_first(arms: Arms, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: {}, "arms are none"),
+        (lambda a: {}, "no arm is given"),
         (lambda a: {"a/b": a["real"]}, "arm 'a/b' cannot name a folder"),
         (lambda a: {"real": a["real"].query("split != 'test'")}, "arm real has no test rows"),
         (lambda a: {"x": _with_synthetic_val(a["plain"])}, "synthetic rows in val"),

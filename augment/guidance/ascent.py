@@ -60,7 +60,7 @@ class Joint:
             ValueError: there is none.
         """
         if not parts:
-            raise ValueError("joint guidances are none; give at least one, or None instead")
+            raise ValueError("Joint needs at least one guidance; use None for no guidance")
         self.parts = parts
 
     def __repr__(self) -> str:

@@ -134,8 +134,8 @@ def _check_names(where: Path | str, attributes: Collection[str]) -> None:
     """Refuse attributes that would be taken for something else."""
     if own := [name for name in attributes if name in (*_PLACE, *_MADE)]:
         raise ValueError(
-            f"{own[0]} is named as an attribute of {where}; the toolkit's own columns "
-            f"{', '.join((*_PLACE, *_MADE))} are none; rename the column, or leave it out"
+            f"{own[0]} is named as an attribute of {where}; these names are reserved: "
+            f"{', '.join((*_PLACE, *_MADE))}; rename the column, or leave it out"
         )
     if means := [name for name in attributes if name.split(",")[0] in _MEANS]:
         raise ValueError(
