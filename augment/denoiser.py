@@ -69,7 +69,7 @@ class Latents(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a latent image, (channels, height, width)."""
+        """Shape of a latent image, (channels, height, width)."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents, float32 (B, c, h, w), of images float32 (B, C, H, W) in [-1, 1]."""
@@ -160,7 +160,7 @@ class Denoiser(nn.Module):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of what is denoised, (C, H, W): an image, or a latent one."""
+        """Shape of what is denoised, (C, H, W): an image, or a latent one."""
         return self.image.shape if self.latents is None else self.latents.shape
 
     def decoded(self, x: Tensor, *, smooth: bool = False) -> Tensor:
@@ -186,7 +186,8 @@ class Denoiser(nn.Module):
         return twin
 
     def record(self) -> dict[str, Any]:
-        """What of an image's origin is the denoiser's: hashes of weights and process, its shape.
+        """The part of an image's provenance that the denoiser determines: hashes of weights and
+        process, and the image's shape.
 
         A file's hash does not tell as what it was read: options and half precision are added.
         """

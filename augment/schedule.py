@@ -45,7 +45,7 @@ class Spacing:
     """ends: `space_timesteps`; leading: multiples of T // N; trailing: T - 1 and every T / N
     below, which few-step models are distilled at."""
     offset: int = 0
-    """Of leading: added to each."""
+    """What leading adds to each."""
 
     def kept(self, total: int, steps: int) -> NDArray[np.int64]:
         """The timesteps, ascending, int64 (steps,).

@@ -37,7 +37,7 @@ class Start(Protocol):
     """
 
     name: ClassVar[str]
-    """Of the kind of start, in a folder's record."""
+    """Name of the kind of start, in a folder's record."""
 
     def start(self, denoiser: Denoiser, seeds: Sequence[int], steps: int) -> tuple[Tensor, int]:
         """X at the first step, float32 (B, C, H, W), and that step's index.

@@ -58,8 +58,8 @@ class Step:
         return self.log_variance.exp()
 
     def images(self, x0: Tensor) -> Tensor:
-        """The images (B, C, H, W), about [-1, 1], of an estimate, with a gradient; of a model on
-        pixels, it is they.
+        """The images (B, C, H, W), about [-1, 1], of an estimate, with a gradient. A pixel-space
+        model's estimate is already the images.
         """
         return self.denoiser.decoded(x0, smooth=True)
 
@@ -82,7 +82,7 @@ class Transition(NamedTuple):
     mean: Tensor
     """float32 (B, C, H, W)."""
     std: Tensor | None
-    """Of the noise, broadcastable to `mean` and on its device; None adds none."""
+    """Deviation of the noise, broadcastable to `mean` and on its device; None adds none."""
     log_variance: Tensor
     """Log of the Sigma_i in which a guidance counts its shift, broadcastable to `mean`.
 

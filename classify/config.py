@@ -15,9 +15,10 @@ from classify.networks import check
 Decay = Literal["cosine", "exponential"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _MOST = 10**6
-"""Of anything that is counted; more is a slip of the keyboard."""
+"""Limit of anything that is counted; more is a slip of the keyboard."""
 _MOST_SIDE, _MOST_PIXELS = 10_000, 2**28
-"""Of an image and of a batch: 5,350 images of 224 pixels, more than any device has memory for."""
+"""Limits of an image's side and of a batch: 5,350 images of 224 pixels, more than any device has
+memory for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class FitConfig:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, which gets further in few steps, or SGD with Nesterov momentum."""
     momentum: float = 0.9
-    """Of SGD; AdamW's first beta."""
+    """Momentum of SGD; AdamW's first beta."""
     weight_decay: float = 1e-2
     """Decoupled from the learning rate's gradient step in AdamW, an L2 penalty in SGD."""
     warmup: float = 0.3

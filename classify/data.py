@@ -92,7 +92,7 @@ class Batches(Dataset[Batch]):
     """Positions in the split, int64 (B,) each."""
     augmentation: Augmentation | None = None
     seed: int = 0
-    """Of the augmentation, with the step."""
+    """Seed of the augmentation, with the step."""
     start: int = 0
     """The first batch's step."""
 

@@ -22,7 +22,7 @@ from classify.intervals import LEVEL
 __all__ = ["ExchangeRate", "exchange_rate"]
 
 _POINTS = 4001
-"""Of the grid over the logarithm of the numbers: 0.1 % apart from 100 to 5,000 images."""
+"""Points of the grid over the logarithm of the numbers: 0.1 % apart from 100 to 5,000 images."""
 _ROUNDING = 1e-9
 """Differences of scores that are none."""
 

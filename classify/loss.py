@@ -23,7 +23,7 @@ from torch.nn import functional as F
 __all__ = ["LDAM_SCALE", "AttributeLoss", "LossConfig", "masked_bce"]
 
 LDAM_SCALE = 30.0
-"""Of the cosines that are a network's logits under a margin (Cao et al., 2019)."""
+"""Scale of the cosines that are a network's logits under a margin (Cao et al., 2019)."""
 _SMOOTH_FLOOR, _SMOOTH_SLOPE, _SMOOTH_MIDDLE = 0.1, 10.0, 0.2
 """Alpha, beta and mu of the distribution-balanced loss, those of its authors for COCO."""
 

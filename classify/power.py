@@ -94,7 +94,7 @@ def visible(
         attributes: The A names; those without both values are in no mean.
         seeds: Fits an arm.
         shares: Attribute -> share of positives in [0, 1] among the real training images.
-        noise: Of the classifiers.
+        noise: How the classifiers vary.
 
     Returns:
         `macro`, and `macro, rare` where an attribute is rare -> what is seen.
@@ -109,7 +109,7 @@ def visible(
 
 
 def _visible(expected: Floats, f1: Floats, seeds: int) -> Visible:
-    """Of what `_differences` gives, for the attributes of one mean."""
+    """What is seen of the differences that `_differences` gives, for the attributes of one mean."""
     attributes = f1.shape[1]
     if seeds < 2 or not attributes:
         return Visible(attributes=attributes, difference=np.inf, seeds=None, images=None)

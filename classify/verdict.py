@@ -90,7 +90,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Of one arm against another."""
+    """What is said of one arm against another."""
 
     arm: str
     baseline: str

@@ -41,7 +41,7 @@ class ProbeConfig:
     """How far components are left as they are rather than brought to the same variance: share of
     their mean variance that is added to each one's."""
     folds: int = 3
-    """Of the cross-validation."""
+    """Folds of the cross-validation."""
     components: int = 1024
     """Principal components of the features that are kept; with fewer train rows, all there are."""
     rows: int = 4000

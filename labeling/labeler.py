@@ -26,7 +26,7 @@ class Predictor(Protocol):
     card: LabelerCard
     """Preprocessing and provenance."""
     sha256: str
-    """Of what the probabilities depend on, for records; empty if unknown."""
+    """Hash of what the probabilities depend on, for records; empty if unknown."""
 
     @property
     def attributes(self) -> tuple[str, ...]:

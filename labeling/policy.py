@@ -312,7 +312,7 @@ def _fit_rule(p: Floats, y: Floats, config: PolicyConfig) -> Rule:
 
 
 def _share_right(decided: Floats, y: Floats, value: int) -> float | None:
-    """Of the rows decided to have a value, how many have it."""
+    """Share of the rows decided to have a value that have it."""
     called = decided == value
     return float(np.mean(y[called] == value)) if called.any() else None
 

@@ -203,7 +203,7 @@ def _has_both(labels: Tensor) -> bool:
 def _features(
     features: nn.Module, images: Pixels, rows: Tensor, card: LabelerCard, *, mirror: bool = False
 ) -> Tensor:
-    """Of some of the images, mirrored if wanted; float32 (len(rows), D) on the CPU."""
+    """Features of some of the images, mirrored if wanted; float32 (len(rows), D) on the CPU."""
     found = []
     batches = torch.split(rows, _BATCH)
     for positions in progress(batches, "features of labelled images", unit="batch"):
@@ -222,7 +222,7 @@ def _device(features: nn.Module) -> torch.device:
 def _scores(
     p: np.ndarray, truth: np.ndarray, thresholds: dict[str, float]
 ) -> dict[str, dict[str, float | None]]:
-    """Of the positive class at the thresholds, by attribute; None where it cannot be judged."""
+    """Scores of the positive class at the thresholds, by attribute; None where none can be told."""
     scores: dict[str, dict[str, float | None]] = {}
     for column, (name, threshold) in enumerate(thresholds.items()):
         known = ~np.isnan(truth[:, column])

@@ -129,7 +129,7 @@ class Curve:
 
     @classmethod
     def of(cls, p: Floats, y: Floats) -> Curve:
-        """Of probabilities (N,) and labels 1, 0 or NaN = unlabelled, left out, (N,)."""
+        """The curve of probabilities (N,) and labels 1, 0 or NaN = unlabelled, left out, (N,)."""
         known = ~np.isnan(y)
         p, y = p[known], y[known]
         values, row_of = np.unique(-p, return_inverse=True)  # descending probabilities

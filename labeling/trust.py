@@ -28,7 +28,7 @@ all n of them has a recall of which no more is known than that it lies in [n / (
 1927; 95 %, z = 1.96); below 4 that reaches down to one half, to one that misses as many as it
 finds."""
 _TELLING = 0.1
-"""Of Youden's J, true less false positive rate: 0 by chance, 1 at best."""
+"""Least Youden's J, true less false positive rate: 0 by chance, 1 at best."""
 
 
 def doubts(

@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
 def _distinct(
     cells: Mapping[str, SyntheticSet],
 ) -> tuple[dict[str, str], dict[str, SyntheticSet]]:
-    """Of each cell the set that has its images, and these sets."""
+    """The set that has the images of each cell, and these sets."""
     same: dict[str, str] = {}
     sets: dict[str, SyntheticSet] = {}
     for name, settings in cells.items():
@@ -229,7 +229,7 @@ def _part(results: Results, names: Sequence[str]) -> Results:
 
 
 def chart(table: pd.DataFrame) -> Figure:
-    """Of each grid the mean AvgkNN with its interval, and the Frechet distance to the rare images,
+    """The mean AvgkNN of each grid with its interval, and the Frechet distance to the rare images,
     by cell, with the cost of an image below its name.
     """
     grids = list(table.groupby("grid", sort=False))

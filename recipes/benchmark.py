@@ -77,7 +77,7 @@ class Settings:
     rates: Sequence[int] = (1, 2, 5, 10, 20)
     """Every how many steps the guidance acts."""
     distances: Sequence[DistanceName] = ("l2", "activations", "features")
-    """Of the guidance: activations, lpips, features, l1, l2."""
+    """Distances of the guidance: activations, lpips, features, l1, l2."""
     repeats: int = 5
     """How often everything is run; medians and ranges are over these."""
     clock: Literal["wall", "cpu"] = "wall"
@@ -132,7 +132,7 @@ class Procedure:
     make: Callable[[Denoiser, SelfGuidance | None], Sampler]
     """Makes it ready on a network, with whatever needs to be done only once."""
     distance: DistanceName | None = None
-    """Of the guidance, if there is one."""
+    """Distance of the guidance, if there is one."""
     every: int | None = None
     """The rate n: every n-th step is guided, ceil(N / n) of N."""
     extra: float = 0.0

@@ -117,7 +117,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"{self.solver}-{self.steps}-{self.kind}"
 
     def guidance(self, settings: Settings, schedule: Schedule) -> SelfGuidanceConfig | None:

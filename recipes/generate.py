@@ -62,7 +62,7 @@ __all__ = ["ClassifierConfig", "GuidanceConfig", "LowDensitySources", "Settings"
 
 _MOST_IMAGES = 10**7
 _STRENGTH = 0.5
-"""Of an edit: SDEdit's."""
+"""Strength of an edit: SDEdit's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ class Settings(Devices):
     particles: ParticleSettings | None = None
     """Particle guidance: images of a group repel one another."""
     labeler: str | None = field(default=None, metadata=LABELERS)
-    """Of uncertainty and JEPA guidance: an embedded name or a folder."""
+    """The labeler of uncertainty and JEPA guidance: an embedded name or a folder."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.seeds <= _MOST_IMAGES or self.first_seed < 0:

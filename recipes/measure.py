@@ -212,7 +212,7 @@ def _image_set(name: str, path: Path, rows: pd.DataFrame) -> ImageSet:
 def _features(
     sets: Sequence[ImageSet], encoder: Encoder, *, settings: Settings, fabric: Fabric
 ) -> list[Tensor]:
-    """Of each set, float32 (N, D), where they are to be measured."""
+    """Features of each set, float32 (N, D), where they are to be measured."""
     # Not on Apple's GPUs, which have no float64.
     device = fabric.device if fabric.device.type == "cuda" else torch.device("cpu")
     found = (

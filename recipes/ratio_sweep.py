@@ -53,7 +53,7 @@ class SweepConfig:
     arm: str = "minority"
     """The synthetic set whose images are added."""
     fractions: Sequence[float] = (0.125, 0.25, 0.5, 1.0)
-    """Of its images, in (0, 1]; none at all is always among them."""
+    """Shares of its images, in (0, 1]; none at all is always among them."""
     seeds: int = 3
     """Fits of each number; intervals need at least 2."""
     devices: int | str = "auto"

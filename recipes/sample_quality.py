@@ -156,7 +156,7 @@ def agreement(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _spearman(pair: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Of (N, 2), with the ends of its percentile interval over images."""
+    """Rank correlation of (N, 2), with the ends of its percentile interval over images."""
     rng = np.random.default_rng(0)
     ranks = stats.rankdata(pair, axis=0)
     with np.errstate(invalid="ignore"):  # of few images, a draw may be one image again and again

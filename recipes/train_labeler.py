@@ -36,7 +36,7 @@ class Settings:
     attributes: list[str] | None = None
     """Columns to learn; all by default."""
     seed: int = 0
-    """Of the initial weights, the order of the images and their augmentation."""
+    """Seed of the initial weights, the order of the images and their augmentation."""
     soft: bool = False
     """Take probabilities as labels of synthetic images."""
     half: bool = False

@@ -76,7 +76,7 @@ class TuneConfig(RunConfig):
     """Macro score that is maximised, the mean over study.seeds fits: F1 at 0.5, average precision,
     or F1 at thresholds fitted on the other half of val."""
     search_seed: int = 0
-    """Of the trials' draws."""
+    """Seed of the search."""
     base_set: Values = field(default_factory=lambda: {"guidance": {}, "steering": {}})
     """The set that is tuned, as in `sets`; the space changes it."""
     base_arm: Values = field(default_factory=dict)
@@ -189,8 +189,8 @@ _ALL_ROWS: Mapping[str, Any] = {
     "judge": None,
     "allow_unlike": True,
 }
-"""Of a table whose rows are drawn already, and of images that nobody is shown; what unlike ones
-are worth, a trial's score says."""
+"""Settings for a table whose rows are drawn already, and images that nobody is shown; what unlike
+ones are worth, a trial's score says."""
 
 
 def _try(
@@ -263,7 +263,7 @@ _OWN = ("out", "devices", "num_nodes", "study")
 
 
 def _name(settings: Mapping[str, Any]) -> str:
-    """Of a folder, by what is in it."""
+    """Name of a folder, by what is in it."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 

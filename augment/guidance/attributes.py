@@ -31,7 +31,7 @@ class SteeringLabeler(Protocol):
     """What the guidance asks of a labeler; every `labeling.Labeler` gives it."""
 
     sha256: str
-    """Of its weights, for records."""
+    """Hash of its weights, for records."""
 
     @property
     def attributes(self) -> Sequence[str]:

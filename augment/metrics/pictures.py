@@ -35,7 +35,7 @@ _COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#
 _STROKES: tuple[tuple[str, Any], ...] = tuple(
     (colour, style) for style in ("-", "--", ":", "-.") for colour in _COLOURS[1:]
 )
-"""Of the generated sets; a colour comes back with another kind of line."""
+"""Strokes of the generated sets; a colour comes back with another kind of line."""
 
 
 @dataclass(frozen=True, kw_only=True)

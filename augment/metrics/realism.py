@@ -95,9 +95,9 @@ class Realism:
     """What was found of a set of M generated images."""
 
     scores: Scores
-    """Of each, (M,): at least 0 inside of what is real, where all but 5 % of the real images are,
-    and the lower the farther outside, in standard deviations of the real images' own. NaN where
-    nothing could be judged."""
+    """Score of each, (M,): at least 0 inside of what is real, where all but 5 % of the real images
+    are, and the lower the farther outside, in standard deviations of the real images' own. NaN
+    where nothing could be judged."""
     outside: float
     """Share of the distinct images below 0."""
     images: tuple[int, int]
@@ -308,7 +308,7 @@ def _components(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _geometries(features: Mapping[str, Tensor]) -> list[Tensor]:
-    """Of every view the scaled features, and their directions from the mean."""
+    """The scaled features of every view, and their directions from the mean."""
     return [one for x in features.values() for one in (x, F.normalize(x, dim=1))]
 
 

@@ -64,7 +64,8 @@ class Results:
     table: pd.DataFrame
     """A row a set; what is not defined for the real one is NaN."""
     images: Mapping[str, pd.DataFrame]
-    """Of each set, by name, a row an image: avg_knn, lof and, but for the real one, rarity."""
+    """The table of each set, by name, one row per image: avg_knn, lof and, but for the real one,
+    rarity."""
     reference: pd.DataFrame
     """The real images that the sets were compared with: columns row and file_name, and of a tail
     also avg_knn, the rarest first."""

@@ -19,7 +19,7 @@ Vectors = Tensor | npt.NDArray[np.floating]
 """(N, D) of any floating type, one row an image; a tensor's device is where the work is done."""
 
 _LARGEST = 1e100
-"""Of a feature's magnitude: sums of such squares stay finite in float64."""
+"""Largest magnitude of a feature: sums of such squares stay finite in float64."""
 
 BLOCK = 4096
 """Rows at a time: 4,096 x 4,096 distances are 64 MB in float32."""

@@ -22,7 +22,7 @@ View = Callable[[Tensor], Tensor]
 TEXTURE = "random network"
 """The view of colours and texture, at which neither guidance nor a change of size aims."""
 _SIDE = 8
-"""Of few pixels."""
+"""Side of the view of few pixels."""
 _WIDTHS = (32, 64, 128)
 _AT_ONCE = 64 * 64**2
 """Pixels that are looked at at once: 64 images of 64 pixels a side, 4 of 256."""

@@ -56,7 +56,7 @@ class CheckpointOptions:
     image_size: int | None = None
     """Height and width in pixels."""
     variance: Literal["fixed_small", "fixed_large"] | None = None
-    """Of a network without learned variance: beta~ (`--sigma_small True`) or beta."""
+    """Variance of a network that has learned none: beta~ (`--sigma_small True`) or beta."""
 
     def __post_init__(self) -> None:
         for name in ("head_channels", "heads", "image_size"):
@@ -84,7 +84,7 @@ class Settings:
     schedule: ScheduleName
     image_size: int
     variance: VarianceType = "fixed_small"
-    """Of a denoiser; a classifier has none."""
+    """Reverse variance of a denoiser; a classifier has none."""
 
     def heads_of(self, width: int) -> int:
         """How many heads an attention of `width` channels has.

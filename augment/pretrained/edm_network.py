@@ -34,7 +34,7 @@ class Architecture:
     """Height and width of the images in pixels."""
     channels: int
     classes: int | None
-    """Of the images; None if it knows none."""
+    """Number of the images' classes; None if it knows none."""
     encoder: Sequence[str]
     """Names of its blocks in order, such as 64x64_conv, 64x64_block0, 32x32_down."""
     decoder: Sequence[str]

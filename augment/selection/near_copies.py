@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from augment.images import Pixels
 
 _SIDE = 16
-"""Of the signature, in pixels: JPEG's and noise's marks are gone, faces still differ."""
+"""Side of the signature, in pixels: JPEG's and noise's marks are gone, faces still differ."""
 _REACH = 1
 """Pixels an image may be moved by."""
 _POSES = tuple(product((False, True), range(-_REACH, _REACH + 1), range(-_REACH, _REACH + 1)))

@@ -58,7 +58,7 @@ _SIXTEEN_BITS = ("PNG", "PPM")
 PROGRAMS = ("EPS",)
 """Formats whose files are programs: Pillow would have Ghostscript run them."""
 _MOST_PIXELS = 89_478_485
-"""Of an image, as Pillow warns of more by default: 256 MB in RGB."""
+"""Limit of an image, as Pillow warns of more by default: 256 MB in RGB."""
 _TOO_LARGE = f"has more pixels than the {_MOST_PIXELS:,} that are allowed; make it smaller"
 _log = logging.getLogger(__name__)
 

@@ -78,7 +78,7 @@ class _LogOdds(nn.Module):
 
 
 def _exclusive_log_odds(logits: Tensor) -> Tensor:
-    """Of float (N, K), K > 1: log p_k - log(1 - p_k) = z_k - logsumexp of the others.
+    """Log-odds of float (N, K), K > 1: log p_k - log(1 - p_k) = z_k - logsumexp of the others.
 
     The others' sum is the whole less the class's own, logsumexp + log(1 - p_k), which is exact to
     rounding where p_k is at most 1/2; for the likeliest class of an image it is summed itself.

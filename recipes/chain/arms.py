@@ -43,8 +43,8 @@ class RepeatsConfig:
     """Share of the train rows under which an attribute is rare; its rows come up
     sqrt(threshold / share) times."""
     replaced: float = 0.5
-    """Of rows: replaced, the share of the repeats for which another image with the attribute stands
-    in: a synthetic one, or a real one in an arm without sets."""
+    """With rows: replaced, the share of the repeats for which another image with the attribute
+    stands in: a synthetic one, or a real one in an arm without sets."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -80,7 +80,7 @@ class ArmSettings:
     rows: Literal["once", "duplicated", "relabelled", "oversampled", "replaced"] = "once"
     """How often a row comes up; replaced is oversampled, with other images for some repeats."""
     repeats: RepeatsConfig = field(default_factory=RepeatsConfig)
-    """Of rows that are oversampled or replaced."""
+    """How rows are repeated that are oversampled or replaced."""
     doubt: DoubtConfig = field(default_factory=DoubtConfig)
     """Which labels of the sets stay empty."""
     train: Mapping[str, Any] = field(default_factory=dict)

@@ -48,14 +48,14 @@ class MinorityClassConfig(TrainedConfig):
     scale: float = 3.5
     """Strength; 1 is Bayes' rule, 3.5 the official code's for LSUN."""
     classes: int = 10
-    """Of equal size, by quantiles of the scores; about 300 train images a class are good, and the
-    paper has 100."""
+    """How many, of equal size, by quantiles of the scores; about 300 train images per class are
+    good, and the paper has 100."""
     class_column: str = "class_label"
     """For a class-conditional generator, the table's column of its class numbers: scores are cut
     into classes within each of them."""
     distance: ModelDistance = "l2"
-    """Of the minority score: activations (the generator's own), lpips (VGG-16, the official
-    code's), l1 or l2."""
+    """Distance of the minority score: activations (the generator's own), lpips (VGG-16, the
+    official code's), l1 or l2."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """How images are noised and restored for their score."""
 

@@ -29,13 +29,13 @@ __all__ = ["Cost", "cost_of", "flops", "forward_flops", "steps_at"]
 _COUNTED, _TIMED = 2, 8
 """Images, at least; where images depend on one another, whole groups of them."""
 _SMALLEST_SHARE = 0.25
-"""Of a set's steps: with fewer its images are hardly its method's any more, and broken ones speak
-against the labels of all sets."""
+"""Least share of a set's steps: with fewer its images are hardly its method's any more, and broken
+ones speak against the labels of all sets."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one image."""
+    """What one image costs."""
 
     forwards: float = math.nan
     """Forward passes of the generator; NaN of images that were made elsewhere."""

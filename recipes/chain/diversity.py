@@ -32,7 +32,7 @@ class Seen:
     table: pd.DataFrame
     """A row an image, with its attributes if it is real, or columns `target_<attribute>`."""
     features: Tensor
-    """Of an encoder, floating (N, D)."""
+    """Features of an encoder, floating (N, D)."""
     few_pixels: Tensor
     """RGB, floating (N, 3 P): a few pixels of every channel in turn."""
 

@@ -59,7 +59,7 @@ class Inputs:
     run: Run
     log_probability: LogProbability | None = None
     prompts: Prompts | None = None
-    """Of a text-to-image generator, whose classes they are."""
+    """Prompts of a text-to-image generator, whose classes they are."""
 
     @property
     def train(self) -> pd.DataFrame:

@@ -37,7 +37,7 @@ _LABELS = {
 }
 """Whence labels come -> in words."""
 _GREYS, _COLOURS = ("#1a1a1a", "#8c8c8c", "#b9b9b9"), ("#d1495b", "#e59a23", "#2e86ab", "#6a4c93")
-"""Of arms of real images alone, and of the others, the focus first."""
+"""Colours of arms of real images alone, and of the others, the focus first."""
 
 
 def curves(scores: pd.DataFrame) -> pd.DataFrame:

@@ -68,7 +68,7 @@ def make_images(
 def _record(
     inputs: Inputs, settings: SyntheticSet, guidance: Guidance | None
 ) -> dict[str, Any] | None:
-    """What of a folder's images is the guidance's; None for ordinary samples."""
+    """The part of a folder's provenance that the guidance determines; None for ordinary samples."""
     record = {} if settings.guidance is None else plain(asdict(settings.guidance))
     if settings.has_trained_terms:
         record["terms"] = repr(guidance)  # tells the classifiers' weights

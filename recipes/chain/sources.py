@@ -95,8 +95,8 @@ def _is_labeler(folder: Path) -> bool:
 DATA: Mapping[str, Source] = {SOURCE: Source(holds=holds_table)}
 """Metadata of a field that names a folder of labelled images."""
 GENERATORS: Mapping[str, Source] = {SOURCE: Source(holds=_is_generator, names=embedded_generators)}
-"""Of one that names a generator."""
+"""Metadata of one that names a generator."""
 LABELERS: Mapping[str, Source] = {
     SOURCE: Source(holds=_is_labeler, names=lambda: [*FITTED, *embedded_labelers()])
 }
-"""Of one that names a labeler."""
+"""Metadata of one that names a labeler."""

@@ -85,7 +85,7 @@ def _foretell(run: Run, inputs: Inputs) -> None:
 
 
 def judge_of(run: Run, inputs: Inputs) -> Judge:
-    """Of synthetic images, by the manifold of the real ones too if that was asked for."""
+    """The judge of synthetic images, by the manifold of the real ones too if that was asked for."""
     k = run.config.admission.manifold
     encoder = None if k is None else manifold_encoder(run, inputs.denoiser).to(run.fabric.device)
     return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5, doing=run.doing)

@@ -48,7 +48,7 @@ class Synthesised:
     selection: Selection
     """The rows that the quota takes, and wish by wish what was got."""
     judged: pd.DataFrame | None = None
-    """Of a steered set, the table as the run's judge labels it, if there is one."""
+    """The table of a steered set as the run's judge labels it, if there is one."""
     realism: Realism | None = None
     """How its admitted images compare with the real ones."""
     doubted: Mapping[str, str] = field(default_factory=dict)

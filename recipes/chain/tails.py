@@ -30,7 +30,7 @@ DEFAULT_TAILS: Mapping[str, Values] = {
     "lowest JEPA score": {"by": "jepa_score", "lowest": True},
 }
 _SHARE, _FEWEST = 0.1, 50
-"""Of the real images, where no count is given."""
+"""Share and least number of the real images, where no count is given."""
 
 Scores = Mapping[str, Callable[[], NDArray[np.floating]]]
 """What real images can be scored by here: name -> the scores of all, in order."""

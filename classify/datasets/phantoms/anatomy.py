@@ -56,7 +56,7 @@ class Finding:
     shade: float
     """Grey levels that it adds."""
     radii: tuple[float, float]
-    """Of its ellipse: across and down."""
+    """Radii of its ellipse: across and down."""
     sites: tuple[tuple[float, float], ...]
     """Centres, the most frequent first: site i has a chance in proportion to 1 / (i + 1)."""
 

@@ -96,7 +96,7 @@ def _one_hot(places: NDArray[np.int64]) -> Floats:
 
 
 def _log_prior(places: NDArray[np.int64]) -> Floats:
-    """Of findings at their sites, in nats, (N,)."""
+    """Log probability of findings at their sites, in nats, (N,)."""
     columns = places.T
     logs = [np.log(f.chances)[column] for f, column in zip(FINDINGS.values(), columns, strict=True)]
     total: Floats = np.sum(logs, axis=0)
