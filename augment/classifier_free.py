@@ -33,7 +33,7 @@ def towards_class(denoiser: Denoiser, scale: float) -> Denoiser:
     if denoiser.null_class is None:
         raise ValueError(
             f"sampler.class_scale is {scale}, but the generator was trained without a null class; "
-            "allowed is 1; leave it out, or train one with --classes"
+            "leave it out, or train one with --classes"
         )
     return denoiser.with_network(
         _TowardsClass(denoiser.network, denoiser.null_class, denoiser.shape[0], scale).eval()

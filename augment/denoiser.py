@@ -223,13 +223,12 @@ class Denoiser(nn.Module):
         if labels.dtype != torch.int64 or labels.ndim != 1:
             raise ValueError(
                 f"labels are {labels.dtype} of shape {tuple(labels.shape)}; "
-                "allowed is int64 of shape (N,); give one class index an image"
+                "give int64 of shape (N,), one class index per image"
             )
         outside = [label for label in labels.tolist() if not 0 <= label < self.classes]
         if outside:
             raise ValueError(
-                f"label {outside[0]} is no class of the model; allowed are 0 to "
-                f"{self.classes - 1}; give one of them"
+                f"label {outside[0]} is no class of the model; give one of 0 to {self.classes - 1}"
             )
 
     def _check_presence(self, labels: Tensor | None) -> None:
@@ -239,9 +238,7 @@ class Denoiser(nn.Module):
                 f"0 to {self.classes - 1}"
             )
         if labels is not None and self.classes is None:
-            raise ValueError(
-                "the model is unconditional and got labels; allowed is None; leave them out"
-            )
+            raise ValueError("labels are given, and the model is unconditional; leave them out")
 
     def log_variance(self, prediction: Prediction, i: int, schedule: Schedule) -> Tensor:
         """Log of the reverse step's variance Sigma_i, broadcastable to the images."""

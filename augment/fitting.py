@@ -75,8 +75,8 @@ class NetworkShape:
             raise ValueError(f"network.channels is {self.channels}; give 1 (grey) or 3 (RGB)")
         if outside := [n for n in self.attention_levels if not 0 <= n < len(widths)]:
             raise ValueError(
-                f"network.attention_levels has {outside[0]}; allowed are 0 to {len(widths) - 1}, "
-                "one level a width; give some of these, or [] for none"
+                f"network.attention_levels has {outside[0]}; give some of 0 to "
+                f"{len(widths) - 1}, one level per width, or [] for none"
             )
         if self.blocks < 1:
             raise ValueError(f"network.blocks is {self.blocks}; give at least 1")
@@ -184,9 +184,8 @@ def check_images(images: Dataset[Tensor], image: ImageFormat) -> None:
     first = images[0]
     if tuple(first.shape) != image.shape or first.dtype != torch.uint8:
         raise ValueError(
-            f"the images are {first.dtype} of shape {tuple(first.shape)}; allowed is torch.uint8 "
-            f"of shape {image.shape}; give such images, or another network.size and "
-            "network.channels"
+            f"the images are {first.dtype} of shape {tuple(first.shape)}; give torch.uint8 of "
+            f"shape {image.shape}, or another network.size and network.channels"
         )
 
 

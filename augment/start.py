@@ -70,15 +70,15 @@ class Edit:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(
-                f"edit strength is {self.strength}; allowed is 0 (the reference) to 1 (hardly "
-                "anything of it); SDEdit's is 0.5"
+                f"edit strength is {self.strength}; give 0 (the reference) to 1 (hardly "
+                "anything of it), SDEdit's is 0.5"
             )
         shape = tuple(self.references.shape)
         first = self.references[torch.arange(min(1, len(self.references)))]
         if first.dtype != torch.uint8 or len(shape) != 4 or not shape[0]:
             raise ValueError(
-                f"the references are {first.dtype} of shape {shape}; allowed is "
-                "torch.uint8 of shape (K, C, H, W); give at least one image so"
+                f"the references are {first.dtype} of shape {shape}; give at least "
+                "one image, torch.uint8 of shape (K, C, H, W)"
             )
 
     def __repr__(self) -> str:

@@ -59,7 +59,7 @@ class Temperature:
         if denoiser.schedule.timesteps.dtype.kind == "f":
             raise ValueError(
                 f"temperature.score is {self.score} and temperature.rescale {self.rescale}, but "
-                "the generator is told sigma, not a timestep; allowed is 1; leave them out"
+                "the generator is told sigma, not a timestep; leave them out"
             )
         twin = denoiser.with_network(_Rescaled(denoiser, self).eval())
         twin.prediction = "epsilon"

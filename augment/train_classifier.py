@@ -50,8 +50,7 @@ class ClassifierNetworkConfig(NetworkShape):
         super().__post_init__()
         if self.schedule not in ("cosine", "linear"):
             raise ValueError(
-                f"network.schedule is {self.schedule!r}; allowed are cosine and linear; "
-                "give the generator's"
+                f"network.schedule is {self.schedule!r}; give the generator's, cosine or linear"
             )
 
     def build(self, heads: Mapping[str, Sequence[str]]) -> NoisedClassifier:

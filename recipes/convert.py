@@ -34,11 +34,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.checkpoint.is_dir():
             raise ValueError(
-                f"{self.checkpoint} is a folder; allowed is a guided-diffusion .pt file; "
-                "a diffusers folder needs no conversion"
+                f"{self.checkpoint} is a folder; give a guided-diffusion .pt file; a diffusers "
+                "folder needs no conversion"
             )
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise ValueError(f"{self.out} is not empty; allowed is a new folder; give another one")
+            raise ValueError(f"{self.out} is not empty; give a new folder")
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:

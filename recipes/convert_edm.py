@@ -30,7 +30,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise ValueError(f"{self.out} is not empty; allowed is a new folder; give another one")
+            raise ValueError(f"{self.out} is not empty; give a new folder")
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:

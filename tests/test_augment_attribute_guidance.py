@@ -168,7 +168,7 @@ def test_an_ascent_that_is_not_finite_moves_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"wish": {"Bald": 1}}, "asks for Bald=1; allowed are 1 and 0 of Bright, Left"),
+        ({"wish": {"Bald": 1}}, "asks for Bald=1; give 1 or 0 for one of Bright, Left"),
         ({"wish": {"Bright": 2}}, "asks for Bright=2"),
         ({"weights": {"Bright": 0.0}}, "weights has 0.0 for Bright"),
         ({"scale": -1.0}, r"^steering\.scale is -1.0"),

@@ -161,9 +161,9 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"target": 2}, r"^classifier.target is 2; allowed are 0 to 1; give one of its classes$"),
-        ({"target": -1}, r"^classifier.target is -1; allowed are 0 to 1"),
-        ({"scale": -1.0}, r"^classifier.scale is -1.0; allowed are numbers from 0"),
+        ({"target": 2}, r"^classifier.target is 2; give one of its classes, 0 to 1$"),
+        ({"target": -1}, r"^classifier.target is -1; give one of its classes, 0 to 1"),
+        ({"scale": -1.0}, r"^classifier.scale is -1.0; give a number from 0"),
         ({"scale": float("nan")}, r"^classifier.scale is nan"),
     ],
 )

@@ -122,11 +122,11 @@ def test_each_image_is_denoised_under_its_own_label() -> None:
     ("classes", "labels", "message"),
     [
         (10, None, "class-conditional and got no labels; give one an image, 0 to 9"),
-        (None, torch.tensor([0]), "unconditional and got labels; allowed is None"),
-        (10, torch.tensor([3, 10]), "label 10 is no class of the model; allowed are 0 to 9"),
-        (10, torch.tensor([-1]), "label -1 is no class of the model; allowed are 0 to 9"),
-        (10, torch.tensor([1.0]), "torch.float32 of shape (1,); allowed is int64 of shape (N,)"),
-        (10, torch.tensor([[1]]), "torch.int64 of shape (1, 1); allowed is int64 of shape (N,)"),
+        (None, torch.tensor([0]), "labels are given, and the model is unconditional"),
+        (10, torch.tensor([3, 10]), "label 10 is no class of the model; give one of 0 to 9"),
+        (10, torch.tensor([-1]), "label -1 is no class of the model; give one of 0 to 9"),
+        (10, torch.tensor([1.0]), "torch.float32 of shape (1,); give int64 of shape (N,)"),
+        (10, torch.tensor([[1]]), "torch.int64 of shape (1, 1); give int64 of shape (N,)"),
     ],
 )
 def test_labels_that_do_not_belong_to_the_model_are_refused(

@@ -202,19 +202,19 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a tensor that lacks": (_lacking, "vqvae do not fit its config.json .*1 missing keys"),
     "another scheduler": (
         lambda f: edit_json(f / "scheduler/scheduler_config.json", _class_name="os"),
-        "the scheduler is a os; allowed are diffusers' own",
+        "the scheduler is a os; give a model with one of diffusers' own",
     ),
     "another network": (
         lambda f: edit_json(f / "unet/config.json", _class_name="UNet3D"),
-        "unet holds a UNet3D; allowed is a UNet2DModel",
+        "unet holds a UNet3D; give a model with a UNet2DModel",
     ),
     "another spacing": (
         lambda f: edit_json(f / "scheduler/scheduler_config.json", timestep_spacing="log"),
-        'timestep_spacing "log"; allowed are linspace, leading and trailing',
+        'timestep_spacing "log"; give a model with linspace, leading or trailing',
     ),
     "zero terminal signal": (
         lambda f: edit_json(f / "scheduler/scheduler_config.json", rescale_betas_zero_snr=True),
-        "rescale_betas_zero_snr true; allowed are false",
+        "rescale_betas_zero_snr true; give a model with false",
     ),
 }
 

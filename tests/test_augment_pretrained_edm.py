@@ -171,7 +171,7 @@ def test_other_files_are_refused_in_one_line_and_never_executed(
         main([str(path), "--out=new"])
     with pytest.raises(FileNotFoundError, match="is missing"):
         main(["gone.pkl", "--out=new"])
-    with pytest.raises(ValueError, match="is not empty; allowed is a new folder"):
+    with pytest.raises(ValueError, match="is not empty; give a new folder"):
         main([str(path), f"--out={tmp_path}"])
     assert not Path("new").exists()
     assert not Path("executed").exists()

@@ -44,21 +44,29 @@ def test_what_this_sampler_cannot_run_is_refused_with_what_to_give_instead(tmp_p
         (
             "beta_schedule",
             "sigmoid",
-            'beta_schedule "sigmoid"; allowed are "linear", "scaled_',
+            'beta_schedule "sigmoid"; give a model with "linear" or "scaled_',
         ),
         (
             "prediction_type",
             "flow",
-            'has prediction_type "flow"; allowed are "epsilon", "v_pred',
+            'has prediction_type "flow"; give a model with "epsilon" or "v_pred',
         ),
-        ("variance_type", "learned", 'has variance_type "learned"; allowed are "fixed_small",'),
-        ("rescale_betas_zero_snr", True, "has rescale_betas_zero_snr true; allowed are false"),
+        (
+            "variance_type",
+            "learned",
+            'has variance_type "learned"; give a model with "fixed_small" or',
+        ),
+        (
+            "rescale_betas_zero_snr",
+            True,
+            "has rescale_betas_zero_snr true; give a model with false",
+        ),
         (
             "thresholding",
             True,
-            "has thresholding true; allowed are false, null; give",
+            "has thresholding true; give a model with false or null",
         ),
-        ("clip_sample_range", 3.0, "has clip_sample_range 3.0; allowed are 1"),
+        ("clip_sample_range", 3.0, "has clip_sample_range 3.0; give a model with 1"),
     ],
 )
 def test_a_scheduler_that_would_be_run_wrongly_is_refused(
@@ -127,7 +135,7 @@ def test_the_range_of_a_clip_that_is_off_does_not_matter(tmp_path: Path) -> None
             "scheduler_config.json is missing; a diffusers folder has",
         ),
         ("unet/config.json", "config.json is missing; a diffusers folder has"),
-        (f"unet/{WEIGHTS}", f"has no weights; allowed are {WEIGHTS} and"),
+        (f"unet/{WEIGHTS}", f"has no weights; copy {WEIGHTS} or"),
     ],
 )
 def test_a_missing_part_is_named(tmp_path: Path, missing: str, message: str) -> None:

@@ -166,10 +166,10 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(tmp_path: Path) ->
             start=Edit(references=_grey(0, size=8, channels=3)),
         )
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ValueError, match=r"^edit strength is 1.5; allowed is 0 .* to 1 "):
+    with pytest.raises(ValueError, match=r"^edit strength is 1.5; give 0 .* to 1 "):
         Edit(references=_grey(0), strength=1.5)
     for wrong in (_grey(0).float(), _grey(0)[0], _grey()):
-        with pytest.raises(ValueError, match=r"allowed is torch.uint8 of shape \(K, C, H, W\)"):
+        with pytest.raises(ValueError, match=r"one image, torch.uint8 of shape \(K, C, H, W\)"):
             Edit(references=wrong)
 
 

@@ -177,10 +177,10 @@ def test_images_that_do_not_fit_are_refused(images: Tensor, tmp_path: Path) -> N
     for wrong, message in (
         (
             images[:, :, :4],
-            r"are torch.uint8 of shape \(3, 4, 8\); allowed is .* \(3, 8, 8\); give",
+            r"are torch.uint8 of shape \(3, 4, 8\); give .* \(3, 8, 8\), or",
         ),
-        (images[:, :1], r"are torch.uint8 of shape \(1, 8, 8\); allowed is .* \(3, 8, 8\); give"),
-        (images.float(), r"are torch.float32 of shape \(3, 8, 8\); allowed is torch.uint8"),
+        (images[:, :1], r"are torch.uint8 of shape \(1, 8, 8\); give .* \(3, 8, 8\), or"),
+        (images.float(), r"are torch.float32 of shape \(3, 8, 8\); give torch.uint8"),
         (images[:0], "there are 0 images; training needs at least 1; give some"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -209,7 +209,7 @@ def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
         (
             NetworkConfig,
             {"attention_levels": (1, 4)},
-            r"network.attention_levels has 4; allowed are 0 to 3, .* or \[\] for none$",
+            r"network.attention_levels has 4; give some of 0 to 3, .* or \[\] for none$",
         ),
         (NetworkConfig, {"widths": (8, 12)}, "network.widths are .8, 12.; .*multiples of 8$"),
         (TrainConfig, {"steps": 0}, "training.steps is 0; give at least 1$"),
@@ -362,7 +362,7 @@ def test_with_labels_each_class_is_learned_and_a_null_class(images: Tensor, tmp_
     assert denoiser.network.config["num_class_embeds"] == 4
     assert sample(denoiser, [0, 1], steps=3, labels=[0, 2]).shape == (2, 3, 8, 8)
     assert DenoiserFeatures(denoiser)(torch.zeros(2, 3, 8, 8)).shape[0] == 2
-    with pytest.raises(ValueError, match="label 3 is no class of the model; allowed are 0 to 2"):
+    with pytest.raises(ValueError, match="label 3 is no class of the model; give one of 0 to 2"):
         sample(denoiser, [0], labels=[3])
     with pytest.raises(ValueError, match="belongs to a run with other labels"):
         _train(images, tmp_path / "out", labels=[*LABELS[:-1], "c"])

@@ -145,10 +145,10 @@ def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path) -> None:
     [
         ({"size": 10, "widths": (32, 32, 32)}, r"size is 10; 3 widths .*; give a multiple of 4$"),
         ({"channels": 2}, r"channels is 2; give 1 .grey. or 3"),
-        ({"attention_levels": (3,)}, "attention_levels has 3; allowed are 0 to 2,"),
+        ({"attention_levels": (3,)}, "attention_levels has 3; give some of 0 to 2,"),
         ({"blocks": 0}, "blocks is 0; give at least 1$"),
         ({"widths": (32, 48)}, r"widths are \(32, 48\); .* multiples of 32$"),
-        ({"schedule": "sigmoid"}, r"schedule is 'sigmoid'; allowed are cosine and linear"),
+        ({"schedule": "sigmoid"}, r"schedule is 'sigmoid'; give the generator's, cosine or"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:

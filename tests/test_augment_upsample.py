@@ -143,7 +143,7 @@ def test_the_class_of_the_small_image_is_that_of_the_large(tmp_path: Path) -> No
     sampler = SamplerConfig(steps=2, batch_size=4, label=2)
     upsample(asked, tmp_path / "small", tmp_path / "asked", sampler=sampler)
     assert asked.denoiser.network.labels == [[2] * 4] * 2
-    with pytest.raises(ValueError, match="is no class of the model; allowed are 0 to 1"):
+    with pytest.raises(ValueError, match="is no class of the model; give one of 0 to 1"):
         upsample(_enlarging(classes=2), tmp_path / "small", tmp_path / "new", sampler=SAMPLER)
     assert not (tmp_path / "new").exists()
 

@@ -176,7 +176,7 @@ def test_pools_have_no_picture_in_common() -> None:
 
 
 def test_unknown_pool_is_named() -> None:
-    with pytest.raises(ValueError, match="pool is 'real'; allowed are train, val, test, generator"):
+    with pytest.raises(ValueError, match="pool is 'real'; give one of train, val, test, generator"):
         avatar_pool([0], pool="real")
 
 

@@ -368,7 +368,7 @@ def test_celeba_errors_name_the_file(tmp_path: Path) -> None:
         load_table(root)
     attributes = root / "list_attr_celeba.txt"
     attributes.write_text(attributes.read_text().replace(" -1", " 0", 1))
-    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: got 0 where"):
+    with pytest.raises(ValueError, match=r"list_attr_celeba.txt has 0 where"):
         load_table(root)
     for image in (root / "img_align_celeba").iterdir():
         image.unlink()

@@ -103,14 +103,14 @@ def test_nothing_is_written_over_and_errors_are_one_line(tmp_path: Path) -> None
     _, path, _ = _checkpoint(tmp_path, ADM)
     new = tmp_path / "new"
     for arguments, message in (
-        ([path, "--out", tmp_path], "is not empty; allowed is a new folder"),
-        ([path, "--out", path], "is not empty; allowed is a new folder"),
+        ([path, "--out", tmp_path], "is not empty; give a new folder"),
+        ([path, "--out", path], "is not empty; give a new folder"),
         ([path, "--out", new], r"cannot tell attention_order .*, or as --options.attention_order"),
         ([tmp_path / "gone.pt", "--out", new], "is missing"),
         ([path, "--out", new, "--options.attention_order", "old"], "attention_order"),
         # An embedded name is no file.
         (["avatars-32", "--out", new], r"avatars-32 is missing; give the \.pt file"),
-        ([tmp_path, "--out", new], "is a folder; allowed is a guided-diffusion"),
+        ([tmp_path, "--out", new], "is a folder; give a guided-diffusion"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message) as refusal:
             main([str(argument) for argument in arguments])

@@ -120,6 +120,6 @@ class AttributeGuidance(AttributeGuidanceConfig, Ascent):
         for name, value in wish.items():
             if name not in self.labeler.attributes or value not in (0, 1):
                 raise ValueError(
-                    f"the wish asks for {name}={value}; allowed are 1 and 0 of "
-                    f"{', '.join(self.labeler.attributes)}; correct it"
+                    f"the wish asks for {name}={value}; give 1 or 0 for one of "
+                    f"{', '.join(self.labeler.attributes)}"
                 )

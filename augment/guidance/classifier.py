@@ -71,8 +71,7 @@ class TowardsClass:
         fewest = min(self.classifier.heads.values())
         if isinstance(self.target, int) and not 0 <= self.target < fewest:
             raise ValueError(
-                f"classifier.target is {self.target}; allowed are 0 to {fewest - 1}; give one of "
-                "its classes"
+                f"classifier.target is {self.target}; give one of its classes, 0 to {fewest - 1}"
             )
 
     def identity(self) -> dict[str, Any]:
@@ -169,7 +168,7 @@ class ClassifierGuidance(TowardsClass):
         super().__post_init__()
         if not 0 <= self.scale < math.inf:
             raise ValueError(
-                f"classifier.scale is {self.scale}; allowed are numbers from 0 (no guidance) up; "
+                f"classifier.scale is {self.scale}; give a number from 0 (no guidance) up; "
                 "1 to 10 are usual"
             )
 

@@ -60,20 +60,20 @@ class SelfGuidanceConfig(Strength):
         super().__post_init__()
         if not 0 < self.perturb_alpha_bar < 1:
             raise ValueError(
-                f"guidance.perturb_alpha_bar is {self.perturb_alpha_bar}; allowed is (0, 1), a "
-                "signal level; 0.0931 is the paper's"
+                f"guidance.perturb_alpha_bar is {self.perturb_alpha_bar}; give a signal level "
+                "in (0, 1), such as 0.0931, the paper's"
             )
         if self.perturb is not None and not 0 <= self.perturb < 1:
             raise ValueError(
-                f"guidance.perturb is {self.perturb}; allowed is [0, 1), a fraction of the steps; "
-                "0.8 is the paper's for cosine schedules"
+                f"guidance.perturb is {self.perturb}; give a fraction of the steps in [0, 1), such "
+                "as 0.8, the paper's for cosine schedules"
             )
         if self.samples < 1:
             raise ValueError(f"guidance.samples is {self.samples}; give at least 1, the paper's")
         if self.stop_gradient not in ("second", "first", "none"):
             raise ValueError(
-                f"guidance.stop_gradient is {self.stop_gradient!r}; allowed are second, first and "
-                "none; second is the paper's"
+                f"guidance.stop_gradient is {self.stop_gradient!r}; give second, the paper's, "
+                "first or none"
             )
 
     def noised_at(self, full: Schedule, respaced: Schedule) -> tuple[Schedule, int]:

@@ -105,9 +105,7 @@ def weights_file(folder: Path) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(
-        f"{folder} has no weights; allowed are {names[0]} and {names[1]}; copy the file there"
-    )
+    raise FileNotFoundError(f"{folder} has no weights; copy {names[0]} or {names[1]} there")
 
 
 def load_part(folder: Path, *kinds: Any) -> Any:
@@ -124,9 +122,7 @@ def load_part(folder: Path, *kinds: Any) -> Any:
     found = read_json(folder / "config.json").get("_class_name")
     of = {kind.__name__: kind for kind in kinds}
     if found not in of:
-        raise ValueError(
-            f"{folder} holds a {found}; allowed is a {' or a '.join(of)}; give such a model"
-        )
+        raise ValueError(f"{folder} holds a {found}; give a model with a {' or a '.join(of)}")
     return load_network(folder, of[found], use_safetensors=True, variant=variant_of(folder))
 
 
@@ -215,14 +211,14 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
     elif "beta_schedule" not in config:
         raise ValueError(
             f"the scheduler {config.get('_class_name', 'without a name')} has no beta_schedule, so "
-            "none of the noise this sampler removes; allowed are those with one, as DDPMScheduler; "
-            "give such a model"
+            "none of the noise this sampler removes; give a model with one that has, as "
+            "DDPMScheduler"
         )
     for name, values in allowed.items():
         if name in config and config[name] not in values:
             raise ValueError(
-                f"the scheduler has {name} {json.dumps(config[name])}; allowed are "
-                f"{', '.join(json.dumps(value) for value in values)}; give another model"
+                f"the scheduler has {name} {json.dumps(config[name])}; give a model with "
+                f"{' or '.join(json.dumps(value) for value in values)}"
             )
 
 
@@ -260,9 +256,7 @@ def sampling_schedule(config: Mapping[str, Any]) -> tuple[Schedule, dict[str, An
     name = str(config.get("_class_name"))
     kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if not isinstance(kind, type):
-        raise ValueError(
-            f"the scheduler is a {name}; allowed are diffusers' own; give such a model"
-        )
+        raise ValueError(f"the scheduler is a {name}; give a model with one of diffusers' own")
     defaults = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
     settings = {p.name: p.default for p in defaults if p.default is not p.empty} | dict(config)
     check_scheduler(settings)
@@ -270,8 +264,8 @@ def sampling_schedule(config: Mapping[str, Any]) -> tuple[Schedule, dict[str, An
     rule = settings.get("timestep_spacing", "leading")
     if rule not in ("linspace", "leading", "trailing"):
         raise ValueError(
-            f"the scheduler has timestep_spacing {json.dumps(rule)}; allowed are linspace, leading "
-            "and trailing; give another model"
+            f"the scheduler has timestep_spacing {json.dumps(rule)}; give a model with "
+            "linspace, leading or trailing"
         )
     whole = settings.get("set_alpha_to_one", True)
     return Schedule(

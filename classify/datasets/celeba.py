@@ -84,7 +84,7 @@ def _read_attributes(root: Path) -> pd.DataFrame:
     if values.empty or wrong.any():
         got = str(values.to_numpy()[wrong][0]) if wrong.any() else "no row"
         raise ValueError(
-            f"{file}: got {got} where every attribute is 1 or -1; restore the original file"
+            f"{file} has {got} where every attribute is 1 or -1; restore the original file"
         )
     return (values == 1).astype("float64")
 

@@ -60,8 +60,8 @@ def _pool(pool: Pool | str) -> Pool:
     if isinstance(pool, Pool):
         return pool
     if pool.upper() not in Pool.__members__:
-        allowed = ", ".join(member.name.lower() for member in Pool)
-        raise ValueError(f"pool is {pool!r}; allowed are {allowed}")
+        known = ", ".join(member.name.lower() for member in Pool)
+        raise ValueError(f"pool is {pool!r}; give one of {known}")
     return Pool[pool.upper()]
 
 
