@@ -62,7 +62,7 @@ from recipes.chain.comparison import REAL, compare_arms, train_shares
 from recipes.chain.cost import Cost, steps_at
 from recipes.chain.files import write_csv
 from recipes.chain.inputs import Inputs, prepare
-from recipes.chain.measuring import Measured, Measuring, MeasuringConfig, costs_of, with_costs
+from recipes.chain.measuring import Measuring, MeasuringConfig, SetMeasures, costs_of, with_costs
 from recipes.chain.run import Run
 from recipes.chain.sets import OFFERED_SETS
 from recipes.chain.settings import NO_FLAGS, RunConfig
@@ -157,7 +157,7 @@ def _tell(
     inputs: Inputs,
     costs: Mapping[str, Cost],
     summary: pd.DataFrame,
-    measured: Measured,
+    measured: SetMeasures,
 ) -> pd.DataFrame:
     """Write and print the tables, and write the page."""
     out = whole.out / "samplers"

@@ -58,7 +58,7 @@ from recipes.chain.untrained_terms import (
     untrained_terms,
 )
 
-__all__ = ["ClassifierConfig", "GuidanceConfig", "LowDensitySources", "Settings", "main"]
+__all__ = ["ClassifierConfig", "LowDensitySources", "SelfGuidanceSettings", "Settings", "main"]
 
 _MOST_IMAGES = 10**7
 _STRENGTH = 0.5
@@ -66,7 +66,7 @@ _STRENGTH = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidanceConfig(SelfGuidanceConfig):
+class SelfGuidanceSettings(SelfGuidanceConfig):
     """Self-guidance towards minority samples; scale 0 turns it off."""
 
     distance: ModelDistance | None = None
@@ -141,7 +141,7 @@ class Settings(Devices):
     "{gamma: 2.5}" that for ImageNet-64."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """The reverse process."""
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    guidance: SelfGuidanceSettings = field(default_factory=SelfGuidanceSettings)
     """Self-guidance towards minority samples."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     """A classifier's guidance, added to it."""

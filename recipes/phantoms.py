@@ -35,7 +35,7 @@ from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig
 from recipes.chain.sources import GENERATORS
 from recipes.chain.study import study
-from recipes.sample_quality import agreement
+from recipes.sample_quality import rank_agreement
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "demo": {
@@ -112,7 +112,7 @@ def _read(this_run: Run) -> pd.DataFrame:
 
 def _compare(this_run: Run, inputs: Inputs, distance: ModelDistance) -> None:
     """Write and print `ranks.csv` and `density.csv`."""
-    ranks = agreement({"real test": _measured(this_run, inputs, distance)})
+    ranks = rank_agreement({"real test": _measured(this_run, inputs, distance)})
     ranks = ranks[ranks["against"] == "log_probability"].drop(columns="against")
     density = _densities(this_run, inputs)
     if this_run.fabric.is_global_zero:

@@ -67,7 +67,7 @@ class SweepConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class SweepInputs:
     """What the run left."""
 
     real: pd.DataFrame
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     return found
 
 
-def read_run(config: SweepConfig) -> Inputs:
+def read_run(config: SweepConfig) -> SweepInputs:
     """Real and synthetic tables and the classifier's settings of the run.
 
     Raises:
@@ -142,7 +142,7 @@ def read_run(config: SweepConfig) -> Inputs:
         synthetic = softened(synthetic, attributes)
     with Image.open(synthetic["path"].iloc[0]) as image:
         size = run_config.image_size or image.width
-    return Inputs(
+    return SweepInputs(
         real=real,
         synthetic=_by_seed(synthetic),
         attributes=attributes,

@@ -55,7 +55,7 @@ from recipes.chain.labels import labeler_source
 from recipes.chain.settings import RunConfig
 from recipes.chain.sources import GENERATOR
 
-__all__ = ["Settings", "agreement", "chart", "main"]
+__all__ = ["Settings", "chart", "main", "rank_agreement"]
 
 _RARITY = ("avg_knn", "lof", "rarity", "minority_score")
 _TITLES = {
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     add_frechet(results, {column: features(one) for column, one in beside.items()})
     results.write(settings.out, read_image)
     print(text_table(results.table))
-    found = agreement(_scored(config, denoiser, tables, results, distance, fabric))
+    found = rank_agreement(_scored(config, denoiser, tables, results, distance, fabric))
     write_csv(settings.out / "agreement.csv", found)
     if len(found):
         write_figure(settings.out / "agreement.png", chart(found))
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     return results
 
 
-def agreement(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def rank_agreement(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """How far the measures of rarity agree, within each set.
 
     Args:

@@ -129,7 +129,7 @@ def test_a_sum_is_active_where_a_part_is() -> None:
     assert [i for i in range(10) if every.active(i, 10)] == [0, 2, 3, 4, 6, 8, 9]
     off = ClassifierGuidance(classifier=ExactClassifier(), target=0, scale=0.0)
     assert not any(Sum(SelfGuidance(scale=0.0), off).active(i, 10) for i in range(10))
-    with pytest.raises(ValueError, match="give at least one, or None"):
+    with pytest.raises(ValueError, match="at least one guidance; use None"):
         Sum()
 
 

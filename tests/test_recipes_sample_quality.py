@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import stats
 
 import recipes.sample_quality
-from recipes.sample_quality import agreement, chart, main
+from recipes.sample_quality import chart, main, rank_agreement
 
 
 def _images(n: int = 60) -> pd.DataFrame:
@@ -31,7 +31,7 @@ def _images(n: int = 60) -> pd.DataFrame:
 
 def test_correlations_are_spearmans_and_higher_means_rarer() -> None:
     table = _images()
-    found = agreement({"real": table}).set_index(["measure", "against"])
+    found = rank_agreement({"real": table}).set_index(["measure", "against"])
     for measure in ("lof", "rarity", "minority_score"):
         there = table.dropna()
         there = there if measure == "rarity" else table
@@ -46,20 +46,20 @@ def test_correlations_are_spearmans_and_higher_means_rarer() -> None:
 
 def test_what_is_lacking_or_does_not_vary_has_no_correlation() -> None:
     table = _images().drop(columns="log_probability").assign(lof=1.0)
-    found = agreement({"plain": table, "none": table[:2]})
+    found = rank_agreement({"plain": table, "none": table[:2]})
     assert set(found["against"]) == {"minority_score"}
     assert set(found["measure"]) == {"avg_knn", "rarity"}
 
 
 def test_the_chart_has_a_panel_for_each_thing_compared_with() -> None:
-    panels = chart(agreement({"real": _images(), "plain": _images()})).axes
+    panels = chart(rank_agreement({"real": _images(), "plain": _images()})).axes
     titles = [axes.get_title() for axes in panels]
     assert titles == ["with the minority score", "with minus the log-probability"]
 
 
 def test_a_set_has_one_colour_in_every_panel_and_in_the_legend() -> None:
     figure = chart(
-        agreement({"real": _images().drop(columns="minority_score"), "plain": _images()})
+        rank_agreement({"real": _images().drop(columns="minority_score"), "plain": _images()})
     )
     colours = [
         [

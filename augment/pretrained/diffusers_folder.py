@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from augment.denoiser import Denoiser, ImageFormat
-from augment.pretrained.files import CARD, replaced, sha256_of
+from augment.pretrained.files import CARD, replacing, sha256_of
 from augment.pretrained.parts import (
     check_scheduler,
     load_network,
@@ -99,7 +99,7 @@ def save_pipeline(
     if denoiser.null_class is not None:
         card["null_class"] = denoiser.null_class
     torch.nn.Module.to(network, dtype)
-    with replaced(folder) as written:
+    with replacing(folder) as written:
         diffusers.DDPMPipeline(network, scheduler_of(denoiser)).save_pretrained(written)
         (written / CARD).write_text(json.dumps(card, indent=2, default=str) + "\n")
     return card

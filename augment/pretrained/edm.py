@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from augment.denoiser import Denoiser, ImageFormat
 from augment.files import one_line
 from augment.pretrained.edm_network import Architecture, EdmUNet, architecture_of
-from augment.pretrained.files import CARD, replaced, sha256_of
+from augment.pretrained.files import CARD, replacing, sha256_of
 from augment.pretrained.parts import read_json
 from augment.pretrained.pickles import Record, read_pickle, tensors_of
 from augment.schedule import Schedule
@@ -127,7 +127,7 @@ def convert_edm(path: Path, folder: Path) -> dict[str, Any]:
         "licence": "that of the file; NVIDIA's are CC BY-NC-SA 4.0",
     }
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    with replaced(folder) as written:
+    with replacing(folder) as written:
         save_file(weights, written / _WEIGHTS)
         (written / _INDEX).write_text(json.dumps({"_class_name": EDM}, indent=2) + "\n")
         (written / CARD).write_text(json.dumps(card, indent=2) + "\n")

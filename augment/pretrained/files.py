@@ -18,7 +18,7 @@ from torch import Tensor
 
 from augment.files import one_line, write_bytes
 
-__all__ = ["CARD", "hold_to_hash", "optional_module", "read_tensors", "replaced", "sha256_of"]
+__all__ = ["CARD", "hold_to_hash", "optional_module", "read_tensors", "replacing", "sha256_of"]
 
 CARD = "card.json"
 """What a folder of weights says of itself, beside them."""
@@ -112,7 +112,7 @@ def _check_packing(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path) -> Iterator[Path]:
     """An empty folder to write to, whose files then replace those of the same name in `folder`.
 
     If the writing fails, `folder` keeps what it had. JSON files come last: a card or an index says

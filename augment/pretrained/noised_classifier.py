@@ -24,7 +24,7 @@ from augment.denoiser import ImageFormat
 from augment.files import one_line
 from augment.pretrained.architecture import Architecture
 from augment.pretrained.checkpoints import CheckpointOptions, Settings
-from augment.pretrained.files import CARD, replaced, sha256_of
+from augment.pretrained.files import CARD, replacing, sha256_of
 from augment.pretrained.guided_diffusion import build_unet, load_network, schedule_of
 
 __all__ = ["NoisedClassifier", "load_noised_classifier", "save_noised_classifier"]
@@ -143,7 +143,7 @@ def save_noised_classifier(
         **card,
     }
     weights = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
-    with replaced(folder) as written:
+    with replacing(folder) as written:
         save_file(weights, written / _WEIGHTS)
         (written / CARD).write_text(json.dumps(described, indent=2, default=str) + "\n")
 

@@ -30,7 +30,7 @@ from recipes.chain.settings import RunConfig
 from recipes.chain.tails import DEFAULT_TAILS, Scores, Tail, read_tails
 from recipes.chain.values import Values
 
-__all__ = ["Measured", "Measuring", "MeasuringConfig", "costs_of", "with_costs"]
+__all__ = ["Measuring", "MeasuringConfig", "SetMeasures", "costs_of", "with_costs"]
 
 _ORIGINAL = Spectrum(rank=9)
 """How much of a Jacobian the JEPA score's authors look at."""
@@ -104,7 +104,7 @@ def with_costs(table: pd.DataFrame, costs: Mapping[str, Cost]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SetMeasures:
     """What was measured of sets."""
 
     results: Results
@@ -125,7 +125,7 @@ class Measuring:
         self._beside = encoders_beside(config.encoder, weights=config.weights)
         self._tails = config.tails_read
 
-    def __call__(self, run: Run, inputs: Inputs, names: Sequence[str], kept: Path) -> Measured:
+    def __call__(self, run: Run, inputs: Inputs, names: Sequence[str], kept: Path) -> SetMeasures:
         """Measure the run's sets of these names.
 
         Args:
@@ -151,7 +151,7 @@ class Measuring:
                 row = likeness(features[i], features[0][chosen])
                 row |= {c: frechet_distance(f[0][chosen], f[i]) for c, f in beside.items()}
                 rows.append({"tail": tail, "set": name, "real": len(chosen), **row})
-        return Measured(results, pd.DataFrame(rows))
+        return SetMeasures(results, pd.DataFrame(rows))
 
 
 def _features(run: Run, encoder: Encoder, sets: Sequence[ImageSet]) -> list[Tensor]:
