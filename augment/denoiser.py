@@ -234,7 +234,7 @@ class Denoiser(nn.Module):
     def _check_presence(self, labels: Tensor | None) -> None:
         if labels is None and self.classes is not None:
             raise ValueError(
-                f"the model is class-conditional and got no labels; give one an image, "
+                f"the model is class-conditional and got no labels; give one per image, "
                 f"0 to {self.classes - 1}"
             )
         if labels is not None and self.classes is None:

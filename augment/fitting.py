@@ -53,7 +53,7 @@ class NetworkShape:
     attention_levels: tuple[int, ...] = (2,)
     """Levels that have self-attention, 0 being the image's own resolution."""
     blocks: int = 1
-    """Residual blocks a level."""
+    """Residual blocks per level."""
 
     group: ClassVar[int]
     """What the widths are multiples of, for group normalisation."""
@@ -94,7 +94,7 @@ class FittingConfig:
     """Optimiser steps in all; more of them continue a training that has ended. Left out, by the
     number of images (`recommended_steps`)."""
     batch_size: int = 64
-    """Images a step and device."""
+    """Images per step and device."""
     lr: float = 1e-3
     """AdamW's peak learning rate: linear warm-up over the first 200 steps, then cosine to 0."""
     flip: bool = True
@@ -297,10 +297,10 @@ def class_names(labels: Sequence[str], images: int) -> list[str]:
     names by the alphabet. An empty label is no class.
 
     Raises:
-        ValueError: not one label an image.
+        ValueError: not one label per image.
     """
     if len(labels) != images:
-        raise ValueError(f"there are {len(labels)} labels of {images} images; give one an image")
+        raise ValueError(f"there are {len(labels)} labels of {images} images; give one per image")
     return sorted(set(labels) - {""}, key=_order)
 
 

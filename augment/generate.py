@@ -32,7 +32,7 @@ class SamplerConfig:
     """The reverse process."""
 
     steps: int = 250
-    """Reverse steps an image; at most the length of the model's schedule."""
+    """Reverse steps per image; at most the length of the model's schedule."""
     batch_size: int = 64
     """Images at a time on each device; fewer need less memory and change only the rounding."""
     solver: Literal["ancestral", "ddim", "dpm"] = "ancestral"

@@ -46,7 +46,7 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
     if plain and min(plain) < 0:
         raise ValueError(f"seed {min(plain)} is negative; give integers from 0 up")
     if twice := [seed for seed, count in Counter(plain).items() if count > 1]:
-        raise ValueError(f"seed {twice[0]} is given twice; give distinct seeds, one an image")
+        raise ValueError(f"seed {twice[0]} is given twice; give distinct seeds, one per image")
     return plain
 
 
@@ -68,7 +68,7 @@ def make_missing(
 
     Args:
         folder: made if absent; claimed for the record.
-        table: a row a seed, with the `file_name` that it is to have.
+        table: one row per seed, with the `file_name` that it is to have.
         seeds: distinct; blocks of `batch_size` of them are always made together.
         make: the images of a block, given its seeds and their classes.
         batch_size: images at a time on each device.

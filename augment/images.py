@@ -22,10 +22,10 @@ __all__ = ["Crop", "ImageFiles", "Pixels", "Read", "centre_crop", "pixels_sha256
 _AT_ONCE = 64
 
 Read = Callable[[str], Image.Image]
-"""The image in a file, upright, with 8 bits a channel, grey (mode `L`) or in colour (`RGB`)."""
+"""The image in a file, upright, with 8 bits per channel, grey (mode `L`) or in colour (`RGB`)."""
 
 Crop = Callable[[Image.Image, int], Image.Image]
-"""The square of so many pixels a side that stands for an image."""
+"""The square of so many pixels per side that stands for an image."""
 
 
 class Pixels(Protocol):
@@ -50,12 +50,12 @@ def pixels_sha256(images: Pixels) -> str:
 
 
 def fitted(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square at `size` pixels a side, in one bicubic step."""
+    """The largest centred square at `size` pixels per side, in one bicubic step."""
     return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square at `size` pixels a side, as guided-diffusion's loader cuts it.
+    """The largest centred square at `size` pixels per side, as guided-diffusion's loader cuts it.
 
     It halves the image by averaging while its short side is at least twice the size, then resizes
     (bicubic) and cuts. Large images become a little softer than by one bicubic step.
@@ -73,7 +73,7 @@ class ImageFiles(Dataset[Tensor]):
     """Files as square images, each uint8 (channels, size, size), read when it is asked for, by its
     position or several by theirs (`Pixels`).
 
-    `torch.utils.data.StackDataset(ImageFiles(...), labels)` is the same with a label an image.
+    `torch.utils.data.StackDataset(ImageFiles(...), labels)` is the same with one label per image.
 
     Args:
         paths: the files.

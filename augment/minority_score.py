@@ -86,7 +86,7 @@ def minority_score(
         labels: the images' classes, int64 (B,), for a class-conditional denoiser.
 
     Returns:
-        float32 (B,) on the CPU, one score an image, whatever images are beside it.
+        float32 (B,) on the CPU, one score per image, whatever images are beside it.
 
     Raises:
         ValueError: images of another format, or a class-conditional denoiser without labels.
@@ -196,7 +196,7 @@ def score_files(
 
 
 def _seeds(images: Tensor, seed: int) -> list[int]:
-    """A seed an image, by its pixels: neither its place nor its name decides its noise."""
+    """One seed per image, by its pixels: neither its place nor its name decides its noise."""
     key = seed.to_bytes(8, "little")
     contents = (image.cpu().numpy().tobytes() for image in images)
     digests = (hashlib.blake2b(c, digest_size=8, key=key).digest() for c in contents)

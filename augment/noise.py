@@ -44,14 +44,14 @@ CONDITION = 5
 
 
 class NoiseStream:
-    """Standard normal draws for a batch of images, one generator an image."""
+    """Standard normal draws for a batch of images, one generator per image."""
 
     def __init__(
         self, seeds: Sequence[int], purpose: int, shape: tuple[int, ...], device: torch.device
     ) -> None:
         """
         Args:
-            seeds: the images' seeds, non-negative, one a row of the batch.
+            seeds: the images' seeds, non-negative, one per row of the batch.
             purpose: one of the constants above; with `derived_seeds` of one, any number.
             shape: one image's shape, (C, H, W).
             device: where the draws are wanted.

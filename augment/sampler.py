@@ -74,11 +74,11 @@ def reverse_process(
 
     Args:
         denoiser: the pretrained model.
-        seeds: one an image; they alone determine the noise.
+        seeds: one per image; they alone determine the noise.
         steps: N, how many of the model's timesteps are kept.
         guidance: shifts the mean on the steps where it is active.
         solver: the update rule; `DDIM()` and `DPMSolver2M()` need fewer steps.
-        labels: a class an image, for a model that has classes; see `class_labels`.
+        labels: one class per image, for a model that has classes; see `class_labels`.
         start: x at `start_index`, float32 (B, C, H, W); pure noise if left out, each image's first
             draw, which is passed over if it is given.
         start_index: the first step to take; N - 1 if left out.
@@ -223,12 +223,14 @@ def class_labels(
     Left out, it is uniform over the classes and follows from the image's seed alone.
 
     Raises:
-        ValueError: a class that the model does not have, or not one class a seed.
+        ValueError: a class that the model does not have, or not one class per seed.
     """
     if labels is None:
         return None if denoiser.classes is None else uniform_labels(seeds, denoiser.classes)
     if len(labels) != len(seeds):
-        raise ValueError(f"{len(labels)} labels are given for {len(seeds)} seeds; give one a seed")
+        raise ValueError(
+            f"{len(labels)} labels are given for {len(seeds)} seeds; give one per seed"
+        )
     classes = torch.as_tensor(labels, dtype=torch.int64)
     denoiser.check_labels(classes)
     return classes
@@ -309,7 +311,7 @@ def sample(
     start: Start | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """Generate one image a seed.
+    """Generate one image per seed.
 
     Args:
         denoiser: the pretrained model.
@@ -318,7 +320,7 @@ def sample(
         steps: reverse steps, 1 to the length of the model's schedule.
         guidance: `SelfGuidance(...)` for minority samples; plain sampling if left out.
         solver: the update rule; ancestral sampling is the paper's.
-        labels: a class a seed, for a model that has classes; left out, uniform, by the seed.
+        labels: one class per seed, for a model that has classes; left out, uniform, by the seed.
         start: where to start instead of pure noise, `Edit(...)` (SDEdit) or `Boost()`.
         batch_size: images at a time.
 

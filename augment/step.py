@@ -48,7 +48,7 @@ class Step:
     labels: Tensor | None = None
     """The images' classes, int64 (B,), if the model has classes."""
     seeds: tuple[int, ...] = ()
-    """The images' seeds, one a row, from which per-image targets may follow."""
+    """The images' seeds, one per row, from which per-image targets may follow."""
     shared: bool = False
     """Whether another guidance differentiates through `estimate` after this one."""
 

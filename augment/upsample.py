@@ -136,7 +136,7 @@ class _SmallImages:
     rows: pd.DataFrame
     """Their table; every cell is text, as it stands there."""
     seeds: list[int]
-    """One a row."""
+    """One per row."""
     size: int
     """Height and width in pixels."""
 

@@ -12,12 +12,12 @@ __all__ = ["fairlearn_frame"]
 def fairlearn_frame(
     labels: ArrayLike, probabilities: ArrayLike, groups: pd.DataFrame, threshold: float = 0.5
 ) -> pd.DataFrame:
-    """What fairlearn's functions take, a column an argument.
+    """What fairlearn's functions take, one column per argument.
 
     Args:
         labels: (N,): 1, 0 or NaN; images without label are left out, as fairlearn has no such.
         probabilities: (N,) in [0, 1].
-        groups: The N images' values, a column a way of dividing them.
+        groups: The N images' values, one column per way of dividing them.
         threshold: Probability from which on the attribute is predicted.
 
     Returns:

@@ -131,7 +131,7 @@ def compare_pairs(
         seed: Of the draws.
 
     Returns:
-        Tidy rows, one a combination of pair, attribute (or `macro`, and with shares `macro, rare`
+        Tidy rows, one per combination of pair, attribute (or `macro`, and with shares `macro, rare`
         and `macro, common`) and metric, columns `arm, baseline, attribute, metric, difference, low,
         high, p_value, p_holm, verdict, n_seeds`. Metrics are `f1`, `precision`, `recall`,
         `average_precision` and, with `fitted`, `f1_fitted` and `prior_shift`: how much of the
@@ -190,7 +190,7 @@ def _check(
         wanted, got = (len(values), len(attributes)), fitted[arm].shape if arm in fitted else ()
         if got != wanted:
             raise ValueError(
-                f"fitted thresholds of arm {arm} have shape {got}; give {wanted}, one a fit and "
+                f"fitted thresholds of arm {arm} have shape {got}; give {wanted}, one per fit and "
                 "attribute"
             )
 
@@ -256,7 +256,7 @@ def _with_fitted(
 def _rows(
     differences: Floats | None, attribute: str, pairs: Sequence[tuple[str, str]]
 ) -> pd.DataFrame:
-    """One row a pair and metric, of differences (1 + draws, S, pairs, M), first the sample's."""
+    """One row per pair and metric, of differences (1 + draws, S, pairs, M), first the sample's."""
     metrics = _METRICS if differences is None else _METRICS[: differences.shape[-1]]
     keys = [
         (number, *pair, attribute, metric)

@@ -79,7 +79,7 @@ class FitConfig:
     min_steps: int = 1
     """Optimiser steps at least, for few images make few an epoch."""
     batch_size: int = 64
-    """Images a step."""
+    """Images per step."""
     lr: float = 4e-3
     """Highest learning rate."""
     optimizer: Literal["adamw", "sgd"] = "adamw"

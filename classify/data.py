@@ -120,7 +120,7 @@ class Batches(Dataset[Batch]):
 
 
 def at_a_time(count: int, size: int) -> int:
-    """How many images of `size` pixels a side to judge at once: `count`, or above 128 pixels as
+    """How many images of `size` pixels per side to judge at once: `count`, or above 128 pixels as
     many as have the pixels of `count` of 128.
     """
     return max(1, min(count, count * 128**2 // size**2))

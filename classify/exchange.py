@@ -47,7 +47,7 @@ def exchange_rate(
 
     Args:
         sizes: K >= 2 ascending numbers of images.
-        curve: (S, K), the scores that these give, a row a seed.
+        curve: (S, K), the scores that these give, one row per seed.
         scores: (S,), of what is to be exchanged, by the same seeds.
         level: one minus the confidence of the interval.
 

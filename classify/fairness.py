@@ -63,7 +63,7 @@ def audit(
     Args:
         labels: (N, A): 1, 0 or NaN, which counts nowhere.
         probabilities: Arm -> (S, N, A) in [0, 1], fits of the same seeds.
-        groups: The N images' values, a column a way of dividing them, best among `GROUPS`; of
+        groups: The N images' values, one column per way of dividing them, best among `GROUPS`; of
             several columns also their intersection. NaN belongs to no group. An attribute is not
             audited by a grouping it takes part in.
         attributes: The A names.
@@ -91,7 +91,7 @@ def audit(
     """
     check_predictions(labels, probabilities, attributes, baseline)
     if len(groups) != len(labels):
-        raise ValueError(f"groups have {len(groups)} rows; give {len(labels)}, one an image")
+        raise ValueError(f"groups have {len(groups)} rows; give {len(labels)}, one per image")
     if min_count < 1:
         raise ValueError(f"min_count is {min_count}; give at least 1")
     arms, cells, weights = list(probabilities), divide(groups), resample(len(labels), draws, seed)

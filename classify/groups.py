@@ -44,7 +44,7 @@ def divide(groups: pd.DataFrame) -> Cells:
     """Divide images into cells and say which cells make up which group.
 
     Args:
-        groups: One row an image, one column a way of dividing; a lacking value is NaN.
+        groups: One row per image, one column per way of dividing; a lacking value is NaN.
 
     Raises:
         ValueError: No column, or a column that puts all images into one group.

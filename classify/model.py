@@ -1,4 +1,4 @@
-"""A network of torchvision or timm with one logit an attribute, as a LightningModule."""
+"""A network of torchvision or timm with one logit per attribute, as a LightningModule."""
 
 from __future__ import annotations
 

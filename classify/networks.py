@@ -34,7 +34,7 @@ def build(architecture: str, outputs: int, size: int) -> nn.Module:
 
     Args:
         architecture: Checked by `check`.
-        outputs: Logits an image.
+        outputs: Logits per image.
         size: Side of the images in pixels; matters to networks that fix it, such as timm's ViTs.
     """
     network: nn.Module

@@ -92,7 +92,7 @@ def visible(
     Args:
         labels: (N, A) of the test images: 1, 0 or NaN.
         attributes: The A names; those without both values are in no mean.
-        seeds: Fits an arm.
+        seeds: Fits per arm.
         shares: Attribute -> share of positives in [0, 1] among the real training images.
         noise: How the classifiers vary.
 
@@ -137,7 +137,7 @@ def smallest_difference(
         fits: Variance of the difference between seeds, were there endless test images.
         both: What it varies by between seeds because the test images are few.
         shared: Variance by the test images, alike for all seeds.
-        seeds: Fits an arm, at least 2.
+        seeds: Fits per arm, at least 2.
         images: How many times as many test images as those that the variances are of.
     """
     rng, shared = np.random.default_rng(0), shared / images

@@ -1,6 +1,6 @@
 """What each fit of a study predicted for the val and the test images, kept beside its scores.
 
-Two compressed files a fit, `predictions.npz` of test and `val_predictions.npz`, which hold no
+Two compressed files per fit, `predictions.npz` of test and `val_predictions.npz`, which hold no
 pickled objects: `files` (N,) text, `attributes` (A,) text, `labels` int8 (N, A) with -1 =
 unlabelled, `probabilities` float32 (N, A). What is fitted on val afterwards, such as the thresholds
 of the best F1, follows from the second file alone.
@@ -43,7 +43,7 @@ class Predictions:
     labels: NDArray[np.float32]
     """(N, A): 1, 0 or NaN = unlabelled."""
     probabilities: Mapping[str, NDArray[np.float32]]
-    """Arm -> (S, N, A) in [0, 1], one a seed."""
+    """Arm -> (S, N, A) in [0, 1], one per seed."""
 
     def best_thresholds(self) -> dict[str, NDArray[np.float32]]:
         """Arm -> (S, A), the thresholds of the best F1 of each fit on these images, which have to
@@ -97,7 +97,7 @@ def read_predictions(
     Args:
         out: The study's folder, see `run_study`.
         arms: Names.
-        seeds: Fits an arm.
+        seeds: Fits per arm.
         split: Whose images.
 
     Raises:

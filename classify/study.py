@@ -59,7 +59,7 @@ def run_study(
             an `Arm`, whose fits differ in more than the table.
         attributes: Names to learn, each with a label somewhere (`labelled_attributes`).
         config: Settings of a fit.
-        seeds: Fits an arm; their seeds are 0 to `seeds` - 1.
+        seeds: Fits per arm; their seeds are 0 to `seeds` - 1.
         out: Folder for `fits/<arm>-<seed>/`, where each fit leaves its scores and its val
             and test predictions (`read_predictions`); needed for several processes.
         fabric: A launched Fabric whose processes share the fits; its device is used.

@@ -29,7 +29,7 @@ MakeLogger = Callable[[Path], Logger]
 """From the folder of a fit to a logger of it, besides that of the CSV file."""
 
 LOG = "log"
-"""Folder of the CSV files of a fit, one a session."""
+"""Folder of the CSV files of a fit, one per session."""
 STATE = "last.ckpt"
 """File of the state that an interrupted fit continues from."""
 _rank_zero: Any = rank_zero_only

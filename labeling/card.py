@@ -69,7 +69,7 @@ class LabelerCard:
         if not self.attributes or repeated:
             got = f"{repeated[0]!r} twice" if repeated else "none"
             raise ValueError(
-                f"attributes has {got}; names are distinct, one an output; correct the labeler's "
+                f"attributes has {got}; names are distinct, one per output; correct the labeler's "
                 "card"
             )
 

@@ -225,8 +225,8 @@ class LabelPolicy:
         return np.where(np.isnan(labels), np.nan, p) if soft else labels, p
 
     def summary(self) -> pd.DataFrame:
-        """The rules as a table of numbers: one row an attribute (index `attribute`), a column a
-        field of `Rule`, NaN where it is None.
+        """The rules as a table of numbers: one row per attribute (index `attribute`), one column
+        per field of `Rule`, NaN where it is None.
         """
         names = [f.name for f in fields(Rule) if f.name != "doubt"]
         index = pd.Index(list(self.rules), name="attribute")

@@ -27,7 +27,7 @@ from labeling.policy import LabelPolicy
 __all__ = ["Read", "label_probabilities", "pseudo_label", "read_plain"]
 
 Read = Callable[[str], Image.Image]
-"""The image in a file, upright, with 8 bits a channel, grey (mode `L`) or in colour (`RGB`)."""
+"""The image in a file, upright, with 8 bits per channel, grey (mode `L`) or in colour (`RGB`)."""
 
 _DECODERS = 4  # PIL releases the interpreter lock while they decode
 _LARGE = 128
@@ -48,7 +48,7 @@ def pseudo_label(
     """Label every image of a table.
 
     Args:
-        table: one row an image, with its absolute file name in `path`; left as it is.
+        table: one row per image, with its absolute file name in `path`; left as it is.
         labeler: gives the probabilities, and the thresholds of attributes without a rule.
         attributes: the study's attributes. Those the labeler does not know stay empty.
         policy: fitted on real validation rows: calibrates, decides, and leaves cells empty; left
@@ -107,14 +107,14 @@ def label_probabilities(
     if "path" not in table.columns or table.empty:
         got = "has no rows" if table.empty else "has no column path"
         raise ValueError(
-            f"the table to label {got}; it has one row an image, its file in path; load it again"
+            f"the table to label {got}; it has one row per image, its file in path; load it again"
         )
     paths = [str(path) for path in table["path"]]
     return _predict(paths, labeler, read or read_plain, batch_size, fabric).numpy()
 
 
 def read_plain(path: str) -> Image.Image:
-    """An ordinary file, 8 bits a channel, grey or RGB and without transparency, turned upright.
+    """An ordinary file, 8 bits per channel, grey or RGB and without transparency, turned upright.
 
     Raises:
         FileNotFoundError: it is missing.

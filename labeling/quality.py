@@ -28,7 +28,7 @@ def quality_by_group(
     """Scores of labels that may be empty, over all rows and over each intersection of attributes.
 
     Args:
-        truth: N rows with a column an attribute: 1, 0 or NaN = unlabelled; and the columns
+        truth: N rows with one column per attribute: 1, 0 or NaN = unlabelled; and the columns
             `groups`. A row with one of these empty is in no group.
         decided: the labeler's labels of the same rows, 1, 0 or NaN = empty; its columns are the
             attributes judged.

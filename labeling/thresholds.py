@@ -100,7 +100,7 @@ def as_columns(
     if p.shape != y.shape or p.ndim != 2 or p.shape[1] != n_attributes:
         raise ValueError(
             f"probabilities are {p.shape} and labels {y.shape} for {n_attributes} attributes; "
-            "both have to be (rows, attributes); pass the same rows, one column an attribute"
+            "both have to be (rows, attributes); pass the same rows, one column per attribute"
         )
     unusable = np.isnan(p) | np.isnan(y)
     p[unusable] = y[unusable] = np.nan

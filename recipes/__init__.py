@@ -1,1 +1,1 @@
-"""Runnable studies, one a file; `chain/` holds what they share."""
+"""Runnable studies, one per file; `chain/` holds what they share."""

@@ -12,9 +12,9 @@ A grid is a named set of settings for each of its cells, written as a study's se
 
 Each cell's images, of the same seeds, are placed against the real train images as
 `recipes/compare_samplers.py` places them; no classifier is trained. Cells of the same settings are
-made once. In `ablations/` lie ablations.csv (a row a grid and cell: cost, rarity, likeness to all
-real images and the Frechet distance to their rare end), tails.csv, ablations.png, and for each grid
-a folder with density.png, the paper's Fig. 5, and the pictures of `recipes/measure.py`.
+made once. In `ablations/` lie ablations.csv (one row per grid and cell: cost, rarity, likeness to
+all real images and the Frechet distance to their rare end), tails.csv, ablations.png, and for each
+grid a folder with density.png, the paper's Fig. 5, and the pictures of `recipes/measure.py`.
 """
 
 from __future__ import annotations
@@ -195,13 +195,13 @@ def _distinct(
 def table_of(
     grids: Mapping[str, Grid], same: Mapping[str, str], sets: pd.DataFrame, tails: pd.DataFrame
 ) -> pd.DataFrame:
-    """A row a cell.
+    """One row per cell.
 
     Args:
         grids: their cells.
         same: cell's name -> the set that has its images.
-        sets: a row a set, with its cost and measures.
-        tails: a row a tail and set.
+        sets: one row per set, with its cost and measures.
+        tails: one row per tail and set.
 
     Returns:
         Columns grid, cell, those of `sets`, and tail_frechet, the Frechet distance to the first

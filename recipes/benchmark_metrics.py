@@ -54,7 +54,7 @@ class Settings:
     generated: int = 30_000
     """Number of generated images; the paper's."""
     width: int = 2048
-    """Features an image; ResNet-50's."""
+    """Features per image; ResNet-50's."""
     engines: Sequence[EngineName] = ("blocks", "faiss")
     """Engines in the order in which they run; the others are compared with the first."""
     seed: int = 0

@@ -8,7 +8,7 @@ every set is placed against the real train images: how rare it is (AvgkNN, LOF, 
 it is to all of them and to their rare end by several definitions (`--tails`: Frechet distance, and
 with `--encoder inception` FID and sFID; precision, recall, density, coverage), what an image costs
 in forward passes of the generator and in seconds, and the F1 of the classifiers. Each sampler that
-costs more than `--budget` forwards an image runs once more with as few steps as the budget pays
+costs more than `--budget` forwards per image runs once more with as few steps as the budget pays
 for, as the set `<name>.equal`, unless that were less than a quarter of its own; self-guidance whose
 strength is a `budget` then pushes as far.
 
@@ -17,8 +17,8 @@ pictures of `recipes/measure.py` (density.png is the paper's Fig. 5). Sets, arms
 are set as for the study; which strengths are right for a generator is for generated images against
 real train images to say, as `recipes/ablations.py` measures them.
 
-On the embedded avatars (300 labelled, 256 images a set, 25 steps, 3 seeds; 29 minutes of one core;
-the command and all columns: RESULTS.md):
+On the embedded avatars (300 labelled, 256 images per set, 25 steps, 3 seeds; 29 minutes of one
+core; the command and all columns: RESULTS.md):
 
     set             forwards   AvgkNN   precision   recall   macro F1
     plain                 25     22.9         .97      .49       .687
@@ -96,13 +96,13 @@ class CompareConfig(MeasuringConfig):
     """The samplers beside plain, minority and targeted, name -> settings, or a YAML file of them;
     left out, those that the paper and its successors compare with."""
     budget: float | None = None
-    """Forwards an image of the sets at equal budget; left out, an ordinary image's; 0 makes no such
-    sets."""
+    """Forwards per image of the sets at equal budget; left out, an ordinary image's; 0 makes no
+    such sets."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.budget is not None and self.budget < 0:
-            raise ValueError(f"budget is {self.budget}; give forwards an image, or 0 for none")
+            raise ValueError(f"budget is {self.budget}; give forwards per image, or 0 for none")
 
 
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
@@ -187,7 +187,7 @@ def _tell(
 
 
 def table_of(results: Results, costs: Mapping[str, Cost], summary: pd.DataFrame) -> pd.DataFrame:
-    """A row a set: cost, rarity, likeness to all real images, and the scores of its classifier.
+    """One row per set: cost, rarity, likeness to all real images, and the scores of its classifier.
 
     Args:
         results: of `measure_sets`.
@@ -271,10 +271,10 @@ def _sentence(what: str, table: pd.DataFrame, best: str, equal: Sequence[str]) -
     cost: Any = table.set_index("set").at[chosen, "forwards"]
     forwards = "an unknown number of" if np.isnan(cost) else f"{cost:.0f}"
     if not others:
-        return f"{what} {best}, distinguishable from all others, at {forwards} forwards an image."
+        return f"{what} {best}, distinguishable from all others, at {forwards} forwards per image."
     return (
         f"{what} {best}; not distinguishable from it: {', '.join(others)}. The cheapest of these "
-        f"is {chosen}, at {forwards} forwards an image."
+        f"is {chosen}, at {forwards} forwards per image."
     )
 
 

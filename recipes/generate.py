@@ -124,7 +124,7 @@ class Settings(Devices):
     generator: str = field(metadata=GENERATORS)
     """Embedded name, diffusers folder, guided-diffusion .pt file or hub id."""
     prompts: Path | None = None
-    """A text-to-image model's prompts, one a line, or YAML of wish: prompt and negative_prompt;
+    """A text-to-image model's prompts, one per line, or YAML of wish: prompt and negative_prompt;
     the first is class 0."""
     out: Path = Path("runs/generate")
     """The folder of the images; a stopped run found there is continued."""

@@ -10,7 +10,7 @@ TABLE is a folder with `metadata.csv`, or CelebA's; for `label` any folder of im
 `labeling.load_labeler` takes; of several, each attribute is the first's that knows it. `fit` and
 `evaluate` compare with true labels, of real rows; `label` writes a folder with `metadata.csv`, the
 images beside it. The last line labels by the generator of a run, whose head stands in the run's
-folder. The embedded labeler takes about 1,000 images a second and core.
+folder. The embedded labeler takes about 1,000 images per second and core.
 """
 
 from __future__ import annotations

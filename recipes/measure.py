@@ -3,7 +3,7 @@
     python recipes/measure.py AVATARS runs/plain runs/minority --out runs/measured
     python recipes/measure.py CELEBA runs/minority --encoder resnet50 --reference tail:10000
 
-Sets are folders of images, or CSV files among images. It writes metrics.csv (a row a set, means
+Sets are folders of images, or CSV files among images. It writes metrics.csv (one row per set, means
 with 95 % intervals over images, and the verdict whether it is like the real ones, of which
 `recipes/realism.py` measures how often it is wrong), per_image.csv, density.png, rarest.png and
 commonest.png; and, where images were steered to attributes that the real table knows,

@@ -5,7 +5,7 @@
 
 Of the real images one draw is the reference and another one is judged by it: as it is (halves of
 the real set must not be refused), and spoiled in ways from slight to hopeless (those should be).
-Folders given beside them are judged likewise. `realism.csv` has a row a set and size: how often
+Folders given beside them are judged likewise. `realism.csv` has one row per set and size: how often
 each verdict came, the mean share outside and the mean accuracy of the view that tells best. The
 gate's thresholds, in `augment/metrics/realism.py`, were read off this table. What the gate says of
 one set, `recipes/measure.py` tells; this tells how far that can be believed on images like yours.

@@ -4,7 +4,7 @@
     python recipes/sample_quality.py RUN --encoder resnet50 --reference tail:10000
 
 Every synthetic set of the run, and its real test images for comparison, are placed against its
-real training images: `metrics.csv` (a row a set, with 95 % bootstrap intervals over images),
+real training images: `metrics.csv` (one row per set, with 95 % bootstrap intervals over images),
 `density.png`, `rarest.png`, `commonest.png`. Then every measure of rarity is set against the
 generator's minority score and, on the embedded avatars whose distribution is known, against the
 true log-probability of the attributes: `agreement.csv` (Spearman's rank correlation) and
@@ -132,8 +132,8 @@ def rank_agreement(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """How far the measures of rarity agree, within each set.
 
     Args:
-        images: set -> a row an image, with some of avg_knn, lof, rarity (NaN outside the manifold),
-            minority_score and log_probability.
+        images: set -> one row per image, with some of avg_knn, lof, rarity (NaN outside the
+            manifold), minority_score and log_probability.
 
     Returns:
         Columns `set, measure, against, correlation, low, high, images`: Spearman's, of the measure

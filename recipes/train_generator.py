@@ -51,7 +51,7 @@ class NetworkSettings:
     attention_levels: tuple[int, ...] | None = None
     """Levels that have self-attention, 0 being the image's own size; left out, by the size."""
     blocks: int | None = None
-    """Residual blocks a level; left out, 1."""
+    """Residual blocks per level; left out, 1."""
 
     def network(self) -> NetworkConfig:
         """The network, where it is to have random weights."""

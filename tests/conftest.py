@@ -1,4 +1,4 @@
-"""What makes the tests quick: one thread a process, and imports that no garbage is searched in.
+"""What makes the tests quick: one thread per process, and imports that no garbage is searched in.
 
 pytest runs them in two processes (`addopts` in pyproject.toml); `pytest -n 0` runs them in one.
 """

@@ -155,7 +155,7 @@ def test_a_sphere_s_edge_is_outside() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^pixels has 7 entries for 8 rows; give one a row$"):
+    with pytest.raises(ValueError, match=r"^pixels has 7 entries for 8 rows; give one per row$"):
         admit(_table(8), _noise(7, 0), REAL, CALIBRATION)
     with pytest.raises(ValueError, match=r"^k is 3 with 3 real images; give 1 to 2$"):
         in_manifold(np.zeros((1, 2)), np.zeros((3, 2)), k=3)

@@ -121,7 +121,7 @@ def test_each_image_is_denoised_under_its_own_label() -> None:
 @pytest.mark.parametrize(
     ("classes", "labels", "message"),
     [
-        (10, None, "class-conditional and got no labels; give one an image, 0 to 9"),
+        (10, None, "class-conditional and got no labels; give one per image, 0 to 9"),
         (None, torch.tensor([0]), "labels are given, and the model is unconditional"),
         (10, torch.tensor([3, 10]), "label 10 is no class of the model; give one of 0 to 9"),
         (10, torch.tensor([-1]), "label -1 is no class of the model; give one of 0 to 9"),

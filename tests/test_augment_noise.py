@@ -1,4 +1,4 @@
-"""Noise streams: one an image, one a purpose, standard normal, the same wherever they are drawn."""
+"""Noise streams: one per image and purpose, standard normal, the same wherever they are drawn."""
 
 from __future__ import annotations
 

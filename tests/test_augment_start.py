@@ -31,7 +31,7 @@ from augment.noise import REVERSE, NoiseStream
 
 
 def _grey(*levels: int, size: int = 4, channels: int = 1) -> Tensor:
-    """One flat image a level."""
+    """One flat image per level."""
     return (
         torch.tensor(levels, dtype=torch.uint8)
         .reshape(-1, 1, 1, 1)

@@ -375,7 +375,7 @@ def test_with_labels_each_class_is_learned_and_a_null_class(images: Tensor, tmp_
 def test_labels_that_make_no_classes_are_refused(images: Tensor, tmp_path: Path) -> None:
     for labels, message in (
         (["a"] * 8, "the images have 1 classes; a generator with classes needs at least 2"),
-        (["a"], "there are 1 labels of 8 images; give one an image"),
+        (["a"], "there are 1 labels of 8 images; give one per image"),
     ):
         with pytest.raises(ValueError, match=message):
             _train(images, tmp_path / "out", labels=labels)

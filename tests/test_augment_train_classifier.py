@@ -131,7 +131,7 @@ def test_classes_are_ordered_by_value_and_then_by_name(tmp_path: Path) -> None:
 def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^Bright has 1 classes in the training images; .* label"):
         _train(["1", "1"], tmp_path / "out")
-    with pytest.raises(ValueError, match=r"^there are 3 labels of 2 images; give one an image$"):
+    with pytest.raises(ValueError, match=r"^there are 3 labels of 2 images; give one per image$"):
         train_classifier(_images(["0", "1"]), {"A": ["0", "1", "1"]}, tmp_path, NETWORK, TRAINING)
     with pytest.raises(ValueError, match=r"^the images are torch.uint8 of shape \(3, 8, 8\); give"):
         _train(["0", "1"], tmp_path / "out", network=ClassifierNetworkConfig(size=16))

@@ -255,7 +255,7 @@ def test_a_table_among_images_gives_its_rows_and_columns_as_they_are(tmp_path: P
         ("file_name,split\na.png,valid\n", r"split 'valid'\): split is unknown; use train, val"),
         ("file_name\n../a.png\n", r"\.\./a\.png\): file_name leads out of the folder; "),
         ("file_name\n/a.png\n", r"/a\.png\): file_name leads out of the folder; "),
-        ("file_name\na.png\n./a.png\n", r"file_name stands twice; keep one row an image"),
+        ("file_name\na.png\n./a.png\n", r"file_name stands twice; keep one row per image"),
     ],
 )
 def test_a_table_of_images_is_refused_in_one_line(tmp_path: Path, table: str, message: str) -> None:

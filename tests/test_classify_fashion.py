@@ -26,7 +26,7 @@ def _idx(values: NDArray[np.uint8]) -> bytes:
 
 
 def _pixels(part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """12 (train) or 3 (t10k) images a class; the first pixel of each is its row, the second its
+    """12 (train) or 3 (t10k) images per class; the first pixel of each is its row, the second its
     class.
     """
     count = 10 * {"train": 12, "t10k": 3}[part]
@@ -138,7 +138,7 @@ def test_labels_of_another_set_are_refused_in_one_line(tmp_path: Path) -> None:
     source = _save(tmp_path / "source", packed=False)
     labels = np.zeros(7, np.uint8)
     (source / "t10k-labels-idx1-ubyte").write_bytes(_idx(labels))
-    with pytest.raises(ValueError, match=r"has not one label an image; .*restore the original$"):
+    with pytest.raises(ValueError, match=r"has not one label per image; .*restore the original$"):
         fashion_longtail_table(tmp_path / "set", source=source, **SMALL)
 
 

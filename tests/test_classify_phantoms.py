@@ -68,7 +68,7 @@ def test_density_of_a_picture_is_that_of_what_was_drawn(drawn: Path) -> None:
 
 
 def test_density_is_that_of_the_best_of_all_explanations() -> None:
-    """Each of the 11,550 weighed by its full covariance, in a picture of 8 pixels a side."""
+    """Each of the 11,550 weighed by its full covariance, in a picture of 8 pixels per side."""
     mean, modes, sites = templates(8)
     numbers = itertools.product(*(range(len(f.chances)) for f in FINDINGS.values()))
     places = np.array(list(numbers))

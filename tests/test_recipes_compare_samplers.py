@@ -106,7 +106,7 @@ def test_the_cheapest_of_equals_is_that_of_the_fewest_forwards() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^budget is -1; give forwards an image, or 0 for none$"):
+    with pytest.raises(ValueError, match=r"^budget is -1; give forwards per image, or 0 for none$"):
         CompareConfig(budget=-1)
     with pytest.raises(ValueError, match=r"^tails\.a: the setting of is not known; give one of by"):
         CompareConfig(tails={"a": {"of": "avg_knn"}})

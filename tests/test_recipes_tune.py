@@ -151,7 +151,7 @@ def test_it_works_on_celebas_own_layout(root: Path, tmp_path: Path) -> None:
 
 
 def _search(file: Path, trials: int, *, killed_in: int | None = None) -> pd.DataFrame:
-    """A search for the largest x - y, with two steps a trial; killed within a trial."""
+    """A search for the largest x - y, with two steps per trial; killed within a trial."""
     space = {"x": {"low": 0.0, "high": 1.0}, "y": [1, 2, 3]}
     start = {"x": 0.5, "y": 2}
     search = Search(file, space, start, seed=3, fabric=Fabric(accelerator="cpu", devices=1))

@@ -61,7 +61,7 @@ def extract(
     Args:
         paths: the images.
         encoder: moved to the fabric's device; left where it is without a fabric.
-        read: decodes a file to 8 bits a channel, as `classify.datasets.read_image` does; what it
+        read: decodes a file to 8 bits per channel, as `classify.datasets.read_image` does; what it
             gives is taken as RGB.
         cache: the folder of kept features, shared by all processes; `default_cache()` if left out.
         batch_size: images at a time on each device.

@@ -56,7 +56,7 @@ class ImageSet:
 
 
 def density_plot(measured: Mapping[str, pd.DataFrame]) -> bytes:
-    """Kernel densities of AvgkNN, LOF and rarity, a line a set, as a PNG.
+    """Kernel densities of AvgkNN, LOF and rarity, one line per set, as a PNG.
 
     Args:
         measured: of each set, by name, the real one first, the columns avg_knn, lof and, if it has
@@ -87,7 +87,7 @@ def contact_sheet(
 
     Args:
         sets: the sets.
-        measured: of each, by name, the column avg_knn, a row an image.
+        measured: of each, by name, the column avg_knn, one row per image.
         read: decodes an image file.
         rarest: the highest; else the lowest.
     """

@@ -1,4 +1,6 @@
-"""The result of measuring sets: a table a row a set, a table a row an image, and pictures."""
+"""The result of measuring sets: one table with a row per set, one with a row per image, and
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ class Results:
     sets: Sequence[ImageSet]
     """The real set, then the others; their names are distinct."""
     table: pd.DataFrame
-    """A row a set; what is not defined for the real one is NaN."""
+    """One row per set; what is not defined for the real one is NaN."""
     images: Mapping[str, pd.DataFrame]
     """The table of each set, by name, one row per image: avg_knn, lof and, but for the real one,
     rarity."""

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Scores = npt.NDArray[np.float64]
-"""One number an image, (N,)."""
+"""One number per image, (N,)."""
 
 _EPSILON = 1e-10
 """Keeps the density among duplicates finite, as in scikit-learn."""

@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ["BLOCK", "Vectors", "check_count", "slices", "vectors", "vectors_alike"]
 
 Vectors = Tensor | npt.NDArray[np.floating]
-"""(N, D) of any floating type, one row an image; a tensor's device is where the work is done."""
+"""(N, D) of any floating type, one row per image; a tensor's device is where the work is done."""
 
 _LARGEST = 1e100
 """Largest magnitude of a feature: sums of such squares stay finite in float64."""
@@ -43,7 +43,7 @@ def vectors(name: str, features: Vectors) -> Tensor:
         kind, shape = getattr(features, "dtype", type(features).__name__), np.shape(features)
         raise ValueError(
             f"{name} is {kind} of shape {tuple(shape)}; give a floating array or tensor (N, D) "
-            "of at least one row and column, one row an image"
+            "of at least one row and column, one row per image"
         )
     tensor = torch.as_tensor(features)
     for rows in slices(len(tensor)):

@@ -25,7 +25,7 @@ _SIDE = 8
 """Side of the view of few pixels."""
 _WIDTHS = (32, 64, 128)
 _AT_ONCE = 64 * 64**2
-"""Pixels that are looked at at once: 64 images of 64 pixels a side, 4 of 256."""
+"""Pixels that are looked at at once: 64 images of 64 pixels per side, 4 of 256."""
 
 
 def plain_views() -> dict[str, View]:
@@ -58,7 +58,7 @@ def few_pixels(images: Tensor) -> Tensor:
 
 
 def _spectrum(images: Tensor) -> Tensor:
-    """(N, S/2 + 6): log10 of the grey image's power by spatial frequency (1 to S/2 waves an image,
+    """(N, S/2 + 6): log10 of the grey image's power by spatial frequency (1 to S/2 waves per image,
     a mean over directions), and each channel's mean and standard deviation.
     """
     colour = images.float() / 255

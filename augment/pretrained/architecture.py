@@ -137,7 +137,7 @@ def _decoder(architecture: Architecture) -> Iterator[tuple[str, str, Layers]]:
 
 
 def readings(state: Mapping[str, Tensor]) -> list[Architecture]:
-    """The architectures that a state dict may be of, one a way to divide its blocks into levels.
+    """The architectures that a state dict may be of, one per way to divide its blocks into levels.
 
     The right one's `tensor_names` are the names in `state`. Of a classifier, which has no decoder
     and may have one width and no attention, there can be several such.

@@ -52,7 +52,7 @@ def load_denoiser(
             cache). The first load of a `.pt` file records its hash beside it; later ones are held
             to it.
         options: what the tensors of a `.pt` file that is no known checkpoint cannot tell.
-        prompts: of a text-to-image model, one a class, in their order.
+        prompts: of a text-to-image model, one per class, in their order.
         negative_prompt: what its images are guided away from, instead of from no prompt: the null
             class.
         dtype: of the convolutions; with torch.float16 or torch.bfloat16, normalisation, embeddings
@@ -132,8 +132,8 @@ def _load_folder(
         _check_text_parts(folder, index)
         if prompts is None:
             raise ValueError(
-                f"{folder} makes images of prompts, and none are given; allowed is one a class; "
-                "give --prompts, a file with one a line, or load_denoiser(prompts=...)"
+                f"{folder} makes images of prompts, and none are given; allowed is one per class; "
+                "give --prompts, a file with one per line, or load_denoiser(prompts=...)"
             )
         return load_text_to_image(folder, prompts, negative_prompt)
     _refuse_prompts(folder, prompts)

@@ -64,7 +64,7 @@ _MOST_STEPS = 100_000
 """Training steps of a schedule, a hundred times as many as is usual."""
 
 _MOST_LAYERS = 64
-"""Residual blocks a level, eight times as many as in any network that is known."""
+"""Residual blocks per level, eight times as many as in any network that is known."""
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Which images train a classifier: what is admitted, what the quota takes, and one joint table.
 
-All of it works on a table with a row an image, wherever the images were made.
+All of it works on a table with one row per image, wherever the images were made.
 """
 
 from augment.selection.admission import (

@@ -61,7 +61,7 @@ def admit(
     """Judge every generated image.
 
     Args:
-        table: a row an image (N).
+        table: one row per image (N).
         pixels: uint8 (N, C, H, W), what stands in the files.
         real: the real images by split; the splits that are not given are not compared with.
         calibration: of `calibrate` on the real train images.
@@ -79,7 +79,7 @@ def admit(
     for what, given in (("pixels", pixels), ("readable", readable), ("inside", inside)):
         if given is not None and len(given) != len(table):
             raise ValueError(
-                f"{what} has {len(given)} entries for {len(table)} rows; give one a row"
+                f"{what} has {len(given)} entries for {len(table)} rows; give one per row"
             )
     verdict = np.full(len(table), KEPT, dtype=object)
     copied = np.full(len(table), pd.NA, dtype=object)

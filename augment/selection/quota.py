@@ -53,8 +53,8 @@ class Selection(NamedTuple):
     table: pd.DataFrame
     """The rows taken, in their order."""
     report: pd.DataFrame
-    """Columns `wish, wanted, available, got`, a row a wish, then `all` (wanted: the limit or all
-    there are; with wishes, what was taken)."""
+    """Columns `wish, wanted, available, got`, one row per wish, then `all` (wanted: the limit or
+    all there are; with wishes, what was taken)."""
 
     @property
     def is_met(self) -> bool:

@@ -1,4 +1,4 @@
-"""Foreign files to the table, one row an image, and to pixels.
+"""Foreign files to the table, one row per image, and to pixels.
 
 Only this package reads tables that users bring, and decodes images. Another data set is one file
 here, a reader of its layout, and one entry in `LAYOUTS`:

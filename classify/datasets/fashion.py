@@ -34,7 +34,7 @@ CLASSES = tuple(name.replace("/", "_").replace(" ", "_") for name in FashionMNIS
 def longtail_counts(
     largest: int = 5000, imbalance: float = 100, classes: int = len(CLASSES)
 ) -> list[int]:
-    """Images a class: `largest` times `imbalance`^(-c / (classes - 1)), rounded."""
+    """Images per class: `largest` times `imbalance`^(-c / (classes - 1)), rounded."""
     return [round(largest * imbalance ** (-c / (classes - 1))) for c in range(classes)]
 
 
@@ -54,7 +54,7 @@ def fashion_longtail_table(
             out; left out, torchvision downloads them into `folder/original`.
         largest: train images of the first class.
         imbalance: ratio of the first class to the last.
-        val: validation images a class.
+        val: validation images per class.
 
     Returns:
         The table, as `load_table` reads it.
@@ -115,7 +115,7 @@ def _read(source: Path, download: bool) -> tuple[_Part, _Part]:
     train, test = (_Part(*part) for part in zip(images, labels, strict=True))
     if any(len(part.images) != len(part.labels) for part in (train, test)):
         raise ValueError(
-            f"{source} has not one label an image; both come from one set; restore the original"
+            f"{source} has not one label per image; both come from one set; restore the original"
         )
     return train, test
 

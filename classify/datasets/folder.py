@@ -173,7 +173,7 @@ def _read(file: Path) -> pd.DataFrame:
             "header line"
         ) from error
     if table.empty:
-        raise ValueError(f"{file} has no rows; a table has one row an image; add them")
+        raise ValueError(f"{file} has no rows; a table has one row per image; add them")
     if "seed" in table:
         seeds = pd.to_numeric(table["seed"], errors="coerce")
         bad = table["seed"].notna() & ~(seeds % 1 == 0)
@@ -218,7 +218,7 @@ def _check_rows(file: Path, table: pd.DataFrame) -> None:
         "use a path relative to the table",
     )
     repeated = names.map(os.path.normpath).duplicated()
-    _refuse(file, table, repeated, "file_name stands twice", "keep one row an image")
+    _refuse(file, table, repeated, "file_name stands twice", "keep one row per image")
     for column, allowed in (("split", SPLITS), ("source", SOURCES)):
         if column in table:
             unknown = ~table[column].isin(allowed)
@@ -233,7 +233,7 @@ def _check_rows(file: Path, table: pd.DataFrame) -> None:
 def _refuse(
     file: Path, table: pd.DataFrame, bad: object, what: str, remedy: str, column: str = ""
 ) -> None:
-    """Raise a ValueError that names the first of the rows where `bad` (boolean, one a row) is
+    """Raise a ValueError that names the first of the rows where `bad` (boolean, one per row) is
     true.
     """
     found = np.flatnonzero(np.asarray(bad, dtype=bool))

@@ -67,7 +67,7 @@ def read_image(path: str | Path) -> Image.Image:
     """Decode an image file.
 
     Returns:
-        The image upright, as its EXIF data say, with 8 bits a channel, in mode `L` if the file is
+        The image upright, as its EXIF data say, with 8 bits per channel, in mode `L` if the file is
         grey and else in `RGB`. Of 16 bits the upper 8 are kept, transparent pixels are laid over
         white, of several frames the first is taken, colour profiles are not applied.
 

@@ -65,7 +65,7 @@ def arms_section(
         f"Means over {n_scored} of {n_attributes} attributes, those with both values among the "
         f"real test images; rare ones have fewer than {100 * RARE:g} % positives among the real "
         "train images. F1 is that of the positive class, at probability 0.5; fitted thresholds, "
-        "one an attribute and fit, are those of the best F1 on val; average precision needs none. "
+        "one per attribute and fit, are those of the best F1 on val; average precision needs none. "
         f"Every arm was trained for equally many steps. Ranges are 95 % intervals over {seeds} "
         f"training seed{'s' * (seeds != 1)}, for these test and synthetic images; they may overlap "
         "although a paired difference is clear."
@@ -79,7 +79,7 @@ def arms_section(
 def _table(
     summary: pd.DataFrame, metrics: Mapping[str, str], colours: Colours, meanings: Mapping[str, str]
 ) -> Table:
-    """A row an arm, a column a metric, its interval below it."""
+    """One row per arm, one column per metric, its interval below it."""
     rows: list[list[Cell | str]] = []
     for arm, told in summary.groupby("arm", sort=False):
         first = Cell(str(arm), meanings.get(str(arm), ""), colours.get(str(arm)))

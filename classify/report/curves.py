@@ -25,7 +25,7 @@ def read_curves(out: Path, arms: Iterable[str], seeds: int) -> pd.DataFrame:
     Args:
         out: the study's folder.
         arms: names.
-        seeds: fits an arm.
+        seeds: fits per arm.
 
     Returns:
         Tidy rows `arm, seed, step, metric, value`, a step as the last session that took it logged

@@ -63,7 +63,7 @@ def differences_section(
 
 
 def _apart(rows: pd.DataFrame, colours: Colours) -> list[Block]:
-    """The mean differences of rare and of common attributes, a row a baseline."""
+    """The mean differences of rare and of common attributes, one row per baseline."""
     means = rows[rows["attribute"].isin(_APART)]
     if means.empty:
         return []

@@ -56,7 +56,7 @@ def dot_plot(
     percent: bool = False,
     shares: pd.Series[float] | None = None,
 ) -> Markup:
-    """One row an attribute, one marker a column.
+    """One row per attribute, one marker per column.
 
     Args:
         values: index attribute (top to bottom), columns arms or sets; NaN is left out. A column
@@ -107,7 +107,7 @@ def forest_plot(
     label: str,
     shares: pd.Series[float] | None = None,
 ) -> Markup:
-    """One row an attribute: the difference and its interval, filled where the interval excludes 0,
+    """One row per attribute: the difference and its interval, filled where the interval excludes 0,
     hollow elsewhere.
 
     Args:
@@ -127,8 +127,8 @@ def forest_plot(
 def gaps_plot(
     panels: Mapping[str, pd.DataFrame], metrics: Mapping[str, str], colours: Mapping[str, int]
 ) -> Markup:
-    """Panels beside one another with the same rows: under the name of each arm a row a metric, its
-    difference and interval as in `forest_plot`.
+    """Panels beside one another with the same rows: under the name of each arm one row per metric,
+    its difference and interval as in `forest_plot`.
 
     Args:
         panels: heading -> rows `arm, metric, difference, low, high`.
@@ -164,7 +164,7 @@ def gaps_plot(
 def curves_plot(
     curves: pd.DataFrame, titles: Mapping[str, str], colours: Mapping[str, int]
 ) -> Markup:
-    """Panels beside one another, one a metric: a line an arm over the optimiser steps.
+    """Panels beside one another, one per metric: one line per arm over the optimiser steps.
 
     Args:
         curves: rows `arm, metric, step, value`, by ascending steps.
@@ -229,7 +229,7 @@ def _names_in_a_row(names: Sequence[str]) -> int:
 def _rows(
     names: Sequence[str], label: str, shares: pd.Series[float] | None, *, legend: int = 0
 ) -> tuple[Figure, Axes]:
-    """Axes with one labelled row a name, of constant row height whatever their number."""
+    """Axes with one labelled row per name, of constant row height whatever their number."""
     height = _TOP + legend + _BOTTOM + _ROW * len(names)
     figure = Figure(figsize=(_WIDTH / 72, height / 72))
     width, rows = 1 - (_LEFT + _RIGHT) / _WIDTH, _ROW * len(names) / height
@@ -245,7 +245,7 @@ def _rows(
 
 
 def _label_rows(axes: Axes, names: Sequence[str], *, most_ticks: int = 5) -> None:
-    """One row a name, from the top, and a grid."""
+    """One row per name, from the top, and a grid."""
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), names)
     axes.xaxis.set_major_locator(MaxNLocator(most_ticks, steps=[1, 2, 5, 10]))

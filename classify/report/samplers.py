@@ -28,8 +28,8 @@ def samplers_section(
     """The verdict, and every sampler by cost, rarity, likeness to the real images and gain.
 
     Args:
-        samplers: a row a set, `set`, and of the measures those that there are; `<measure>_low` and
-            `<measure>_high` are the ends of a 95 % interval.
+        samplers: one row per set, `set`, and of the measures those that there are; `<measure>_low`
+            and `<measure>_high` are the ends of a 95 % interval.
         tails: columns `tail, set, real` (images) and measures of likeness.
         verdict: sentences.
         colours: of the sets.
@@ -61,7 +61,7 @@ def samplers_section(
 
 
 def _measures(frame: pd.DataFrame, titles: dict[str, str], colours: Colours) -> Table:
-    """A row a set, the measures that the frame has, their intervals in small print."""
+    """One row per set, the measures that the frame has, their intervals in small print."""
     columns: t.Columns = {"Set": t.key("set", colours)}
     columns |= {title: _cell(name) for name, title in titles.items() if name in frame}
     return t.tabulate(frame, columns)

@@ -97,7 +97,7 @@ def attributes_section(
     plot = dot_plot(shown, colours, label="F1 on the real test split", shares=shares)
     label = f"Dot plot of F1 by attribute for {', '.join(map(str, shown))}; numbers in the table"
     order = ", rarest at the top, its share of positives in the real train split at the right"
-    rows = f"one row an attribute{'' if shares is None else order}"
+    rows = f"one row per attribute{'' if shares is None else order}"
     text = (
         f"Means over seeds on the real test split, {rows}. Further right is better. A row says "
         "little by itself: the scores of rare attributes rest on few test images."

@@ -63,8 +63,8 @@ def rarity_section(
     """Whether the sets hold more of what is rare.
 
     Args:
-        prevalence: share of positives in [0, 1]: index attribute, a column a set, `real` (the real
-            train split) among them.
+        prevalence: share of positives in [0, 1]: index attribute, one column per set, `real` (the
+            real train split) among them.
         rarity: mean log-probability (nats) under the known distribution: index set, columns
             `mean_log_probability, n`; None where it is not known.
         colours: of the sets.
@@ -141,7 +141,7 @@ def _weighed(hits: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_wish(hits: pd.DataFrame) -> pd.DataFrame:
-    """A row a set and wish, a column a labeler."""
+    """One row per set and wish, one column per labeler."""
     wish = hits["attribute"].str.cat(hits["value"].astype(str), sep=" = ")
     index = ["arm", "wish", "asked"]
     return hits.assign(wish=wish).pivot(index=index, columns="labeler", values="hit").reset_index()
@@ -192,7 +192,7 @@ def realism_section(realism: pd.DataFrame, worst: Files, colours: Colours) -> Se
     """Whether the admitted images are like the real ones, by what had no part in the run.
 
     Args:
-        realism: a row a set and view: columns `arm` (the set), `verdict`, `outside` (share),
+        realism: one row per set and view: columns `arm` (the set), `verdict`, `outside` (share),
             `images`, `view`, `accuracy`, `frechet, precision` (over those of real halves).
         worst: the images of each set that lie the farthest from anything real.
         colours: of the sets.

@@ -94,7 +94,7 @@ def tabulate(frame: pd.DataFrame, columns: Columns) -> Table:
 def matrix(
     frame: pd.DataFrame, corner: str, colours: Colours, write: Callable[[float], str] = number
 ) -> Table:
-    """A table of numbers, a row an entry of the index, a column an arm or a set."""
+    """A table of numbers, one row per entry of the index, one column per arm or set."""
     header = [Cell(str(name), colour=colours.get(str(name))) for name in frame]
     rows = zip(frame.index, frame.to_numpy(float), strict=True)
     return Table([corner, *header], [[str(name), *map(write, row)] for name, row in rows])

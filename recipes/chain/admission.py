@@ -68,7 +68,7 @@ class Judge:
         self._manifold = None if encoder is None else _features(encoder, train)
 
     def __call__(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table, a row a generated image with its `path`, with its `admission` as by `admit`.
+        """The table, one row per generated image with its `path`, with `admission` as by `admit`.
 
         Copies of val and test images are only marked; `refuse_leaks` stops at them.
         """

@@ -115,11 +115,11 @@ def _fits(
     arm: str,
     by: Mapping[tuple[str, ...], tuple[str, pd.Series[str]]],
 ) -> Iterator[pd.DataFrame]:
-    """One table an attribute, fit and grouping, in this order.
+    """One table per attribute, fit and grouping, in this order.
 
     Every fit, not the mean of their probabilities: the audit's figures are means over fits, which
     the figures of a mean prediction, another classifier, are not. CelebA's 19,962 images, 40
-    attributes, 5 seeds and 3 groupings are 12 million rows an arm; so the files are compressed and
+    attributes, 5 seeds and 3 groupings are 12 million rows per arm; so the files are compressed and
     never whole in memory.
     """
     for column, attribute in enumerate(predictions.attributes):

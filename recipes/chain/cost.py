@@ -100,7 +100,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def steps_at(settings: SyntheticSet, cost: Cost, budget: float) -> int | None:
-    """How many steps of a set a budget of forwards an image pays for; None where that is no fewer
+    """How many steps of a set a budget of forwards per image pays for; None where that is no fewer
     than it has, where it is less than a quarter of them, or of images that were made elsewhere.
     """
     steps = settings.sampler.steps

@@ -54,7 +54,7 @@ def launch(
     processes for, launched.
 
     Raises:
-        ValueError: they are not there; of a CPU, a process a core at most.
+        ValueError: they are not there; of a CPU, one process per core at most.
     """
     cores = os.cpu_count() or 1
     devices, num_nodes = resolved_devices(devices, num_nodes)

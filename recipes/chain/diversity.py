@@ -30,7 +30,7 @@ class Seen:
     """A set with what is measured of its N images."""
 
     table: pd.DataFrame
-    """A row an image, with its attributes if it is real, or columns `target_<attribute>`."""
+    """One row per image, with its attributes if it is real, or columns `target_<attribute>`."""
     features: Tensor
     """Features of an encoder, floating (N, D)."""
     few_pixels: Tensor
@@ -52,9 +52,9 @@ def diversity(real: Seen, sets: Mapping[str, Seen]) -> pd.DataFrame:
         sets: name -> generated images.
 
     Returns:
-        A row a set, attribute and value asked for of at least four images, where as many real ones
-        have it: `set, attribute, value, images, real`, and the ratio for `features`, `colours` and
-        `layout`, NaN where the real images are all alike.
+        One row per set, attribute and value asked for of at least four images, where as many real
+        ones have it: `set, attribute, value, images, real`, and the ratio for `features`, `colours`
+        and `layout`, NaN where the real images are all alike.
     """
     rows = []
     for (name, made), value in product(sets.items(), (1, 0)):

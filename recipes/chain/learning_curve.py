@@ -65,9 +65,9 @@ def exchanged(scores: pd.DataFrame, real_arms: Sequence[str]) -> pd.DataFrame:
         real_arms: arms of real images alone; at every size the best of them on val is the curve.
 
     Returns:
-        A row a size, knowledge, arm and metric: `mean` on test; `images`, which the curve needs for
-        it, with `low` and `high` over seeds (0 is fewer than the smallest size, infinity more than
-        the largest, NaN not estimable), and all that in words, `says`.
+        One row per size, knowledge, arm and metric: `mean` on test; `images`, which the curve needs
+        for it, with `low` and `high` over seeds (0 is fewer than the smallest size, infinity more
+        than the largest, NaN not estimable), and all that in words, `says`.
     """
     sizes = sorted(scores["size"].unique())
     rivals = [best_on_val(scores[scores["size"] == size], real_arms) for size in sizes]

@@ -93,7 +93,7 @@ def costs_of(
 
 
 def with_costs(table: pd.DataFrame, costs: Mapping[str, Cost]) -> pd.DataFrame:
-    """A row a set of `Results.table`, with the columns forwards and seconds after the name; NaN
+    """One row per set of `Results.table`, with the columns forwards and seconds after the name; NaN
     where there is no cost, as of the real images.
     """
     table = table.copy()
@@ -110,7 +110,7 @@ class SetMeasures:
     results: Results
     """Against all real train images."""
     tails: pd.DataFrame
-    """A row a tail and set: columns tail, set, real, and those of `likeness`."""
+    """One row per tail and set: columns tail, set, real, and those of `likeness`."""
 
 
 class Measuring:

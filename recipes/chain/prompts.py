@@ -5,7 +5,7 @@
     Eyeglasses=1: [a woman with eyeglasses, a child with eyeglasses]
     negative_prompt: a drawing
 
-A text file has a prompt a line, which say nothing of attributes.
+A text file has one prompt per line, which say nothing of attributes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Prompts:
         """
         if not path.is_file():
             raise FileNotFoundError(
-                f"prompts {path} is missing; give a text file with one a line, or a YAML file of "
+                f"prompts {path} is missing; give a text file with one per line, or a YAML file of "
                 "wish: prompt"
             )
         is_yaml = path.suffix in (".yaml", ".yml")
@@ -119,5 +119,5 @@ def _of_lines(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"prompts {path} is no UTF-8 text; give a prompt a line") from error
+        raise ValueError(f"prompts {path} is no UTF-8 text; give one prompt per line") from error
     return [("", line) for line in lines if line.strip()]

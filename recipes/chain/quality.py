@@ -71,7 +71,8 @@ def labeler_scores(
 def prevalence(
     real: pd.DataFrame, sets: Mapping[str, pd.DataFrame], attributes: Sequence[str]
 ) -> pd.DataFrame:
-    """Share of positives in [0, 1]: index attribute, `real` (its train rows), then a column a set.
+    """Share of positives in [0, 1]: index attribute, `real` (its train rows), then one column per
+    set.
 
     The sets' shares are of the labeler's labels; NaN where an attribute has no label.
     """

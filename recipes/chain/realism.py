@@ -150,8 +150,8 @@ def seen(
 
 
 def realism_table(found: Mapping[str, Realism | None]) -> pd.DataFrame:
-    """A row a set and view: columns `arm, verdict, real, images, outside, view, accuracy, frechet,
-    precision`; of a set that could not be judged one row without figures.
+    """One row per set and view: columns `arm, verdict, real, images, outside, view, accuracy,
+    frechet, precision`; of a set that could not be judged one row without figures.
     """
     columns = ["arm", "verdict", "real", "images", "outside"]
     columns += ["view", "accuracy", "frechet", "precision"]

@@ -334,7 +334,7 @@ def _lines(
     judged: Sequence[Verdict],
     reservations: Sequence[str],
 ) -> Iterator[str]:
-    """The printed tables, the verdict, and a line a pair that it is about."""
+    """The printed tables, the verdict, and one line per pair that it is about."""
     yield format_summary(summary, scored, attributes)
     yield f"Verdict: {headline(judged, reservations)} {of_gains(judged)}".rstrip()
     for one in judged:

@@ -49,7 +49,7 @@ OF_THE_RUN = ("image_size", "precision")
 NO_FLAGS = tuple(f"train.{name}" for name in OF_THE_RUN)
 """So these are no flags."""
 _MOST_SEEDS = 10_000
-"""Fits an arm, at which no interval gets narrower to the eye."""
+"""Fits per arm beyond which intervals narrow no further visibly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ class RunConfig:
     convert_edm.py."""
     prompts: Path | None = None
     """A text-to-image generator's prompts: YAML of wish: prompt (Bald=1: a bald man), and of
-    negative_prompt if wanted, or a text file of one a line; each image's is drawn by its seed."""
+    negative_prompt if wanted, or a text file of one per line; each image's is drawn by its seed."""
     labeler: list[str] | str = field(default="generator", metadata=LABELERS)
     """generator: a linear head on the generator's own activations, fitted on the real train split;
     train: a ResNet-34 trained on it; or an embedded name, folder, .onnx file, hub id or file of
@@ -162,7 +162,7 @@ class RunConfig:
     image_size: int | None = None
     """Side of the classifier's input in pixels; left out, the generator's."""
     preview: bool = False
-    """Show 16 images a set, estimate time, memory and disk of the whole run, and stop."""
+    """Show 16 images per set, estimate time, memory and disk of the whole run, and stop."""
     define_arms: Mapping[str, Values] = field(default_factory=dict)
     """Arms of your own, name -> sets, rows, real, train, meaning."""
     focus: str = "targeted"
@@ -301,7 +301,7 @@ class RunConfig:
 
     def _check_numbers(self) -> None:
         if self.num_synthetic < 1:
-            raise ValueError(f"num_synthetic is {self.num_synthetic}; give at least 1 image a set")
+            raise ValueError(f"num_synthetic is {self.num_synthetic}; give at least 1 per set")
         if self.limit is not None and self.limit < self.num_synthetic:
             raise ValueError(
                 f"limit is {self.limit}; give at least num_synthetic, {self.num_synthetic}, which "

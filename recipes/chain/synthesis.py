@@ -172,7 +172,7 @@ def fill(
         quota: what is wanted.
         n_real: real train images, for the quota's ratio.
         limit: images made at most.
-        size: images a round; a multiple of the sampler's batch size wastes nothing.
+        size: images per round; a multiple of the sampler's batch size wastes nothing.
 
     Returns:
         Every image made, and what the quota takes of them.

@@ -167,7 +167,7 @@ def stated(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
 
 
 def target_columns(plan: Plan, seeds: Sequence[int], attributes: Sequence[str]) -> pd.DataFrame:
-    """Columns `target_<attribute>` of 1, 0 or empty, a row a seed; those that are asked for."""
+    """Columns `target_<attribute>` of 1, 0 or empty, one row per seed; those that are asked for."""
     wishes = [plan(int(seed)) for seed in seeds]
     asked = [name for name in attributes if any(name in wish for wish in wishes)]
     return pd.DataFrame(
@@ -185,7 +185,7 @@ def agreement(table: pd.DataFrame, labels: pd.DataFrame, attributes: Sequence[st
         attributes: those looked at, of which some were asked for.
 
     Returns:
-        A row an attribute and value asked for, `attribute, value, asked, hit` (share of the rows
+        One row per attribute and value asked for, `attribute, value, asked, hit` (share of the rows
         asked, of those with a label) and `unasked` (the same of the other rows).
     """
     rows = []

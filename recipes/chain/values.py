@@ -124,7 +124,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{file} is not a YAML file; write it as NAME: {{settings}}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{file} holds no mapping; write it as NAME: {{settings}}, one a line")
+        raise ValueError(f"{file} holds no mapping; write it as NAME: {{settings}}, one per line")
     return found
 
 

@@ -103,7 +103,7 @@ FINDINGS: Mapping[str, Finding] = {
 
 @cache
 def templates(size: int) -> tuple[Floats, Floats, Floats]:
-    """The pictures that phantoms are sums of, `size` pixels a side, flattened to P = size^2.
+    """The pictures that phantoms are sums of, `size` pixels per side, flattened to P = size^2.
 
     Returns:
         The mean (P,), the modes (8, P), and the findings' sites (27, P) in the order of `FINDINGS`.
