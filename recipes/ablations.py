@@ -160,11 +160,11 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
         for name, settings in sets.items():
             with whole.stage(f"Making {name}"):
                 seeds = range(settings.count or config.num_synthetic)
-                make_images(whole, inputs, settings, seeds, whole.out / "synthetic" / name)
+                make_images(inputs, settings, seeds, whole.out / "synthetic" / name)
         with whole.stage("Counting what an image costs"):
-            costs = costs_of(whole, inputs, sets, out / "costs.csv")
+            costs = costs_of(inputs, sets, out / "costs.csv")
         with whole.stage("Measuring the sets"):
-            measured = measuring(whole, inputs, list(sets), out)
+            measured = measuring(inputs, list(sets), out)
         if not whole.fabric.is_global_zero:
             return None
         rows = with_costs(measured.results.table, costs)

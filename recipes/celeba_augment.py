@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
             )
         celebas = set(ATTRIBUTES) - {"Attractive"} <= set(inputs.attributes)
         title = f"{name} with and without synthetic samples"
-        return study(this_run, inputs, title, reference=celebas)
+        return study(inputs, title, reference=celebas)
 
 
 def with_few_labels(config: RunConfig) -> RunConfig:

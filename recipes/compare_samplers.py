@@ -116,55 +116,56 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     with Run(config.variant()) as whole:
         inputs = prepare(whole, lambda: real_images(whole), source=config.source)
         if config.preview:
-            return study(whole, inputs, "")
+            return study(inputs, "")
         out = whole.out / "samplers"
         if whole.fabric.is_global_zero:
             own = {f.name for f in fields(CompareConfig)} - {f.name for f in fields(RunConfig)}
             claim(out / "settings.json", {n: plain(getattr(config, n)) for n in sorted(own)})
         with whole.stage("Counting what an image costs"):
-            costs = _with_equals(whole, inputs, config.budget, out / "costs.csv")
-        summary = study(whole, inputs, f"Samplers compared on {config.source}")
+            costs = _with_equals(inputs, config.budget, out / "costs.csv")
+        summary = study(inputs, f"Samplers compared on {config.source}")
         assert summary is not None  # it is no preview
         with whole.stage("Measuring the sets"):
             folders = {n: whole.out / "synthetic" / n for n in whole.config.synthetic_sets}
             made = [n for n, folder in folders.items() if folder.is_dir()]
-            measured = measuring(whole, inputs, made, out)
+            measured = measuring(inputs, made, out)
         if not whole.fabric.is_global_zero:
             return None
-        return _tell(whole, inputs, costs, summary, measured)
+        return _tell(inputs, costs, summary, measured)
 
 
-def _with_equals(whole: Run, inputs: Inputs, budget: float | None, file: Path) -> dict[str, Cost]:
+def _with_equals(inputs: Inputs, budget: float | None, file: Path) -> dict[str, Cost]:
     """The cost of every set; sets at equal budget join the run."""
-    made = whole.config.synthetic_sets
-    costs = costs_of(whole, inputs, made, file)
-    affordable = whole.config.sampler.steps if budget is None else budget
-    described = whole.config.described_sets
+    this_run = inputs.run
+    made = this_run.config.synthetic_sets
+    costs = costs_of(inputs, made, file)
+    affordable = this_run.config.sampler.steps if budget is None else budget
+    described = this_run.config.described_sets
     equals = {
         f"{name}{EQUAL}": merged(described[name], {"sampler": {"steps": steps}})
         for name, settings in made.items()
         if (steps := steps_at(settings, costs[name], affordable))
     }
-    config = whole.config
+    config = this_run.config
     arms = config.arms and [*config.arms, *equals]
     sets = {**cast("Mapping[str, Values]", config.sets), **equals}
-    whole.config = replace(config, sets=sets, arms=arms)
-    return costs_of(whole, inputs, whole.config.synthetic_sets, file)
+    this_run.config = replace(config, sets=sets, arms=arms)
+    return costs_of(inputs, this_run.config.synthetic_sets, file)
 
 
 def _tell(
-    whole: Run,
     inputs: Inputs,
     costs: Mapping[str, Cost],
     summary: pd.DataFrame,
     measured: SetMeasures,
 ) -> pd.DataFrame:
     """Write and print the tables, and write the page."""
-    out = whole.out / "samplers"
+    this_run = inputs.run
+    out = this_run.out / "samplers"
     table = table_of(measured.results, costs, summary)
     verdict = [
         _rarest(measured.results, table),
-        _most_helpful(whole, inputs, table),
+        _most_helpful(inputs, table),
     ]
     measured.results.write(out, read_image)
     write_csv(out / "samplers.csv", table)
@@ -174,15 +175,15 @@ def _tell(
     sections = [
         page.samplers_section(table, measured.tails, verdict, colours),
         page.samples_section(files, {}, colours),
-        page.notes_section(whole.notes),
-        page.record_section(whole.config.record(), {}, ()),
+        page.notes_section(this_run.notes),
+        page.record_section(this_run.config.record(), {}, ()),
     ]
     page.write_page(out / "samplers.html", "Samplers compared", sections)
     shown = ["set", "forwards", "seconds", "avg_knn", "lof", "rarity", "precision", "recall", "f1"]
-    whole.say(table[shown].to_string(index=False, float_format="{:.3f}".format))
+    this_run.say(table[shown].to_string(index=False, float_format="{:.3f}".format))
     for sentence in verdict:
-        whole.say(sentence)
-    whole.say(f"Page: {out / 'samplers.html'}")
+        this_run.say(sentence)
+    this_run.say(f"Page: {out / 'samplers.html'}")
     return table
 
 
@@ -236,19 +237,20 @@ def _rarest(results: Results, table: pd.DataFrame) -> str:
     return _sentence(what, table, best, equal)
 
 
-def _most_helpful(whole: Run, inputs: Inputs, table: pd.DataFrame) -> str:
+def _most_helpful(inputs: Inputs, table: pd.DataFrame) -> str:
     """The verdict of the classifiers: macro F1, paired by seed and test image."""
+    this_run = inputs.run
     trained = table.dropna(subset="f1")
-    trained = trained[trained["set"].isin(list(whole.config.chosen_arms))]
+    trained = trained[trained["set"].isin(list(this_run.config.chosen_arms))]
     names = [name for name in trained["set"] if name != REAL]
     if not names:
         return "No classifier was trained on one set alone, so nothing is said of what they gain."
     best = max(names, key=trained.set_index("set")["f1"].__getitem__)
     others = [REAL, *(name for name in names if name != best)]
-    seeds, arms = whole.config.study.seeds, list(whole.config.chosen_arms)
+    seeds, arms = this_run.config.study.seeds, list(this_run.config.chosen_arms)
     found = compare_arms(
-        read_predictions(whole.out, arms, seeds),
-        read_predictions(whole.out, arms, seeds, "val"),
+        read_predictions(this_run.out, arms, seeds),
+        read_predictions(this_run.out, arms, seeds, "val"),
         [(best, name) for name in others],
         train_shares(inputs.table, inputs.attributes),
     )

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
     title = "Long-tailed Fashion-MNIST with and without synthetic samples"
     with Run(config) as this_run:
         inputs = prepare(this_run, lambda: _read(this_run), source="long-tailed Fashion-MNIST")
-        return study(this_run, inputs, title)
+        return study(inputs, title)
 
 
 def _read(this_run: Run) -> pd.DataFrame:

@@ -92,10 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
             source="phantoms",
             log_probability=lambda table: log_density(_pixels(table)),
         )
-        summary = study(this_run, inputs, title)
+        summary = study(inputs, title)
         if summary is not None:
             with this_run.stage("Comparing with the true density"):
-                _compare(this_run, inputs, config.score)
+                _compare(inputs, config.score)
         return summary
 
 
@@ -110,11 +110,12 @@ def _read(this_run: Run) -> pd.DataFrame:
     return load_table(folder, config.attributes)
 
 
-def _compare(this_run: Run, inputs: Inputs, distance: ModelDistance) -> None:
+def _compare(inputs: Inputs, distance: ModelDistance) -> None:
     """Write and print `ranks.csv` and `density.csv`."""
-    ranks = rank_agreement({"real test": _measured(this_run, inputs, distance)})
+    this_run = inputs.run
+    ranks = rank_agreement({"real test": _measured(inputs, distance)})
     ranks = ranks[ranks["against"] == "log_probability"].drop(columns="against")
-    density = _densities(this_run, inputs)
+    density = _densities(inputs)
     if this_run.fabric.is_global_zero:
         write_csv(this_run.out / "ranks.csv", ranks)
         write_csv(this_run.out / "density.csv", density)
@@ -124,9 +125,9 @@ def _compare(this_run: Run, inputs: Inputs, distance: ModelDistance) -> None:
         print(density.to_string(index=False, float_format="{:.2f}".format))
 
 
-def _measured(this_run: Run, inputs: Inputs, distance: ModelDistance) -> pd.DataFrame:
+def _measured(inputs: Inputs, distance: ModelDistance) -> pd.DataFrame:
     """The measures of rarity of each real test image, and its log-density."""
-    denoiser, fabric = inputs.denoiser, this_run.fabric
+    denoiser, fabric = inputs.denoiser, inputs.run.fabric
     test = inputs.table[inputs.table["split"] == "test"]
     views = {"generator": generator_view(denoiser, fabric)}
     known, found = (
@@ -149,14 +150,14 @@ def _measured(this_run: Run, inputs: Inputs, distance: ModelDistance) -> pd.Data
     )
 
 
-def _densities(this_run: Run, inputs: Inputs) -> pd.DataFrame:
+def _densities(inputs: Inputs) -> pd.DataFrame:
     """A row for the real test images and for each set: columns `set, images, log_density,
     sparsest`, the mean, and the share among the tenth of the real images of the lowest density.
     """
+    out, names = inputs.run.out, inputs.run.config.synthetic_sets
     real = log_density(_pixels(inputs.table[inputs.table["split"] == "test"]))
-    names = this_run.config.synthetic_sets
     sets = {"real test": real} | {
-        name: log_density(_pixels(synthetic_table(this_run.out, name))) for name in names
+        name: log_density(_pixels(synthetic_table(out, name))) for name in names
     }
     bound = np.quantile(real, _SPARSE)
     return pd.DataFrame(

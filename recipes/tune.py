@@ -204,11 +204,11 @@ def _try(
     with Run(replace(settings, out=folder), within=whole) as trial:
         own = replace(inputs, run=trial)
         try:
-            sets = synthesise(trial, own, judge_of(trial, own))
+            sets = synthesise(own, judge_of(own))
         except ValueError as error:  # such as no image that admission takes
             search.give_up()
             return whole.say(f"given up: {error}")
-        arm = make_arm(settings.chosen_arms[TUNED], material_of(trial, own, sets))
+        arm = make_arm(settings.chosen_arms[TUNED], material_of(own, sets))
     n_real = int((inputs.table["split"] == "train").sum())
     for seeds in (*range(_RUNG, config.study.seeds, _RUNG), config.study.seeds):
         scores = run_study(

@@ -214,8 +214,8 @@ def _cell(whole: Run, config: WorthConfig, table: pd.DataFrame, of_cell: RunConf
         for name in config.shared:
             made = config.synthetic_sets[name]
             count = max(made.count or 0, config.limit or 0)
-            make_images(whole, inputs, made, range(count), config.images(name))
-        return material_of(cell, inputs, synthesise(cell, inputs, judge_of(cell, inputs)))
+            make_images(inputs, made, range(count), config.images(name))
+        return material_of(inputs, synthesise(inputs, judge_of(inputs)))
 
 
 if __name__ == "__main__":

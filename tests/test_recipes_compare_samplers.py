@@ -30,8 +30,8 @@ PLAIN = SyntheticSet(sampler=SamplerConfig(steps=10))
 def _cost(settings: SyntheticSet) -> Cost:
     """Of a random network."""
     run = SimpleNamespace(fabric=Fabric(accelerator="cpu", devices=1))
-    inputs = SimpleNamespace(denoiser=tiny_denoiser(), labeler=None)
-    return cost_of(cast("Any", run), cast("Any", inputs), settings)
+    inputs = SimpleNamespace(run=run, denoiser=tiny_denoiser(), labeler=None)
+    return cost_of(cast("Any", inputs), settings)
 
 
 def test_an_ordinary_image_costs_a_forward_a_step() -> None:

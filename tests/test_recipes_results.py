@@ -174,7 +174,9 @@ def _tell(
         arm: SimpleNamespace(sets=ARMS[arm], meaning=meanings.get(arm, ""), table=real)
         for arm in arms
     }
-    given = cast(Any, (run, _inputs(real), "Of nothing", sets, made, scores))
+    inputs = _inputs(real)
+    inputs.run = run
+    given = cast(Any, (inputs, "Of nothing", sets, made, scores))
     return tell(*given, reference=True), run
 
 

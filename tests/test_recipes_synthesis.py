@@ -144,7 +144,7 @@ def _synthesised(
 ) -> tuple[dict[str, Synthesised], list[str]]:
     """The sets of a run whose images serve its quota, but for some sets' images, and cautions."""
 
-    def make(_run: Any, _inputs: Any, _judge: Any, name: str, settings: SyntheticSet) -> Any:
+    def make(_inputs: Any, _judge: Any, name: str, settings: SyntheticSet) -> Any:
         table = _made(range(1, 9)).assign(Bald=0.0 if name in empty else 1.0)
         chosen = select(table, Quota(wanted={"Bald=1": 2}), n_real=20)
         return Synthesised(name=name, settings=settings, table=table, selection=chosen)
@@ -159,12 +159,13 @@ def _synthesised(
     monkeypatch.setattr(synthesis, "RealismCheck", SimpleNamespace(of=lambda *_: None))
     monkeypatch.setattr(synthesis, "_compared", lambda _run, _check, made: made)
     inputs: Any = SimpleNamespace(
+        run=run,
         table=_made(range(4)).assign(split="train"),
         attributes=["Bald", "Male"],
         labeler=None,
         policy=POLICY,
     )
-    return synthesis.synthesise(run, inputs, None), cautions  # type: ignore[arg-type]
+    return synthesis.synthesise(inputs, None), cautions  # type: ignore[arg-type]
 
 
 def test_a_set_of_which_nothing_is_taken_is_left_out_and_the_others_go_on(

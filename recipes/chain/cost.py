@@ -21,7 +21,6 @@ from augment import Denoiser
 from recipes.chain.inputs import Inputs
 from recipes.chain.making import guidance_of
 from recipes.chain.preview import first_images
-from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 
 __all__ = ["Cost", "cost_of", "flops", "forward_flops", "steps_at"]
@@ -43,14 +42,14 @@ class Cost:
     """On this machine, in a batch of about 8, while nothing else was measured."""
 
 
-def cost_of(run: Run, inputs: Inputs, settings: SyntheticSet) -> Cost:
+def cost_of(inputs: Inputs, settings: SyntheticSet) -> Cost:
     """The cost of an image of a set; what its guidance trains or fits first is not counted."""
     if settings.folder is not None:
         return Cost()
     group = 1 if settings.particles is None else settings.particles.group
     counted, timed = (group * math.ceil(count / group) for count in (_COUNTED, _TIMED))
     guidance = guidance_of(inputs, settings)  # trains, fits and loads what there is
-    make = partial(first_images, run, inputs, settings, guidance)
+    make = partial(first_images, inputs, settings, guidance)
     make(1)
     started = time.perf_counter()
     make(timed)

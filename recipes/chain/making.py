@@ -26,7 +26,6 @@ from labeling import Labeler
 from recipes.chain.distances import named_distance
 from recipes.chain.inputs import Inputs
 from recipes.chain.noised import bits_of, classifier_terms
-from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.targets import Plan, plan_targets, rare_rows
 from recipes.chain.training import train_rows
@@ -49,7 +48,7 @@ def is_independent(settings: SyntheticSet) -> bool:
 
 
 def make_images(
-    run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
+    inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
 ) -> pd.DataFrame:
     """The images of some seeds of a set that is made here, without labels; see `generate`."""
     guidance = guidance_of(inputs, settings)
@@ -61,7 +60,7 @@ def make_images(
         guidance=guidance,
         start=start_of(inputs, settings),
         settings=_record(inputs, settings, guidance),
-        fabric=run.fabric,
+        fabric=inputs.run.fabric,
     )
 
 

@@ -69,13 +69,11 @@ class MeasuringConfig(RunConfig):
         return read_tails(self.tails)
 
 
-def costs_of(
-    run: Run, inputs: Inputs, sets: Mapping[str, SyntheticSet], file: Path
-) -> dict[str, Cost]:
+def costs_of(inputs: Inputs, sets: Mapping[str, SyntheticSet], file: Path) -> dict[str, Cost]:
     """The cost of an image of each set; those that the file tells already are not counted again,
     and it is told the others.
     """
-    fabric, known = run.fabric, dict[str, Cost]()
+    fabric, known = inputs.run.fabric, dict[str, Cost]()
     if fabric.is_global_zero and file.is_file():
         known = {
             str(row["set"]): Cost(row["forwards"], row["seconds"])
@@ -85,7 +83,7 @@ def costs_of(
     for name, settings in sets.items():
         if name in known:
             continue
-        known[name] = cost_of(run, inputs, settings)
+        known[name] = cost_of(inputs, settings)
         if fabric.is_global_zero:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_csv(file, pd.DataFrame([{"set": n, **asdict(c)} for n, c in known.items()]))
@@ -125,15 +123,15 @@ class Measuring:
         self._beside = encoders_beside(config.encoder, weights=config.weights)
         self._tails = config.tails_read
 
-    def __call__(self, run: Run, inputs: Inputs, names: Sequence[str], kept: Path) -> SetMeasures:
+    def __call__(self, inputs: Inputs, names: Sequence[str], kept: Path) -> SetMeasures:
         """Measure the run's sets of these names.
 
         Args:
-            run: the run.
-            inputs: its inputs; all real train images are the reference.
+            inputs: of the run; all real train images are the reference.
             names: of sets that lie under `<out>/synthetic/`.
             kept: a folder, where the scores of the real images are kept.
         """
+        run = inputs.run
         real = inputs.train.reset_index(drop=True)
         folders = {name: run.out / "synthetic" / name for name in names}
         tables = {"real": real, **{name: load_images(one) for name, one in folders.items()}}
@@ -143,7 +141,7 @@ class Measuring:
         beside = {column: _features(run, one, sets) for column, one in self._beside.items()}
         results = measure_sets(sets[0], sets[1:], features)
         add_frechet(results, beside)
-        known = _scores(run, inputs, real, features[0], results, kept)
+        known = _scores(inputs, real, features[0], results, kept)
         rows = []
         for tail, one in self._tails.items():
             chosen = torch.from_numpy(one.rows(real["file_name"], known))
@@ -160,7 +158,6 @@ def _features(run: Run, encoder: Encoder, sets: Sequence[ImageSet]) -> list[Tens
 
 
 def _scores(
-    run: Run,
     inputs: Inputs,
     real: pd.DataFrame,
     features: Tensor,
@@ -168,6 +165,7 @@ def _scores(
     kept: Path,
 ) -> Scores:
     """What the real train images can be ranked by."""
+    run = inputs.run
 
     def minority_scores() -> NDArray[np.floating]:
         paths, denoiser = list(real["path"]), inputs.denoiser

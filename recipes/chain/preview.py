@@ -18,7 +18,6 @@ from classify import decode_tables, fit
 from recipes.chain.inputs import Inputs
 from recipes.chain.making import guidance_of, start_of
 from recipes.chain.room import disk_bytes
-from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 
 __all__ = ["first_images", "picture", "preview", "timetable"]
@@ -30,11 +29,12 @@ _SCALE = 4
 """Magnification of the grid."""
 
 
-def preview(run: Run, inputs: Inputs) -> None:
+def preview(inputs: Inputs) -> None:
     """Write `preview.png` and print an estimate of time, memory and disk.
 
     Nothing else is left under `out` but the embedded data set, which the run itself will find.
     """
+    run = inputs.run
     if not run.fabric.is_global_zero:
         return
     config = run.config
@@ -44,12 +44,12 @@ def preview(run: Run, inputs: Inputs) -> None:
     for name, settings in made.items():
         started = time.perf_counter()
         guidance = guidance_of(inputs, settings)
-        grids[name] = first_images(run, inputs, settings, guidance, _IMAGES)
+        grids[name] = first_images(inputs, settings, guidance, _IMAGES)
         count = settings.count or config.num_synthetic
         taken = (time.perf_counter() - started) / _IMAGES * count
         seconds[f"generating {count} {name} images"] = taken
     fits = len(config.chosen_arms) * config.study.seeds
-    seconds[f"training {fits} classifiers"] = _seconds_a_fit(run, inputs) * fits
+    seconds[f"training {fits} classifiers"] = _seconds_a_fit(inputs) * fits
     run.out.mkdir(parents=True, exist_ok=True)
     picture(grids).save(run.out / "preview.png")
     devices, disk = run.fabric.world_size, disk_bytes(config, len(inputs.table), inputs.denoiser)
@@ -88,9 +88,10 @@ def _real(inputs: Inputs) -> Tensor:
 
 
 def first_images(
-    run: Run, inputs: Inputs, settings: SyntheticSet, guidance: Guidance | None, count: int
+    inputs: Inputs, settings: SyntheticSet, guidance: Guidance | None, count: int
 ) -> Tensor:
     """So many images of a set and its guidance, of seeds 0, 1, ..., uint8 (count, C, H, W)."""
+    run = inputs.run
     label = settings.sampler.label
     inputs.denoiser.to(run.fabric.device)
     with run.fabric.autocast():
@@ -105,7 +106,7 @@ def first_images(
         )
 
 
-def _seconds_a_fit(run: Run, inputs: Inputs) -> float:
+def _seconds_a_fit(inputs: Inputs) -> float:
     """From a few steps on a few batches of the real images, at the settings of the run."""
     config, table = inputs.fit, inputs.table
     train, val = (
@@ -122,7 +123,7 @@ def _seconds_a_fit(run: Run, inputs: Inputs) -> float:
         replace(config, rounds=1),
         steps=_FIT_STEPS,
         images=images,
-        device=run.fabric.device,
+        device=inputs.run.fabric.device,
         label="preview",
     )
     per_step = (time.perf_counter() - started) / _FIT_STEPS

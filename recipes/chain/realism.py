@@ -51,8 +51,9 @@ class RealismCheck:
     gate: RealismGate
 
     @classmethod
-    def of(cls, run: Run, inputs: Inputs) -> RealismCheck:
+    def of(cls, inputs: Inputs) -> RealismCheck:
         """By the run's real train images, at most 2,000 of them."""
+        run = inputs.run
         views: dict[str, View] = {
             **plain_views(),
             "generator": generator_view(inputs.denoiser, run.fabric),

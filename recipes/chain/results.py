@@ -39,7 +39,6 @@ from recipes.chain.trust import counts_by_split
 
 if TYPE_CHECKING:
     from recipes.chain.inputs import Inputs
-    from recipes.chain.run import Run
     from recipes.chain.synthesis import Synthesised
 
 __all__ = ["format_summary", "tell"]
@@ -70,7 +69,6 @@ Tables = Mapping[str, pd.DataFrame]
 
 
 def tell(
-    run: Run,
     inputs: Inputs,
     title: str,
     synthesised: Mapping[str, Synthesised],
@@ -85,8 +83,7 @@ def tell(
     others do not wait for it.
 
     Args:
-        run: the run.
-        inputs: what it worked on.
+        inputs: of the run.
         title: the report's heading.
         synthesised: set -> what was made, and what was taken of it.
         arms: those of the study, `real` first.
@@ -96,6 +93,7 @@ def tell(
     Returns:
         The summary: `arm, metric, mean, low, high, n_seeds`.
     """
+    run = inputs.run
     run.say("Comparing the arms, and writing the report ...")
     rows = {split: _rows(inputs, split) for split in ("val", "test")}
     labelled = {split: inputs.label(of, doubtful=True) for split, of in rows.items()}
@@ -110,7 +108,7 @@ def tell(
                 f"Of the arms without synthetic images ({', '.join(alone)}) {best} is the best on "
                 "the validation images, so the verdict compares with it too."
             )
-        told |= _tables(run, inputs, synthesised, arms, labelled, scores, shares, best)
+        told |= _tables(inputs, synthesised, arms, labelled, scores, shares, best)
         for name, table in told.items():
             write_text(run.out / f"{name}.csv", table.to_csv(index=False))
         write_parquet(run.out / "scores.parquet", scores)
@@ -118,9 +116,7 @@ def tell(
         of_labeler = summarise(with_rare(told["labeler_scores"], shares).assign(arm=labeler))
         told["summary"] = pd.concat([summary, of_labeler])
         judged = verdicts(told["comparison"], judged_pairs(arms, run.config.focus_arm, best))
-        sections = _sections(
-            run, inputs, synthesised, arms, told, labelled, judged, reference=reference
-        )
+        sections = _sections(inputs, synthesised, arms, told, labelled, judged, reference=reference)
         page.write_page(run.out / "report.html", title, sections)
         for name, made in synthesised.items():
             write_card(run.out / "synthetic" / name, dataset_card(run.config, inputs, made))
@@ -136,7 +132,6 @@ def _rows(inputs: Inputs, split: str) -> pd.DataFrame:
 
 
 def _tables(
-    run: Run,
     inputs: Inputs,
     synthesised: Mapping[str, Synthesised],
     arms: Mapping[str, Arm],
@@ -146,6 +141,7 @@ def _tables(
     best: str,
 ) -> Tables:
     """Compute what the run tells besides the scores: name of the file -> table."""
+    run = inputs.run
     seeds, focus = run.config.study.seeds, run.config.focus_arm
     predictions = read_predictions(run.out, list(arms), seeds)
     val = read_predictions(run.out, list(arms), seeds, "val")
@@ -158,7 +154,7 @@ def _tables(
         "label_quality": label_quality(real["val"], labelled["val"][known]),
         "labeler_scores": labeler_scores(real, labelled, known),
         "label_trust": _trust(inputs, synthesised).reset_index(),
-        "targets": _hits(run, inputs, synthesised),
+        "targets": _hits(inputs, synthesised),
     }
     groups = audit_groups(inputs.table, predictions.files)
     if groups is not None and focus is not None:
@@ -182,8 +178,9 @@ def _trust(inputs: Inputs, synthesised: Mapping[str, Synthesised]) -> pd.DataFra
     return counts.assign(doubt=[doubted.get(str(name), "") for name in counts.index])
 
 
-def _hits(run: Run, inputs: Inputs, synthesised: Mapping[str, Synthesised]) -> pd.DataFrame:
+def _hits(inputs: Inputs, synthesised: Mapping[str, Synthesised]) -> pd.DataFrame:
     """Whether steered images have what they were asked for, by the labeler and by the judge."""
+    run = inputs.run
     labeler = ", ".join(run.config.labelers)
     found = [
         agreement(made.table, labels, inputs.attributes).assign(arm=name, labeler=by)
@@ -197,7 +194,6 @@ def _hits(run: Run, inputs: Inputs, synthesised: Mapping[str, Synthesised]) -> p
 
 
 def _sections(
-    run: Run,
     inputs: Inputs,
     synthesised: Mapping[str, Synthesised],
     arms: Mapping[str, Arm],
@@ -208,6 +204,7 @@ def _sections(
     reference: bool,
 ) -> list[page.Section | None]:
     """The parts of the page, in their order; a new one is one entry here."""
+    run = inputs.run
     focus, names = run.config.focus_arm, list(inputs.attributes)
     sets = {name: made.selection.table for name, made in synthesised.items()}
     helped = [name for name, arm in arms.items() if arm.sets]

@@ -20,17 +20,15 @@ from recipes.chain.labels import softened
 from recipes.chain.loggers import logger_of
 from recipes.chain.preview import preview
 from recipes.chain.results import tell
-from recipes.chain.run import Run
 from recipes.chain.synthesis import Synthesised, synthesise
 
 __all__ = ["judge_of", "material_of", "study"]
 
 
-def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> pd.DataFrame | None:
+def study(inputs: Inputs, title: str, *, reference: bool = False) -> pd.DataFrame | None:
     """Run everything, or only the preview if that was asked for.
 
     Args:
-        run: the run.
         inputs: of `prepare`.
         title: the report's heading.
         reference: show the paper's figures for CelebA beside.
@@ -39,20 +37,21 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
         The summary, also printed and written: columns `arm, metric, mean, low, high, n_seeds`; None
         for a preview.
     """
+    run = inputs.run
     if run.fabric.is_global_zero:
-        _foretell(run, inputs)
+        _foretell(inputs)
     if run.config.preview:
-        preview(run, inputs)
+        preview(inputs)
         return None
     if run.config.tuned:
         run.note(run.config.tuned)
     with run.stage("Generating, labelling and judging"):
-        sets = synthesise(run, inputs, judge_of(run, inputs))
+        sets = synthesise(inputs, judge_of(inputs))
     chosen = run.config.chosen_arms
     there = [name for name, arm in chosen.items() if set(arm.sets) <= sets.keys()]
     run.config = replace(run.config, arms=there if len(there) < len(chosen) else run.config.arms)
     with run.doing("merging"):
-        material = material_of(run, inputs, sets)
+        material = material_of(inputs, sets)
         arms = {name: make_arm(one, material) for name, one in run.config.chosen_arms.items()}
     with run.stage("Training the classifiers"):
         scores = run_study(
@@ -68,11 +67,12 @@ def study(run: Run, inputs: Inputs, title: str, *, reference: bool = False) -> p
             doing=run.doing,
         )
     with run.doing("writing the report"):
-        return tell(run, inputs, title, sets, arms, scores, reference=reference)
+        return tell(inputs, title, sets, arms, scores, reference=reference)
 
 
-def _foretell(run: Run, inputs: Inputs) -> None:
+def _foretell(inputs: Inputs) -> None:
     """Tell what differences the study can see; where it sees none, the verdict begins with that."""
+    run = inputs.run
     names, seeds = list(inputs.attributes), run.config.study.seeds
     test = inputs.table[inputs.table["split"] == "test"]
     labels = label_tensor(test, names).numpy()
@@ -84,15 +84,17 @@ def _foretell(run: Run, inputs: Inputs) -> None:
         run.note(told)
 
 
-def judge_of(run: Run, inputs: Inputs) -> Judge:
+def judge_of(inputs: Inputs) -> Judge:
     """The judge of synthetic images, by the manifold of the real ones too if that was asked for."""
+    run = inputs.run
     k = run.config.admission.manifold
     encoder = None if k is None else manifold_encoder(run, inputs.denoiser).to(run.fabric.device)
     return Judge(inputs.table, inputs.images, encoder=encoder, k=k or 5, doing=run.doing)
 
 
-def material_of(run: Run, inputs: Inputs, sets: Mapping[str, Synthesised]) -> Material:
+def material_of(inputs: Inputs, sets: Mapping[str, Synthesised]) -> Material:
     """What the arms of a run are made of, its sets being there."""
+    run = inputs.run
 
     def label(table: pd.DataFrame) -> pd.DataFrame:
         labelled = inputs.label(table)

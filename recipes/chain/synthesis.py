@@ -61,22 +61,23 @@ class Synthesised:
         return softened(rows, inputs.attributes) if soft else rows
 
 
-def synthesise(run: Run, inputs: Inputs, judge: Judge) -> dict[str, Synthesised]:
+def synthesise(inputs: Inputs, judge: Judge) -> dict[str, Synthesised]:
     """Every set of the run of which something is taken, by name; of the others there is a caution.
 
     Raises:
         ValueError: copies of val or test images, or images that are unlike the real ones, unless
             they are allowed; nothing is taken of any set.
     """
+    run = inputs.run
     made: dict[str, Synthesised] = {}
     check = None
     for name, settings in run.config.synthetic_sets.items():
         with run.doing(f"making the set {name}"):
-            made[name] = one = _synthesise(run, inputs, judge, name, settings)
+            made[name] = one = _synthesise(inputs, judge, name, settings)
         if one.selection.table.empty:
             continue
         with run.doing(f"comparing the set {name} with the real images"):
-            check = check or RealismCheck.of(run, inputs)
+            check = check or RealismCheck.of(inputs)
             made[name] = _compared(run, check, one)
     empty = {
         name: _why_empty(one, inputs.policy)
@@ -117,15 +118,14 @@ def _compared(run: Run, check: RealismCheck, made: Synthesised) -> Synthesised:
     return replace(made, table=table, realism=found)
 
 
-def _synthesise(
-    run: Run, inputs: Inputs, judge: Judge, name: str, settings: SyntheticSet
-) -> Synthesised:
+def _synthesise(inputs: Inputs, judge: Judge, name: str, settings: SyntheticSet) -> Synthesised:
+    run = inputs.run
     config, folder = run.config, _folder(run, name)
     n_real = int((inputs.table["split"] == "train").sum())
     if settings.folder is None:
         size = settings.count or config.num_synthetic
         table, selection = fill(
-            lambda seeds: judge(_labelled(run, inputs, settings, seeds, folder)),
+            lambda seeds: judge(_labelled(inputs, settings, seeds, folder)),
             config.quota,
             n_real=n_real,
             limit=max(config.limit or size, size),
@@ -189,16 +189,17 @@ def fill(
 
 
 def _labelled(
-    run: Run, inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
+    inputs: Inputs, settings: SyntheticSet, seeds: Sequence[int], folder: Path
 ) -> pd.DataFrame:
     """Images of some seeds with labels, and with what each was asked to be."""
-    table = inputs.label(make_images(run, inputs, settings, seeds, folder))
+    table = inputs.label(make_images(inputs, settings, seeds, folder))
     if settings.start is not None and settings.start.rows is not None:
         table = inherited(table, rare_rows(inputs.table, inputs.attributes), inputs.attributes)
     if inputs.asks(settings):
         asked = target_columns(plan_of(inputs, settings), list(table["seed"]), inputs.attributes)
         table = table.assign(**{str(name): asked[name].to_numpy() for name in asked})  # by row
-    by_prompt = run.config.labels.by_prompt and not settings.asks  # guidance gets not all it asks
+    # A guidance does not get all that it asks for.
+    by_prompt = inputs.run.config.labels.by_prompt and not settings.asks
     return stated(table, inputs.attributes) if by_prompt else table
 
 
