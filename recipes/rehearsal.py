@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     config = paper(settings)
     with MeasuredRun(shortened(config, settings.steps), stages) as this_run:
         inputs = prepare(this_run, lambda: load_table(settings.out / "celeba"), source="a crowd")
-        study(this_run, inputs, "Rehearsal")
+        study(inputs, "Rehearsal")
     report = (config.out / "report.html").stat().st_size / 1e6
     result = {
         "settings": json.loads(json.dumps(asdict(settings), default=str)),
