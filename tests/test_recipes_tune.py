@@ -225,8 +225,10 @@ def test_a_trial_without_images_is_given_up_and_the_search_goes_on(
     monkeypatch.setattr(
         recipes.tune,
         "synthesise",
-        lambda run, *rest: (
-            made(run, *rest) if (run.config.synthetic_sets["tuned"].count == 6) else _refuse()
+        lambda inputs, *rest: (
+            made(inputs, *rest)
+            if inputs.run.config.synthetic_sets["tuned"].count == 6
+            else _refuse()
         ),
     )
     found = main(_flags(root, tmp_path / "out", "--trials=3", '--space={"set.count": [6, 5]}'))
