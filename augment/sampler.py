@@ -316,7 +316,7 @@ def sample(
     Args:
         denoiser: the pretrained model.
         seeds: non-negative integers; the same seed gives the same image, whatever stands beside it
-            in the batch (up to rounding).
+            in the batch, up to rounding (`SelfGuidance` tells how far that goes).
         steps: reverse steps, 1 to the length of the model's schedule.
         guidance: `SelfGuidance(...)` for minority samples; plain sampling if left out.
         solver: the update rule; ancestral sampling is the paper's.

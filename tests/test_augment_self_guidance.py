@@ -10,12 +10,24 @@ import torch
 from augment_doubles import mixture_denoiser, step_of, tiny_denoiser
 from torch import Tensor
 
-from augment import L1, L2, Denoiser, SelfGuidance, SelfGuidanceConfig, reverse_process, sample
+from augment import (
+    L1,
+    L2,
+    ActivationDistance,
+    Denoiser,
+    FeatureDistance,
+    SelfGuidance,
+    SelfGuidanceConfig,
+    load_denoiser,
+    reverse_process,
+    sample,
+)
 from augment.denoiser import VarianceType
 from augment.distance import Distance
 from augment.guidance.ascent import unit_max
 from augment.noise import PERTURBATION, REVERSE, NoiseStream
 from augment.schedule import Schedule
+from labeling import Labeler, load_labeler
 
 
 def _noise(seeds: range, purpose: int, shape: tuple[int, ...]) -> NoiseStream:
@@ -354,3 +366,27 @@ def test_settings_and_distance_make_a_guidance() -> None:
         "perturb_alpha_bar=0.0931, samples=2, "
         "distance=L1())"
     )
+
+
+@pytest.mark.parametrize(
+    ("distance", "levels", "share"),
+    [("none", 1, 1e-3), ("l2", 1, 1e-3), ("activations", 1, 1e-3), ("features", 5, 0.03)],
+)
+def test_the_batch_size_moves_an_image_no_further_than_is_said(
+    distance: str, levels: int, share: float
+) -> None:
+    denoiser, labeler = load_denoiser("avatars-32"), load_labeler("avatars")
+    assert isinstance(labeler, Labeler)
+    known: dict[str, Distance] = {
+        "l2": L2(),
+        "activations": ActivationDistance(denoiser),
+        "features": FeatureDistance(labeler.network, preprocess=labeler.preprocess),
+    }
+    guidance = None if distance == "none" else SelfGuidance(every=2, distance=known[distance])
+    alone, together = (
+        sample(denoiser, range(6), steps=12, guidance=guidance, batch_size=size).int()
+        for size in (1, 6)
+    )
+    apart = (alone - together).abs()
+    assert apart.max() <= levels
+    assert (apart > 0).float().mean() <= share

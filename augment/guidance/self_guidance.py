@@ -106,6 +106,11 @@ class SelfGuidance(SelfGuidanceConfig, Ascent):
     gradient underflows at the first step of a cosine schedule, which only `every` = 1 guides.
     There, bfloat16 or float32 is the way. With `none` that step is ill-conditioned in float32 too:
     two huge estimates all but cancel, and an image may depend on its batch by more than rounding.
+
+    How far an image depends on the batch size, of 24 embedded avatars of 50 steps, w = 1, in
+    batches of 1, 4, 8 and 24: by 1 level of 255 at most, in 4e-5 of the values, without guidance
+    and with the distances `l2` and `activations`; by 2 levels, in 1 % of them, with a ReLU
+    network's features (`FeatureDistance`).
     """
 
     distance: Distance = field(default_factory=L2)
