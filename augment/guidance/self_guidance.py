@@ -108,9 +108,9 @@ class SelfGuidance(SelfGuidanceConfig, Ascent):
     two huge estimates all but cancel, and an image may depend on its batch by more than rounding.
 
     How far an image depends on the batch size, of 24 embedded avatars of 50 steps, w = 1, in
-    batches of 1, 4, 8 and 24: by 1 level of 255 at most, in 4e-5 of the values, without guidance
-    and with the distances `l2` and `activations`; by 2 levels, in 1 % of them, with a ReLU
-    network's features (`FeatureDistance`).
+    batches of 4 and of 24: by 1 level of 255 at most, in 4e-5 of the values, without guidance and
+    with the distances `l2` and `activations`; by 2 levels, in 1 % of them, with a ReLU network's
+    features (`FeatureDistance`; 5 levels were seen in another run).
     """
 
     distance: Distance = field(default_factory=L2)
