@@ -5,13 +5,14 @@
 
 It is a U-Net with learned variance, hybrid loss and a moving average of its weights, of random
 weights or of those of another generator, which needs far fewer images and steps: after 2,000 steps
-of 32 of 288 photographs of objects, a classifier told samples from photographs with an accuracy of
-.84 from random weights and .73 from avatars-32 (by chance .50), and only the latter's showed whole
-objects. With `--classes` it learns what the images of each class are, and `generate.py` then takes
-`--sampler.label` and `--sampler.class_scale`. `runs/generator/generator` is a diffusers pipeline
-folder, which every `--generator` here and `diffusers.DDPMPipeline.from_pretrained` open;
-`runs/generator/samples` shows how it gets on. The same command again resumes a stopped run; with
-more `--training.steps` it continues one that has ended.
+of 32 (13 minutes on one core) on 154 pictures of objects, a classifier told 64 samples from as many
+pictures with an accuracy of .77 from random weights and .72 from avatars-32 (by chance .50), and
+only the latter's showed whole objects: see OWN_DATA.md. With `--classes` it learns what the images
+of each class are, and `generate.py` then takes `--sampler.label` and `--sampler.class_scale`.
+`runs/generator/generator` is a diffusers pipeline folder, which every `--generator` here and
+`diffusers.DDPMPipeline.from_pretrained` open; `runs/generator/samples` shows how it gets on. The
+same command again resumes a stopped run; with more `--training.steps` it continues one that has
+ended.
 """
 
 from __future__ import annotations
