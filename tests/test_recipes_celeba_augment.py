@@ -206,8 +206,8 @@ def test_killed_while_generating_it_continues_to_the_same_bytes(root: Path, tmp_
     ("number", "owner", "step", "where"),
     [
         (signal.SIGINT, augment.generated_folder, "_save", "making the set plain"),
-        (signal.SIGINT, SaveState, "on_train_epoch_end", "training the classifiers"),
-        (signal.SIGTERM, SaveState, "on_train_epoch_end", "training the classifiers"),
+        (signal.SIGINT, SaveState, "on_train_epoch_end", "training real, seed 0"),
+        (signal.SIGTERM, SaveState, "on_train_epoch_end", "training real, seed 0"),
     ],
 )
 def test_stopped_it_says_where_and_continues_to_the_same_bytes(
