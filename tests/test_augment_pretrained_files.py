@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from augment.pretrained.files import hold_to_hash, read_tensors, replaced, sha256_of
+from augment.pretrained.files import hold_to_hash, read_tensors, replacing, sha256_of
 
 
 class _Evil:
@@ -118,7 +118,7 @@ def test_the_card_arrives_after_what_it_tells_of(
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", note)
-    with replaced(tmp_path / "model") as folder:
+    with replacing(tmp_path / "model") as folder:
         for name in ("card.json", "model.safetensors", "README.md"):
             (folder / name).write_text(name)
     assert moved[-1] == "card.json"
