@@ -49,7 +49,8 @@ def study(inputs: Inputs, title: str, *, reference: bool = False) -> pd.DataFram
         sets = synthesise(inputs, judge_of(inputs))
     chosen = run.config.chosen_arms
     there = [name for name, arm in chosen.items() if set(arm.sets) <= sets.keys()]
-    run.config = replace(run.config, arms=there if len(there) < len(chosen) else run.config.arms)
+    if len(there) < len(chosen):
+        run.config = replace(run.config, arms=there)
     with run.doing("merging"):
         material = material_of(inputs, sets)
         arms = {name: make_arm(one, material) for name, one in run.config.chosen_arms.items()}
