@@ -28,6 +28,7 @@ from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
 from classify.datasets.medmnist import medmnist_table
 from recipes.chain.checks import check_attributes
 from recipes.chain.command_line import parse, run
+from recipes.chain.drawing import own_data
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig, fit_settings
@@ -105,18 +106,12 @@ def real_images(this_run: Run) -> pd.DataFrame:
     these are drawn.
     """
     data, attributes = this_run.config.data, this_run.config.attributes
-    folder = this_run.config.out / "data"
     if data is None:
         check_attributes(attributes, ATTRIBUTES)
-        make = partial(avatar_table, folder)
-    elif data.suffix == ".npz":
-        make = partial(medmnist_table, folder, source=data)
-    else:
-        return load_table(data, attributes)
-    this_run.check_claim()  # before anything is drawn into its folder
-    with this_run.fabric.rank_zero_first():
-        make()
-    return load_table(folder, attributes)
+        return own_data(this_run, avatar_table)
+    if data.suffix == ".npz":
+        return own_data(this_run, partial(medmnist_table, source=data))
+    return load_table(data, attributes)
 
 
 def _avatar_log_probability(table: pd.DataFrame) -> Any:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from classify import load_table
 from classify.datasets.fashion import CLASSES, fashion_longtail_table
 from recipes.chain.checks import check_attributes
 from recipes.chain.command_line import parse, run
+from recipes.chain.drawing import own_data
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
 from recipes.chain.settings import NO_FLAGS, RunConfig
@@ -72,13 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
 
 def _read(this_run: Run) -> pd.DataFrame:
     """The long-tailed set, written at the first run."""
-    config = this_run.config
-    check_attributes(config.attributes, CLASSES)
-    this_run.check_claim()  # before anything is drawn into its folder
-    folder = config.out / "data"
-    with this_run.fabric.rank_zero_first():
-        fashion_longtail_table(folder, source=config.data)
-    return load_table(folder, config.attributes or CLASSES)
+    check_attributes(this_run.config.attributes, CLASSES)
+    return own_data(this_run, partial(fashion_longtail_table, source=this_run.config.data))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from augment.metrics import avg_knn, lof
 from augment.minority_score import score_files
-from classify import load_table, read_image
+from classify import read_image
 from classify.datasets.phantoms import FINDINGS, log_density, phantom_table
 from recipes.chain.checks import check_attributes
 from recipes.chain.command_line import parse, run
 from recipes.chain.distances import ModelDistance, score_distance
+from recipes.chain.drawing import own_data
 from recipes.chain.files import write_csv
 from recipes.chain.finished import synthetic_table
 from recipes.chain.inputs import Inputs, prepare
@@ -101,13 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> pd.DataFrame | None:
 
 def _read(this_run: Run) -> pd.DataFrame:
     """The phantoms, drawn at the first run."""
-    config = this_run.config
-    check_attributes(config.attributes, tuple(FINDINGS))
-    this_run.check_claim()  # before anything is drawn into its folder
-    folder = config.out / "data"
-    with this_run.fabric.rank_zero_first():
-        phantom_table(folder)
-    return load_table(folder, config.attributes)
+    check_attributes(this_run.config.attributes, tuple(FINDINGS))
+    return own_data(this_run, phantom_table)
 
 
 def _compare(inputs: Inputs, distance: ModelDistance) -> None:

@@ -21,11 +21,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _small(folder: Path, *, source: Path | None) -> None:
+def _small(folder: Path, *, source: Path | None) -> pd.DataFrame:
     """A few of the real photographs."""
     table = fashion_longtail_table(folder, source=source, largest=20, imbalance=10, val=2)
     kept = table[(table["split"] != "test") | (table["file_name"].str.endswith("00.png"))]
     kept.drop(columns="path").to_csv(folder / "metadata.csv", index=False)
+    return load_table(folder)
 
 
 def test_whole_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

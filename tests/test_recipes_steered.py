@@ -158,8 +158,8 @@ def test_of_the_embedded_images_few_are_labelled_and_another_labeler_judges(
 ) -> None:
     flags = tiny_flags(root / "data", root / "generator", tmp_path / "out")
 
-    def small(folder: Path) -> None:
-        avatar_table(folder, train=310, val=210, test=20)
+    def small(folder: Path) -> pd.DataFrame:
+        return avatar_table(folder, train=310, val=210, test=20)
 
     monkeypatch.setattr(recipes.celeba_augment, "avatar_table", small)
     with pytest.raises(InterruptedError):

@@ -49,8 +49,8 @@ def load_text_to_image(
 
     Raises:
         FileNotFoundError: a part is missing; the message names it.
-        ValueError: no prompt, an empty one, or a part that this sampler cannot run.
-        ValueError: transformers is not installed.
+        ValueError: no prompt, an empty one, a part that this sampler cannot run, or transformers is
+            not installed.
     """
     _transformers()  # refused before anything is loaded
     if not prompts or not all(prompt.strip() for prompt in prompts):

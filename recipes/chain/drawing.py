@@ -1,14 +1,33 @@
-"""What the recipes that draw a data set by code share."""
+"""What the recipes share that draw or unpack a data set."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from classify.datasets.drawn import Pool
+import pandas as pd
 
-__all__ = ["DrawSettings"]
+from classify import load_table
+from classify.datasets.drawn import Pool
+from recipes.chain.run import Run
+
+__all__ = ["DrawSettings", "own_data"]
+
+
+def own_data(this_run: Run, make: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    """The images that a run draws or unpacks into its own folder, at the first run.
+
+    Args:
+        this_run: the run.
+        make: has them in the folder that it is given, and returns their table.
+    """
+    this_run.check_claim()  # before anything is drawn into its folder
+    folder, attributes = this_run.config.out / "data", this_run.config.attributes
+    with this_run.fabric.rank_zero_first():
+        table = make(folder)
+    return load_table(folder, attributes) if attributes else table
 
 
 @dataclass(frozen=True, kw_only=True)
