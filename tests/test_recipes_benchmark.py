@@ -17,18 +17,12 @@ from torch import Tensor
 import recipes.benchmark
 from augment import L2, Denoiser, ImageFormat, Schedule, SelfGuidance, sample
 from augment.denoiser import VarianceType
-from recipes.benchmark import (
-    Models,
-    Procedure,
-    Sampler,
-    batch,
-    compared,
-    main,
-    official_sampler,
-    table,
-)
+from labeling import Labeler, load_labeler, pseudo_label
+from recipes.benchmark import Models, Procedure, batch, compared, main, table
 from recipes.chain import benchmarking
+from recipes.chain.bare_loops import LOOPS, Classified, bare_labels
 from recipes.chain.command_line import run
+from recipes.chain.costed_samplers import Sampler, official_sampler
 
 GREEDY_MEGABYTES = 200
 
@@ -45,8 +39,14 @@ def _greedy(denoiser: Denoiser, guidance: SelfGuidance | None) -> Sampler:
 GREEDY = Procedure(name="greedy", make=_greedy)
 
 
+def _labeler() -> Labeler:
+    labeler = load_labeler("avatars")
+    assert isinstance(labeler, Labeler)
+    return labeler
+
+
 def _tiny_models() -> Models:
-    return Models(tiny_denoiser(), {"l2": L2()})
+    return Models(tiny_denoiser(), {"l2": L2()}, _labeler())
 
 
 def _flags(tmp_path: Path, *more: str) -> list[str]:
@@ -60,9 +60,11 @@ def _flags(tmp_path: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture
-def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes of their own take seconds each."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own and fits take seconds each."""
     monkeypatch.setattr(recipes.benchmark, "peak_megabytes", lambda _: 7.0)
+    monkeypatch.setattr(recipes.benchmark.Classified, "drawn", lambda *_: None)
+    monkeypatch.setattr(recipes.benchmark, "LOOPS", {"labelling": (lambda _: 4, lambda _: 2)})
 
 
 @pytest.mark.parametrize("variance", ["learned_range", "fixed_small"])
@@ -96,7 +98,7 @@ def test_on_a_gpu_the_loaded_models_are_no_part_of_the_memory(
 
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: loaded * 10**6)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 50 * 10**6)
-    load = lambda: Models(OnGpu(), {})  # type: ignore[arg-type]  # noqa: E731
+    load = lambda: Models(OnGpu(), {}, None)  # type: ignore[arg-type]  # noqa: E731
     peak = benchmarking._peak_here(partial(batch, load, GREEDY, 2))
     assert peak == pytest.approx(50 - loaded)
 
@@ -110,7 +112,7 @@ def test_all_procedures_make_the_same_images_of_a_seed() -> None:
     )
     plain, theirs, *guided = compared(["l2"], [1, 2])
     made = {
-        p: p.on(Models(denoiser, {"l2": L2()}))(range(3), 10).int()
+        p: p.on(Models(denoiser, {"l2": L2()}, _labeler()))(range(3), 10).int()
         for p in compared(["l2"], [1, 2])
     }
     assert torch.equal(made[plain], sample(denoiser, range(3), steps=10).int())
@@ -149,24 +151,35 @@ def test_memory_is_that_of_a_process_of_its_own() -> None:
     assert peak < len(here) / 1e6
 
 
-@pytest.mark.usefixtures("no_memory")
-def test_a_run_writes_json_and_chart_and_prints_the_table(
+def test_the_bare_loops_do_the_same_work(tmp_path: Path) -> None:
+    images = Classified.drawn(tmp_path / "avatars", 40, _labeler())
+    ours = pseudo_label(images.train, images.labeler, images.labeler.attributes)
+    found = torch.tensor(ours[list(images.labeler.attributes)].to_numpy() == 1)
+    assert (bare_labels(images) == found).float().mean() > 0.999  # a rounding may cross a threshold
+    counts = {name: [loop(images) for loop in pair] for name, pair in LOOPS.items()}
+    assert counts == {"labelling": [40, 40], "training": [128, 128]}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_writes_json_and_prints_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = main(_flags(tmp_path))
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"benchmark.json", "benchmark.png"}
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["benchmark.json"]
     assert json.loads((tmp_path / "out" / "benchmark.json").read_text()) == result
     rows = result["rows"]
-    assert [(row["procedure"], row["every"]) for row in rows] == [
-        ("plain", None),
-        ("diffusers", None),
-        *(("self-guided", 1), ("self-guided", 3)),
-        *(("official", 1), ("official", 3)),
+    assert [(row["name"], row["every"], row["beside"]) for row in rows] == [
+        ("plain", None, "diffusers"),
+        ("diffusers", None, None),
+        *(("self-guided", 1, "plain"), ("self-guided", 3, "plain")),
+        *(("official", 1, "plain"), ("official", 3, "plain")),
+        ("labelling", None, "bare labelling"),
+        ("bare labelling", None, None),
     ]
-    assert rows[0]["ratio_to_plain"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     for row in rows:
-        seconds = row["seconds_per_image"]
-        assert 0 < seconds["low"] <= seconds["median"] <= seconds["high"]
+        speed = row["images_per_second"]
+        assert 0 < speed["low"] <= speed["median"] <= speed["high"]
+        assert (row["ratio"] is None) == (row["beside"] is None)
     text = capsys.readouterr().out.strip()
     assert text == table(result)
     lines = text.splitlines()
@@ -175,27 +188,29 @@ def test_a_run_writes_json_and_chart_and_prints_the_table(
     assert "3.06" in lines[4]  # The floor of n = 1.
 
 
-@pytest.mark.usefixtures("no_memory")
-def test_seconds_are_those_of_an_image_and_ratios_of_the_same_repeat(
+@pytest.mark.usefixtures("quick")
+def test_speeds_are_of_images_and_ratios_of_the_same_repeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock by which every call takes one second in the first repeat, three in the second."""
+    """A clock by which every call takes 9 seconds at first, one in the second repeat, then two."""
     calls, now = iter(range(100)), 0.0
 
     def clock() -> float:
         nonlocal now
         if (call := next(calls)) % 2:
-            now += 1 if call < 12 else 3
+            now += (9, 1, 2)[call // 16]
         return now
 
     monkeypatch.setattr(recipes.benchmark.time, "process_time", clock)
-    rows = main(_flags(tmp_path, "--clock=cpu"))["rows"]
-    for row in rows:
-        assert row["seconds_per_image"] == {"median": 1.0, "low": 0.5, "high": 1.5}
-        assert row["ratio_to_plain"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    *samplers, ours, bare = main(_flags(tmp_path, "--clock=cpu"))["rows"]
+    for row in samplers:
+        assert row["images_per_second"] == {"median": 1.5, "low": 1.0, "high": 2.0}
+        assert row["ratio"] in (None, {"median": 1.0, "low": 1.0, "high": 1.0})
+    assert ours["images_per_second"]["high"] == 2 * bare["images_per_second"]["high"] == 4
+    assert ours["ratio"] == {"median": 0.5, "low": 0.5, "high": 0.5}
 
 
-@pytest.mark.usefixtures("no_memory")
+@pytest.mark.usefixtures("quick")
 def test_the_same_command_measures_anew_and_another_is_refused(tmp_path: Path) -> None:
     main(_flags(tmp_path))
     main(_flags(tmp_path))
@@ -208,13 +223,14 @@ def test_the_same_command_measures_anew_and_another_is_refused(tmp_path: Path) -
         main(_flags(tmp_path))
 
 
-@pytest.mark.usefixtures("no_memory")
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--steps=0"], "steps is 0; give at least 1"),
         (["--steps=51"], "steps is 51.*give 1 to 50 steps"),
         (["--repeats=0"], "repeats is 0"),
+        (["--images=0"], "images is 0"),
         (["--rates", "2", "2"], r"rates are \[2, 2\]; give one or more, each once"),
         (["--rates", "0"], r"rates are \[0\]; give 1"),
         (["--distances", "taste"], "taste"),
@@ -232,7 +248,7 @@ def test_bad_input_writes_nothing(tmp_path: Path, flags: list[str], message: str
     assert digests(tmp_path) == before
 
 
-@pytest.mark.usefixtures("no_memory")
+@pytest.mark.usefixtures("quick")
 def test_a_class_conditional_generator_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
