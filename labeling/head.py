@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -25,7 +25,10 @@ from tqdm.auto import tqdm
 
 from labeling.thresholds import Floats, fit_temperature
 
-__all__ = ["LinearHead", "ProbeConfig", "fit_head"]
+__all__ = ["LinearHead", "ProbeConfig", "Regressions", "Space", "fit_head"]
+
+_FEWEST = 32
+"""Images from which components are computed, however wide the features are."""
 
 progress = partial(tqdm, delay=2, leave=False, disable=None)
 """A bar on a terminal alone, of what takes longer than two seconds, while it lasts."""
@@ -45,8 +48,10 @@ class ProbeConfig:
     components: int = 1024
     """Principal components of the features that are kept; with fewer train rows, all there are."""
     rows: int = 4000
-    """Train images at most, drawn at random: the features of more need more memory than they
-    teach, and for that many labels a network is the better labeler."""
+    """Train images at most, drawn at random; for more labels a network is the better labeler."""
+    values: int = 2**26
+    """Feature values at most from which the components are computed, which takes 40 bytes each.
+    Where features are wider than 2^26 / rows, they are computed from some of the rows."""
 
     def __post_init__(self) -> None:
         if not self.strengths or min(self.strengths) <= 0:
@@ -55,9 +60,13 @@ class ProbeConfig:
             raise ValueError(f"folds is {self.folds}; give at least 2")
         if not 0 < self.shrinkage < math.inf:
             raise ValueError(f"shrinkage is {self.shrinkage}; give a number above 0")
-        for name in ("components", "rows"):
+        for name in ("components", "rows", "values"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+
+    def at_once(self, width: int) -> int:
+        """Of how many images, each of so many values, components are computed."""
+        return max(_FEWEST, self.values // width)
 
 
 class LinearHead(nn.Linear):
@@ -96,30 +105,63 @@ def fit_head(
         ValueError: an attribute without both values among the train rows.
     """
     config = config or ProbeConfig()
-    y = np.asarray(labels, dtype=np.float64)
-    for column in range(y.shape[1]):
-        if not _has_both(y[:, column]):
-            raise ValueError(
-                f"attribute number {column} has not both values among the {len(y)} train rows; "
-                "label more of them, or leave it out"
-            )
-    space = _Space.of(features, config)
-    z = space.project(features)
-    groups = np.arange(len(y)) if images is None else np.asarray(images)
-    strength = _strength(z, y, groups, config)
-    columns = progress(y.T, "fitting the head", unit="attribute")
-    fits = [_fit(z, column, strength) for column in columns]
-    weight = np.stack([fit.coef_[0] for fit in fits])
-    bias = np.array([fit.intercept_[0] for fit in fits])
+    space = Space.of(features, config)
+    fits = Regressions.fitted(space.project(features), labels, images, config)
     if val_features is not None and val_labels is not None:
-        log_odds = space.project(val_features) @ weight.T + bias
-        scale = 1 / _temperatures(log_odds, np.asarray(val_labels, dtype=np.float64))
-        weight, bias = weight * scale[:, None], bias * scale
-    return space.head(weight, bias, strength)
+        fits = fits.tempered(space.project(val_features), val_labels)
+    return space.head(fits)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Space:
+class Regressions:
+    """Logistic regressions of one strength on components, one an attribute."""
+
+    weight: Floats
+    """(A, K)."""
+    bias: Floats
+    """(A,)."""
+    strength: float
+    """The inverse regularisation that cross-validation chose."""
+
+    @classmethod
+    def fitted(
+        cls,
+        z: Floats,
+        labels: npt.ArrayLike,
+        images: Sequence[int] | None,
+        config: ProbeConfig,
+    ) -> Regressions:
+        """Of rows z (N, K), as `fit_head` says."""
+        y = np.asarray(labels, dtype=np.float64)
+        for column in range(y.shape[1]):
+            if not _has_both(y[:, column]):
+                raise ValueError(
+                    f"attribute number {column} has not both values among the {len(y)} train "
+                    "rows; label more of them, or leave it out"
+                )
+        groups = np.arange(len(y)) if images is None else np.asarray(images)
+        strength = _strength(z, y, groups, config)
+        columns = progress(y.T, "fitting the head", unit="attribute")
+        fits = [_fit(z, column, strength) for column in columns]
+        return cls(
+            weight=np.stack([fit.coef_[0] for fit in fits]),
+            bias=np.array([fit.intercept_[0] for fit in fits]),
+            strength=strength,
+        )
+
+    def tempered(self, z: Floats, labels: npt.ArrayLike) -> Regressions:
+        """With log-odds divided by the temperatures that fit other rows z (V, K) best."""
+        scale = 1 / _temperatures(self.log_odds(z), np.asarray(labels, dtype=np.float64))
+        return replace(self, weight=self.weight * scale[:, None], bias=self.bias * scale)
+
+    def log_odds(self, z: Floats) -> Floats:
+        """(N, A) of rows z (N, K)."""
+        found: Floats = z @ self.weight.T + self.bias
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
     """Standardised features in their principal components, these brought to like variances.
 
     What a few labels tell of a small mark, such as an earring, lies in components that vary little;
@@ -136,12 +178,14 @@ class _Space:
     """(K, D), each of the length that brings it to its variance."""
 
     @classmethod
-    def of(cls, features: Tensor, config: ProbeConfig) -> _Space:
-        x = features.cpu().double().numpy()
+    def of(cls, features: Tensor, config: ProbeConfig) -> Space:
+        x = features.cpu().to(torch.float64, copy=True).numpy()
         mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
         count = min(config.components, *x.shape)
         solver = "full" if count == min(x.shape) else "randomized"
-        pca = PCA(count, svd_solver=solver, random_state=0).fit((x - mean) / scale)
+        x -= mean
+        x /= scale
+        pca = PCA(count, svd_solver=solver, random_state=0, copy=False).fit(x)
         variances = pca.explained_variance_
         deviations = np.sqrt(variances + config.shrinkage * variances.mean())
         return cls(mean=mean, scale=scale, components=pca.components_ / deviations[:, None])
@@ -153,14 +197,14 @@ class _Space:
         ) @ self.components.T
         return projected
 
-    def head(self, weight: Floats, bias: Floats, strength: float) -> LinearHead:
-        """Weights (A, K) and biases (A,) in this space, as weights of the features themselves."""
-        own = weight @ self.components / self.scale
+    def head(self, fits: Regressions) -> LinearHead:
+        """What was fitted in this space, as weights of the features themselves."""
+        own = fits.weight @ self.components / self.scale
         head = LinearHead(own.shape[1], len(own))
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(own))
-            head.bias.copy_(torch.from_numpy(bias - own @ self.mean))
-        head.strength = strength
+            head.bias.copy_(torch.from_numpy(fits.bias - own @ self.mean))
+        head.strength = fits.strength
         return head
 
 

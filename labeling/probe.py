@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,14 +19,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from scipy.special import expit
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
 from labeling.card import LabelerCard, read_card
 from labeling.files import one_line, refuse_existing, scratch_path, write_text
-from labeling.head import LinearHead, ProbeConfig, fit_head, progress
+from labeling.head import LinearHead, ProbeConfig, Regressions, Space, progress
 from labeling.labeler import Labeler, check_images, preprocess
-from labeling.thresholds import fit_thresholds
+from labeling.thresholds import Floats, fit_thresholds
 
 __all__ = ["Pixels", "fit_probe", "load_probe", "save_probe"]
 
@@ -81,12 +83,11 @@ def fit_probe(
     config = config or ProbeConfig()
     images, labels = train
     rows = _drawn(len(images), config.rows)
-    labels = labels[rows]
     val_images, val_labels = val
-    known = [column for column in range(len(attributes)) if _has_both(labels[:, column])]
+    known = [column for column in range(len(attributes)) if _has_both(labels[rows, column])]
     if not known:
         raise ValueError(
-            f"none of {len(attributes)} attributes has both values among the {len(labels)} train "
+            f"none of {len(attributes)} attributes has both values among the {len(rows)} train "
             "rows; label more of them"
         )
     names = [attributes[column] for column in known]
@@ -101,23 +102,38 @@ def fit_probe(
         licence=licence,
         command=command,
     )
-    val_features = _features(features, val_images, torch.arange(len(val_images)), card)
+    views = (False, True) if mirror else (False,)
+    see = partial(_features, features, card=card)
+    few = config.at_once(see(images, rows[:1]).shape[1] * len(views))
+    space, z, shown = _components(see, images, rows, views, few, config)
+    fits = Regressions.fitted(z, labels[shown][:, known].numpy(), shown.tolist(), config)
+    parts = torch.split(torch.arange(len(val_images)), few)
+    val_z = np.concatenate([space.project(see(val_images, part)) for part in parts])
     truth = val_labels[:, known].numpy()
-    views = [False, True] if mirror else [False]
-    seen = [_features(features, images, rows, card, mirror=mirrored) for mirrored in views]
-    head = fit_head(
-        torch.cat(seen),
-        labels[:, known].repeat(len(views), 1).numpy(),
-        images=np.tile(np.arange(len(rows)), len(views)).tolist(),
-        val_features=val_features,
-        val_labels=truth,
-        config=config,
-    )
-    with torch.no_grad():
-        p = head(val_features).sigmoid().numpy()
+    fits = fits.tempered(val_z, truth)
+    p = expit(fits.log_odds(val_z))
     thresholds = fit_thresholds(p, truth, names)
     told = {**asdict(card), "thresholds": thresholds, "scores": _scores(p, truth, thresholds)}
-    return _labeler(LabelerCard(**told), features, head)
+    return _labeler(LabelerCard(**told), features, space.head(fits))
+
+
+def _components(
+    see: Callable[..., Tensor],
+    images: Pixels,
+    rows: Tensor,
+    views: Sequence[bool],
+    few: int,
+    config: ProbeConfig,
+) -> tuple[Space, Floats, Tensor]:
+    """The space of the first few images, the components in it of all, and which row each is of."""
+    space, found = None, []
+    parts = torch.split(rows if len(rows) <= few else _shuffled(rows), few)
+    for part in parts:
+        seen = torch.cat([see(images, part, mirror=mirrored) for mirrored in views])
+        space = space or Space.of(seen, config)
+        found.append(space.project(seen))
+    assert space is not None
+    return space, np.concatenate(found), torch.cat([part.repeat(len(views)) for part in parts])
 
 
 def save_probe(folder: Path, labeler: Labeler) -> None:
@@ -173,10 +189,12 @@ def load_probe(folder: Path, features: nn.Module) -> Labeler:
 
 def _drawn(count: int, most: int) -> Tensor:
     """At most so many of `count` rows, in their order."""
-    if count <= most:
-        return torch.arange(count)
-    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most]
-    return chosen.sort().values
+    rows = torch.arange(count)
+    return rows if count <= most else _shuffled(rows)[:most].sort().values
+
+
+def _shuffled(rows: Tensor) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
 
 
 def _labeler(card: LabelerCard, features: nn.Module, head: LinearHead) -> Labeler:

@@ -46,7 +46,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "train.min_steps": 160,
         "precision": "auto",
         "study.seeds": 5,
-        "controls": ["oversample"],
     },
     "paper": {
         "num_synthetic": 50_000,

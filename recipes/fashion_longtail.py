@@ -33,7 +33,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "num_synthetic": 1000,
         "sampler.steps": 50,
         "guidance.perturb_alpha_bar": 0.0792,  # 0.8 of these 50 steps
-        "controls": ["oversample"],
         "train.epochs": 2,
     },
     "paper": {

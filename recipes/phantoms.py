@@ -48,7 +48,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "train.loss.beta": 0.999,  # class-balanced, in every arm
         "train.min_steps": 160,
         "train.augmentation.flip": False,  # the heart is on one side
-        "controls": ["oversample"],
     },
     "paper": {
         "num_synthetic": 10_000,

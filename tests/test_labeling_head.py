@@ -117,6 +117,7 @@ def test_an_attribute_with_one_value_is_refused() -> None:
         ({"shrinkage": 0.0}, "shrinkage"),
         ({"components": 0}, "components"),
         ({"rows": 0}, "rows"),
+        ({"values": 0}, "values"),
     ],
 )
 def test_settings_that_fit_nothing_are_refused(settings: dict[str, int], message: str) -> None:

@@ -65,9 +65,26 @@ def test_mirrored_images_are_fitted_on_only_if_they_mean_the_same() -> None:
     plain, mirrored = Halves(), Halves()
     _probe(mirror=False, features=plain)
     _probe(mirror=True, features=mirrored)
-    assert sum(map(len, plain.seen)) == 60 + 40
-    assert sum(map(len, mirrored.seen)) == 2 * 60 + 40
+    assert sum(map(len, plain.seen)) == 1 + 60 + 40  # one tells how wide features are
+    assert sum(map(len, mirrored.seen)) == 1 + 2 * 60 + 40
     torch.testing.assert_close(mirrored.seen[2], mirrored.seen[1].flip(-1))
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_wide_features_are_held_of_some_rows_at_a_time(
+    mirror: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows are fitted on all the same, each under its own label."""
+    monkeypatch.setattr("labeling.head._FEWEST", 1)
+    whole = _probe(mirror=mirror)
+    narrow = ProbeConfig(strengths=(1.0,), values=100)
+    rows = (_rows(60, 0), _rows(40, 1))
+    features = Halves()
+    labeler = fit_probe(features, *rows, list("ABC"), mirror=mirror, config=narrow)
+    assert max(map(len, features.seen)) <= 50
+    images, _ = _rows(100, 2)
+    # Its components are those of some rows, so that it is nearly the same.
+    torch.testing.assert_close(labeler(images), whole(images), atol=0.1, rtol=0)
 
 
 def test_what_it_sees_lies_in_minus_1_to_1() -> None:
@@ -134,10 +151,10 @@ def test_images_are_read_a_batch_at_a_time_and_the_fit_is_that_of_tensors() -> N
         for train, val in ((images, others), given)
     ]
     assert probes[0].sha256 == probes[1].sha256
-    assert (given[0].counts, given[1].counts) == ([128, 72] * 2, [40])
+    assert (given[0].counts, given[1].counts) == ([1, *[128, 72] * 2], [40])
 
 
 def test_of_many_rows_some_are_drawn() -> None:
     features, config = Halves(), ProbeConfig(strengths=(1.0,), rows=30)
     fit_probe(features, _rows(60, 0), _rows(40, 1), list("ABC"), mirror=False, config=config)
-    assert sum(map(len, features.seen)) == 30 + 40
+    assert sum(map(len, features.seen)) == 1 + 30 + 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,13 +88,18 @@ def test_arms_are_picked_by_name_and_described_in_yaml() -> None:
         "train": {"loss": {"balance": 0.5}},
     }
     config = RunConfig(define_arms={"mixed": mixed})
-    assert list(config.chosen_arms) == ["real", "plain", "minority", "targeted", "mixed"]
-    assert list(RunConfig(controls=["reweight"]).chosen_arms)[-1] == "reweight"
+    usual = ["real", "plain", "minority", "targeted", "mixed"]
+    assert list(config.chosen_arms) == [*usual, "oversample"]
+    assert list(replace(config, controls=[]).chosen_arms) == usual
+    assert list(replace(config, controls=["reweight"]).chosen_arms) == [*usual, "reweight"]
     few = RunConfig(define_arms={"mixed": mixed}, arms=["mixed", "real", "duplicate"])
     assert list(few.chosen_arms) == ["real", "mixed", "duplicate"]
     assert list(few.synthetic_sets) == ["plain", "minority"]
     assert few.focus_arm == "mixed"
-    assert RunConfig(arms=["real", "plain"]).synthetic_sets.keys() == {"plain"}
+    named = RunConfig(arms=["real", "plain"])
+    assert named.synthetic_sets.keys() == {"plain"}
+    assert list(named.chosen_arms) == ["real", "plain"]
+    assert list(replace(named, controls=["duplicate"]).chosen_arms)[2:] == ["duplicate"]
 
 
 @pytest.mark.parametrize(

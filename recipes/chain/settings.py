@@ -48,6 +48,8 @@ OF_THE_RUN = ("image_size", "precision")
 """Settings of a fit that are the whole run's."""
 NO_FLAGS = tuple(f"train.{name}" for name in OF_THE_RUN)
 """So these are no flags."""
+_USUAL = ("oversample",)
+"""Controls of a run that names neither these nor its arms."""
 _MOST_SEEDS = 10_000
 """Fits per arm beyond which intervals narrow no further visibly."""
 
@@ -152,13 +154,13 @@ class RunConfig:
     sets: Mapping[str, Values] | Path = field(default_factory=dict)
     """Further sets of synthetic images, name -> settings, or a YAML file of them."""
     arms: list[str] | None = None
-    """Arms to train, `real` among them; left out, real, one for each set, and the controls. boost,
-    temperature, rescaled, jepa, unsure and apart may be named without sets of these names."""
-    controls: list[str] = field(default_factory=list)
+    """Arms to train, `real` among them; left out, real and one for each set. boost, temperature,
+    rescaled, jepa, unsure and apart may be named without sets of these names."""
+    controls: list[str] | None = None
     """Further arms of real images alone: all (each adds its fits), or some of duplicate, relabel,
     reweight, oversample, rand_augment, which tell why an arm gains, and of repeat_factor,
     unweighted, logit_adjust, class_balanced, asymmetric, ldam_drw, distribution_balanced and
-    retrain_head."""
+    retrain_head; left out, oversample, and none where arms are named."""
     image_size: int | None = None
     """Side of the classifier's input in pixels; left out, the generator's."""
     preview: bool = False
@@ -209,7 +211,7 @@ class RunConfig:
         if isinstance(self.sets, Path):
             object.__setattr__(self, "sets", read_mapping(self.sets))
         object.__setattr__(self, "targets", read_targets(self.targets))
-        if "all" in self.controls:
+        if self.controls is not None and "all" in self.controls:
             object.__setattr__(self, "controls", list(CONTROLS))
         logger_of(self.logger)  # says what is wrong with it
         self._check_numbers()
@@ -259,7 +261,8 @@ class RunConfig:
             for name, values in self.define_arms.items()
         }
         known = {"real": ArmSettings(), **of_sets, **CONTROLS, **own}
-        chosen = self.arms or ["real", *self.described_sets, *self.controls, *own]
+        controls = (() if self.arms else _USUAL) if self.controls is None else self.controls
+        chosen = [*(self.arms or ["real", *self.described_sets, *own]), *controls]
         for name in (*chosen, self.focus):
             if name not in known:
                 what = "arms name" if name in chosen else "focus is"
@@ -340,7 +343,7 @@ class RunConfig:
         for name in ("attributes", "controls", "arms"):
             if twice := [n for n, k in Counter(getattr(self, name) or ()).items() if k > 1]:
                 raise ValueError(f"{name} name {twice[0]} twice; name each once")
-        if unknown := [name for name in self.controls if name not in CONTROLS]:
+        if unknown := [name for name in self.controls or () if name not in CONTROLS]:
             raise ValueError(
                 f"controls name {unknown[0]}; {one_of(unknown[0], ['all', *CONTROLS])}"
             )
