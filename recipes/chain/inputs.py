@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +93,33 @@ class Inputs:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Models:
+    """What a run is given besides its images, loaded and able to make its sets."""
+
+    prompts: Prompts | None
+    denoiser: Denoiser
+    labelers: Mapping[str, Predictor]
+    """By source, those that are not fitted by the run."""
+    judge: Predictor | None
+
+    @classmethod
+    def of(cls, run: Run) -> _Models:
+        config = run.config
+        prompts = None if config.prompts is None else Prompts.read(config.prompts)
+        denoiser = load_with_prompts(config.generator, prompts)
+        labelers = load_labelers(config)
+        _check_sets(run, denoiser, list(labelers.values()))
+        if config.labels.policy not in ("card", "fit"):
+            LabelPolicy.read(config.labels.policy)
+        if config.admission.encoder is not None:
+            load_encoder(config.admission.encoder)
+        elif config.admission.manifold and config.labelers[0] not in FITTED:
+            manifold_encoder(run, denoiser)
+        judge = None if config.judge is None else load_labeler(config.judge)
+        return cls(prompts=prompts, denoiser=denoiser, labelers=labelers, judge=judge)
+
+
 def prepare(
     run: Run,
     read: Callable[[], pd.DataFrame],
@@ -113,29 +140,50 @@ def prepare(
         FileNotFoundError: a file that is missing.
     """
     config = run.config
-    prompts = None if config.prompts is None else Prompts.read(config.prompts)
-    denoiser = load_with_prompts(config.generator, prompts)
-    size = config.image_size or denoiser.image.size
+    models = _Models.of(run)
+    size = config.image_size or models.denoiser.image.size
     settings_of_fit = config.fit_at(size)  # says what they do not allow
-    ready = load_labelers(config)
-    _check_sets(run, denoiser, list(ready.values()))
-    if config.labels.policy not in ("card", "fit"):
-        LabelPolicy.read(config.labels.policy)
-    if config.admission.encoder is not None:
-        load_encoder(config.admission.encoder)
-    elif config.admission.manifold and config.labelers[0] not in FITTED:
-        manifold_encoder(run, denoiser)
-    judge = None if config.judge is None else load_labeler(config.judge)
-    table, attributes, images = _real(run, read, denoiser, list(ready.values()))
-    if prompts is not None:
-        prompts.check(attributes)
+    table, attributes, images = _real(run, read, models)
     if run.fabric.is_global_zero and not config.preview:
         run.claim()
     run.fabric.barrier()
     with run.doing("getting the labeler ready"):
         labeler = labeler_of(
-            run, ready, table, images, attributes, denoiser, size=size, source=source
+            run,
+            models.labelers,
+            table,
+            images,
+            attributes,
+            models.denoiser,
+            size=size,
+            source=source,
         )
+    policy = _judged(run, table, attributes, labeler, models.denoiser)
+    return Inputs(
+        run=run,
+        table=table,
+        images=images,
+        attributes=attributes,
+        source=source,
+        denoiser=models.denoiser,
+        labeler=labeler,
+        judge=models.judge,
+        policy=policy,
+        fit=settings_of_fit,
+        log_probability=log_probability,
+        prompts=models.prompts,
+    )
+
+
+def _judged(
+    run: Run,
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    labeler: Predictor,
+    denoiser: Denoiser,
+) -> LabelPolicy:
+    """What the labeler's word is worth on the real images, where that is enough for the run."""
+    config = run.config
     for made in config.synthetic_sets.values():  # a labeler that was trained just now
         check_untrained_terms(made, [labeler], denoiser.image.shape)
     if unknown := [name for name in attributes if name not in labeler.attributes]:
@@ -147,20 +195,7 @@ def prepare(
     given = [n for n in attributes if n in labeler.attributes and n not in policy.doubts]
     check_quota(config.quota, int((table["split"] == "train").sum()), given)
     _check_labels_suffice(run, policy)
-    return Inputs(
-        run=run,
-        table=table,
-        images=images,
-        attributes=attributes,
-        source=source,
-        denoiser=denoiser,
-        labeler=labeler,
-        judge=judge,
-        policy=policy,
-        fit=settings_of_fit,
-        log_probability=log_probability,
-        prompts=prompts,
-    )
+    return policy
 
 
 def _check_labels_suffice(run: Run, policy: LabelPolicy) -> None:
@@ -175,24 +210,23 @@ def _check_labels_suffice(run: Run, policy: LabelPolicy) -> None:
 
 
 def _real(
-    run: Run,
-    read: Callable[[], pd.DataFrame],
-    denoiser: Denoiser,
-    ready: Sequence[Predictor],
+    run: Run, read: Callable[[], pd.DataFrame], models: _Models
 ) -> tuple[pd.DataFrame, list[str], Images]:
     """The run's labelled rows, what is learned of them, and the decoded images; all checked."""
-    config = run.config
-    known = [name for labeler in ready for name in labeler.attributes]
+    config, denoiser = run.config, models.denoiser
+    known = [name for labeler in models.labelers.values() for name in labeler.attributes]
     with run.doing("reading the data"):
         table = read()
     attributes = labelled_attributes(table, config.attributes or attribute_columns(table))
     table = labelled_draw(table, attributes, config.num_real, config.num_val)
+    if models.prompts is not None:
+        models.prompts.check(attributes)
     check_table(table, attributes, known)
     check_room(config, len(table), denoiser)
     tell_counts(run, counts_by_split(table, attributes))
     if any(made.folder is None for made in config.synthetic_sets.values()):
         check_format(table, denoiser, config.generator)
-    every_one_is_ready = len(ready) == len(config.labelers)
+    every_one_is_ready = len(models.labelers) == len(config.labelers)
     labelled = [name for name in attributes if name in known] if every_one_is_ready else attributes
     check_quota(config.quota, int((table["split"] == "train").sum()), labelled)
     for made in config.synthetic_sets.values():
