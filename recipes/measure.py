@@ -19,24 +19,19 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
-from augment.metrics import Encoder, Orders, extract
+from augment.metrics import Encoder, Orders
 from augment.metrics.pictures import ImageSet
 from augment.metrics.realism import MOST, RealismGate
 from augment.metrics.report import (
     Results,
-    add_frechet,
     check_sizes,
-    measure_sets,
     tail_count,
     text_table,
 )
@@ -46,7 +41,7 @@ from classify.files import claim
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import Devices
 from recipes.chain.diversity import Seen, diversity
-from recipes.chain.encoders import encoders_beside, load_encoder
+from recipes.chain.encoders import Encoders
 from recipes.chain.files import write_csv
 from recipes.chain.realism import seen, side_of
 
@@ -90,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     sets = image_sets(settings.real, settings.generated, split=split)
     real, *others = sets
     check_sizes(real, others, tail_count=count, orders=orders)
-    encoder = load_encoder(settings.encoder, weights=settings.weights)
-    further = encoders_beside(settings.encoder, weights=settings.weights)
+    encoders = Encoders(settings.encoder, weights=settings.weights)
+    card = encoders.own.card
     fabric = settings.launched()
     if fabric.is_global_zero:
         record = {
@@ -102,18 +97,18 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             "split": settings.split,
             "reference": settings.reference,
             "neighbours": asdict(orders),
-            "encoder": asdict(encoder.card),
+            "encoder": asdict(card),
         }
         _claim(settings.out, record)
-    features = partial(_features, sets, settings=settings, fabric=fabric)
-    found, found_beside = features(encoder), {c: features(e) for c, e in further.items()}
+    features = encoders.features(
+        sets, fabric=fabric, cache=settings.cache, batch_size=settings.batch_size
+    )
     if fabric.is_global_zero:
-        results = measure_sets(real, others, found, tail_count=count, orders=orders)
-        add_frechet(results, found_beside)
-        _add_realism(results, encoder)
+        results = features.measured(tail_count=count, orders=orders)
+        _add_realism(results, encoders.own)
         results.write(settings.out, read_image)
-        _write_diversity(settings, sets, found)
-        print(f"features: {encoder.card.name}, {encoder.card.source}")
+        _write_diversity(settings, sets, features.own)
+        print(f"features: {card.name}, {card.source}")
         print(text_table(results.table))
     fabric.barrier()
     return settings.out
@@ -207,27 +202,6 @@ def _image_set(name: str, path: Path, rows: pd.DataFrame) -> ImageSet:
             "there, or take their rows out"
         )
     return ImageSet.of(name, rows)
-
-
-def _features(
-    sets: Sequence[ImageSet], encoder: Encoder, *, settings: Settings, fabric: Fabric
-) -> list[Tensor]:
-    """Features of each set, float32 (N, D), where they are to be measured."""
-    # Not on Apple's GPUs, which have no float64.
-    device = fabric.device if fabric.device.type == "cuda" else torch.device("cpu")
-    found = (
-        extract(
-            s.paths,
-            encoder,
-            read=read_image,
-            cache=settings.cache,
-            batch_size=settings.batch_size,
-            name=s.name,
-            fabric=fabric,
-        )
-        for s in sets
-    )
-    return [torch.from_numpy(features).to(device) for features in found]
 
 
 def _add_realism(results: Results, encoder: Encoder) -> None:

@@ -15,28 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from lightning.fabric import Fabric
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import stats
-from torch import Tensor
 
 from augment import Denoiser, load_denoiser
 from augment.distance import Distance
-from augment.metrics import Encoder, Orders, extract
+from augment.metrics import Orders
 from augment.metrics.pictures import ImageSet
 from augment.metrics.report import (
     Results,
-    add_frechet,
     check_sizes,
-    measure_sets,
     tail_count,
     text_table,
 )
@@ -48,7 +43,7 @@ from labeling import load_labeler
 from recipes.chain.command_line import parse, run
 from recipes.chain.devices import launch
 from recipes.chain.distances import NO_FEATURES, DistanceName, named_distance
-from recipes.chain.encoders import encoders_beside, load_encoder
+from recipes.chain.encoders import Encoders
 from recipes.chain.files import write_csv, write_figure
 from recipes.chain.finished import real_table, run_settings, synthetic_table
 from recipes.chain.labels import labeler_source
@@ -98,25 +93,20 @@ def main(arguments: Sequence[str] | None = None) -> Results:
         ImageSet.of(name, table.assign(file_name=table["path"])) for name, table in tables.items()
     ]
     check_sizes(sets[0], sets[1:], tail_count=count, orders=Orders())
-    encoder = load_encoder(settings.encoder, weights=settings.weights)
-    beside = encoders_beside(settings.encoder, weights=settings.weights)
+    encoders = Encoders(settings.encoder, weights=settings.weights)
     denoiser = load_denoiser(config.generator)
     distance = _distance(settings, config, denoiser)
     fabric = launch(1)
     record = {
         "run": str(settings.run.resolve()),
-        "encoder": asdict(encoder.card),
+        "encoder": asdict(encoders.own.card),
         "reference": settings.reference,
         "distance": settings.distance,
     }
     claim(settings.out / "settings.json", record)
 
-    def features(encoder: Encoder) -> list[Tensor]:
-        see = partial(extract, encoder=encoder, read=read_image, cache=settings.out / "features")
-        return [torch.from_numpy(see(s.paths, name=s.name, fabric=fabric)) for s in sets]
-
-    results = measure_sets(sets[0], sets[1:], features(encoder), tail_count=count)
-    add_frechet(results, {column: features(one) for column, one in beside.items()})
+    features = encoders.features(sets, fabric=fabric, cache=settings.out / "features")
+    results = features.measured(tail_count=count)
     results.write(settings.out, read_image)
     print(text_table(results.table))
     found = rank_agreement(_scored(config, denoiser, tables, results, distance, fabric))

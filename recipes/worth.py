@@ -43,7 +43,7 @@ Knowledge = Literal["elsewhere", "generator", "few"]
 
 SKIPPED = (*NO_FLAGS, "num_real", "judge", "preview")
 """Settings of a study that this command has no use for."""
-OF_ONE_STUDY = ("arms", "controls", "labeler")
+OF_ONE_STUDY = ("arms", "labeler")
 PRESETS = {
     preset: {name: value for name, value in values.items() if name not in OF_ONE_STUDY}
     for preset, values in STUDY_PRESETS.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,15 @@ from torch import Tensor
 
 from augment import L2, DenoiserFeatures
 from augment.jepa_score import Spectrum, jepa_scores
-from augment.metrics import Encoder, Hardness, Orders, extract, frechet_distance
+from augment.metrics import Hardness, Orders, frechet_distance
 from augment.metrics.pictures import ImageSet
-from augment.metrics.report import Results, add_frechet, check_sizes, likeness, measure_sets
+from augment.metrics.report import Results, check_sizes, likeness
 from augment.minority_score import score_files
 from classify.datasets import load_images, read_image
 from recipes.chain.cost import Cost, cost_of
-from recipes.chain.encoders import encoders_beside, load_encoder
+from recipes.chain.encoders import Encoders
 from recipes.chain.files import write_csv
 from recipes.chain.inputs import Inputs
-from recipes.chain.run import Run
 from recipes.chain.sets import SyntheticSet
 from recipes.chain.settings import RunConfig
 from recipes.chain.tails import DEFAULT_TAILS, Scores, Tail, read_tails
@@ -119,8 +117,7 @@ class Measuring:
     """
 
     def __init__(self, config: MeasuringConfig) -> None:
-        self._encoder = load_encoder(config.encoder, weights=config.weights)
-        self._beside = encoders_beside(config.encoder, weights=config.weights)
+        self._encoders = Encoders(config.encoder, weights=config.weights)
         self._tails = config.tails_read
 
     def __call__(self, inputs: Inputs, names: Sequence[str], kept: Path) -> SetMeasures:
@@ -137,24 +134,17 @@ class Measuring:
         tables = {"real": real, **{name: load_images(one) for name, one in folders.items()}}
         sets = [ImageSet.of(name, table) for name, table in tables.items()]
         check_sizes(sets[0], sets[1:], tail_count=None, orders=Orders())
-        features = _features(run, self._encoder, sets)
-        beside = {column: _features(run, one, sets) for column, one in self._beside.items()}
-        results = measure_sets(sets[0], sets[1:], features)
-        add_frechet(results, beside)
+        seen = self._encoders.features(sets, fabric=run.fabric, cache=run.out / "features")
+        results, features = seen.measured(), seen.own
         known = _scores(inputs, real, features[0], results, kept)
         rows = []
         for tail, one in self._tails.items():
             chosen = torch.from_numpy(one.rows(real["file_name"], known))
             for i, name in enumerate(names, start=1):
                 row = likeness(features[i], features[0][chosen])
-                row |= {c: frechet_distance(f[0][chosen], f[i]) for c, f in beside.items()}
+                row |= {c: frechet_distance(f[0][chosen], f[i]) for c, f in seen.beside.items()}
                 rows.append({"tail": tail, "set": name, "real": len(chosen), **row})
         return SetMeasures(results, pd.DataFrame(rows))
-
-
-def _features(run: Run, encoder: Encoder, sets: Sequence[ImageSet]) -> list[Tensor]:
-    see = partial(extract, encoder=encoder, read=read_image, cache=run.out / "features")
-    return [torch.from_numpy(see(s.paths, name=s.name, fabric=run.fabric)) for s in sets]
 
 
 def _scores(
