@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from classify.augmentation import Augmentation, rand_augmented, transform
 from classify.config import FitConfig
-from classify.datasets.images import Streamed
+from classify.datasets.images import Streamed, usable_cores
 from classify.datasets.pixels import Pixels
 
 
@@ -113,10 +113,12 @@ class Batches(Dataset[Batch]):
         return batch._replace(images=images, maps=maps)
 
     def loaded(self, workers: int) -> Batches | DataLoader[Batch]:
-        """The same batches, made by so many other processes where images have to be decoded."""
+        """The same batches, made by so many other processes, one per core at most, where images
+        have to be decoded.
+        """
         if not isinstance(self.split.pixels, Streamed) or not workers:
             return self
-        return DataLoader(self, batch_size=None, num_workers=workers)
+        return DataLoader(self, batch_size=None, num_workers=min(workers, usable_cores()))
 
 
 def at_a_time(count: int, size: int) -> int:

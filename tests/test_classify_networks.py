@@ -48,17 +48,18 @@ def fitted(table: pd.DataFrame, **settings: Any) -> Any:
     return fit(train, val, ["Bright"], FitConfig(**settings), device=torch.device("cpu"))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, 1, 9])
 def test_a_stream_trains_to_the_weights_of_images_that_are_held(
     table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     augmentation = FitConfig.paper().augmentation
     held = fitted(table, augmentation=augmentation)
-    loaders = []
+    loaders: list[Any] = []
+    monkeypatch.setattr("classify.data.usable_cores", lambda: 1)
     monkeypatch.setattr(DataLoader, "__iter__", _counted(DataLoader.__iter__, loaders))
     monkeypatch.setattr(module, "_HELD", 8)
     streamed = fitted(table, augmentation=augmentation, workers=workers)
-    assert bool(loaders) == bool(workers)
+    assert {loader.num_workers for loader in loaders} == ({1} if workers else set())
     for name, value in held.module.state_dict().items():
         assert torch.equal(value, streamed.module.state_dict()[name])
     assert torch.equal(held.predict(table), streamed.predict(table))

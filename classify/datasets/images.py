@@ -337,7 +337,7 @@ def _each(count: int, some: Callable[[range], list[bool]]) -> NDArray[np.bool_]:
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     kept: list[bool] = []
     with (
-        ThreadPoolExecutor(_usable_cores()) as pool,
+        ThreadPoolExecutor(usable_cores()) as pool,
         progress(total=count, desc="decoding", unit="image") as bar,
     ):
         for chunk in pool.map(some, chunks):
@@ -346,7 +346,7 @@ def _each(count: int, some: Callable[[range], list[bool]]) -> NDArray[np.bool_]:
     return np.array(kept, dtype=bool)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use; all of them where the system (macOS, Windows) cannot say."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
