@@ -3,9 +3,10 @@ last steps of the training.
 
     python recipes/rehearsal.py                                          # CelebA's size
     python recipes/rehearsal.py --images 5000 --generated 2000 --steps 20
+    python recipes/rehearsal.py --preset demo --size 256 --images 20000 --generated 1000 --steps 6
 
 A folder in CelebA's layout is drawn by code, and one for each synthetic set in place of what would
-be sampled. On these `--preset paper` runs as it stands, in one process,
+be sampled. On these the preset runs as it stands, with the sets plain and minority, in one process,
 but that each fit ends after `--steps` optimiser steps and one validation, that there is one seed,
 and that the generator, which only the check for unreal images looks through, is a small one. What
 is learned has no meaning.
@@ -24,7 +25,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -44,6 +45,7 @@ from recipes.chain.crowd import Crowd, celeba_folder, image_folder, split_sizes
 from recipes.chain.files import check_folder
 from recipes.chain.inputs import prepare
 from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.sources import TRAIN
 from recipes.chain.stages import Clock, MeasuredRun, Stages, Taken
 from recipes.chain.study import study
 
@@ -60,6 +62,8 @@ _TRAINING = ("training ", "getting the labeler ready")
 class Settings:
     """The size of the rehearsal."""
 
+    preset: Literal["demo", "paper"] = "paper"
+    """What is rehearsed."""
     images: int = 202_599
     """Real images, of which .80 train, .10 are val and .10 test, as in CelebA."""
     generated: int = 50_000
@@ -109,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     stages = Stages(settings.out)
     with stages.of("drawing"):
         draw(settings)
-    config = paper(settings)
+    config = rehearsed(settings)
     with MeasuredRun(shortened(config, settings.steps), stages) as this_run:
         inputs = prepare(this_run, lambda: load_table(settings.out / "celeba"), source="a crowd")
         study(inputs, "Rehearsal")
@@ -141,13 +145,14 @@ def draw(settings: Settings) -> None:
         save_pipeline(small.build(), out / "generator", card={"data": "none, random weights"})
 
 
-def paper(settings: Settings) -> RunConfig:
-    """The paper's study of these images."""
+def rehearsed(settings: Settings) -> RunConfig:
+    """The study of these images."""
     out = settings.out
     sets = {name: {"folder": str(out / name / "images")} for name in ("plain", "minority")}
     given = {"data": out / "celeba", "generator": out / "generator", "out": out / "study"}
     # Of a labeler that has hardly learned, and images that nothing sampled, nothing is refused.
-    words = ["--preset=paper", "--allow_unlike=true", "--labels.trust=all", "--devices=1"]
+    words = [f"--preset={settings.preset}", "--arms=[real, plain, minority]"]
+    words += ["--allow_unlike=true", "--labels.trust=all", "--devices=1"]
     words += [f"--{name}={value}" for name, value in given.items()]
     config = parse(
         RunConfig, [*words, f"--sets={json.dumps(sets)}"], presets=PRESETS, skip=NO_FLAGS
@@ -168,23 +173,19 @@ def whole(
     """Part of the whole study -> its floating-point operations, and the seconds that it takes on
     this machine and on one GPU; what is not counted (0) takes as long there as here.
     """
-    arms, labeler = len(config.chosen_arms), replace(config.train, architecture="resnet34")
+    arms = len(config.chosen_arms)
     fits, once = (
         arms * fit_flops(one.train, settings) for one in (config, shortened(config, settings.steps))
     )
     seconds = {name: one.by(settings.clock) for name, one in taken.items()}
     trained = sum(s for name, s in seconds.items() if name.startswith("training "))
-    with torch.device("meta"):
-        unet = known_network("celeba-64")
-        step = flops(lambda: unet(torch.zeros(1, 3, 64, 64), torch.zeros(1)))
-    steps, every = config.sampler.steps, config.guidance.every
-    guided = steps + _GUIDED * math.ceil(steps / every)
     counted = {
-        f"sampling {settings.generated:,} plain images": settings.generated * steps * step,
-        f"sampling {settings.generated:,} minority images": settings.generated * guided * step,
-        "training the labeler": fit_flops(labeler, settings),
+        **sampling_flops(config, settings),
         f"training {arms * config.study.seeds} classifiers": config.study.seeds * fits,
     }
+    if config.labeler == TRAIN:
+        labeler = replace(config.train, architecture="resnet34")
+        counted["training the labeler"] = fit_flops(labeler, settings)
     other = sum(s for n, s in seconds.items() if not n.startswith((*_TRAINING, "drawing")))
     rate = once / trained
     return {
@@ -193,6 +194,19 @@ def whole(
             for name, work in counted.items()
         },
         "everything else": {"flops": 0, "here": other, "gpu": other},
+    }
+
+
+def sampling_flops(config: RunConfig, settings: Settings) -> dict[str, float]:
+    """Of both sets, by the network for CelebA of the paper."""
+    size, steps = settings.size, config.sampler.steps
+    with torch.device("meta"):
+        unet = known_network("celeba-64")
+        step = flops(lambda: unet(torch.zeros(1, 3, size, size), torch.zeros(1)))
+    guided = steps + _GUIDED * math.ceil(steps / config.guidance.every)
+    return {
+        f"sampling {settings.generated:,} {name} images": settings.generated * passes * step
+        for name, passes in (("plain", steps), ("minority", guided))
     }
 
 
