@@ -179,13 +179,11 @@ def whole(
     )
     seconds = {name: one.by(settings.clock) for name, one in taken.items()}
     trained = sum(s for name, s in seconds.items() if name.startswith("training "))
-    counted = {
-        **sampling_flops(config, settings),
-        f"training {arms * config.study.seeds} classifiers": config.study.seeds * fits,
-    }
+    counted = sampling_flops(config, settings)
     if config.labeler == TRAIN:
         labeler = replace(config.train, architecture="resnet34")
         counted["training the labeler"] = fit_flops(labeler, settings)
+    counted[f"training {arms * config.study.seeds} classifiers"] = config.study.seeds * fits
     other = sum(s for n, s in seconds.items() if not n.startswith((*_TRAINING, "drawing")))
     rate = once / trained
     return {
