@@ -47,7 +47,9 @@ def samplers_section(
     blocks: list[Block] = [
         *(Paragraph(sentence, "headline") for sentence in verdict),
         how(text),
-        _measures(samplers, {**_COST, **_RARITY, **_GAIN}, colours),
+        _measures(samplers, {**_COST, **_GAIN}, colours),
+        heading("How rare the images are"),
+        _measures(samplers, _RARITY, colours),
         heading("Like all real train images"),
         _measures(samplers[samplers["set"] != "real"], _LIKENESS, colours),
     ]
