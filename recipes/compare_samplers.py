@@ -38,8 +38,9 @@ columns: RESULTS.md.
     jepa                 211     23.6         .98       .695         8.9         .88       .574
 
 By three seeds of such short fits no sampler can be told in F1 from the real images alone, but on
-the clothes targeted (+.039 [.032, .047]) and attribute-bits.equal (+.036 [.006, .065]). By likeness to the rare real images the ranking
-depends on what is called rare: by AvgkNN targeted and apart are near in both, by JEPA score jepa.
+the clothes targeted (+.039 [.032, .047]) and attribute-bits.equal (+.036 [.006, .065]). By likeness
+to the rare real images the ranking depends on what is called rare: by AvgkNN targeted and apart are
+near in both, by JEPA score jepa.
 """
 
 from __future__ import annotations
