@@ -6,6 +6,10 @@
 12,408 training images, 5,000 of the most common class down to 50 of the rarest; a generator trained
 on these alone (shipped), a labeler fitted on these alone. Validation and test are real and
 balanced.
+
+Where 1,000 of these images are labelled (`--num_real 1000 --num_val 500`), minority samples beside
+repeats of the rare images reach a macro F1 of .745, and the repeats alone .707 (+.038 [.020, .056],
+3 seeds; 23 minutes of one core; arms and flags: RESULTS.md). Where all are, they gain nothing.
 """
 
 from __future__ import annotations
