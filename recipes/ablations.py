@@ -57,15 +57,15 @@ from classify.files import claim
 from classify.names import one_of
 from recipes.celeba_augment import PRESETS as STUDY
 from recipes.celeba_augment import real_images, with_few_labels
-from recipes.chain.command_line import parse, run
-from recipes.chain.files import write_csv, write_figure
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.files import write_csv, write_figure
+from recipes.chain.command.values import Values, plain
+from recipes.chain.images.making import make_images
 from recipes.chain.inputs import prepare
-from recipes.chain.making import make_images
-from recipes.chain.measuring import Measuring, MeasuringConfig, costs_of, with_costs
+from recipes.chain.measures.measuring import Measuring, MeasuringConfig, costs_of, with_costs
 from recipes.chain.run import Run
-from recipes.chain.sets import SyntheticSet
-from recipes.chain.settings import LabelsConfig
-from recipes.chain.values import Values, plain
+from recipes.chain.settings.run import LabelsConfig
+from recipes.chain.settings.sets import SyntheticSet
 
 __all__ = ["GRIDS", "AblationConfig", "chart", "main"]
 

@@ -59,17 +59,17 @@ from augment import Denoiser, SelfGuidance, load_denoiser
 from augment.distance import Distance
 from classify.files import write_text
 from labeling import Labeler, load_labeler
-from recipes.chain.bare_loops import LOOPS, Classified
-from recipes.chain.benchmarking import Work, check_out, machine, peak_megabytes, record_of
-from recipes.chain.command_line import parse, run
-from recipes.chain.costed_samplers import (
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.sources import GENERATORS, LABELERS
+from recipes.chain.costs.bare_loops import LOOPS, Classified
+from recipes.chain.costs.benchmarking import Work, check_out, machine, peak_megabytes, record_of
+from recipes.chain.costs.costed_samplers import (
     Sampler,
     diffusers_sampler,
     official_sampler,
     our_sampler,
 )
-from recipes.chain.distances import NO_FEATURES, DistanceName, named_distance
-from recipes.chain.sources import GENERATORS, LABELERS
+from recipes.chain.settings.distances import NO_FEATURES, DistanceName, named_distance
 
 _MEMORY_STEPS = 3
 """Enough for a guided step, whatever the rate: the last one is."""

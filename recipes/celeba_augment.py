@@ -27,11 +27,11 @@ from classify import FitConfig, load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
 from classify.datasets.medmnist import medmnist_table
 from recipes.chain.checks import check_attributes
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
 from recipes.chain.drawing import own_data
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
-from recipes.chain.settings import NO_FLAGS, RunConfig, fit_settings
+from recipes.chain.settings.run import NO_FLAGS, RunConfig, fit_settings
 from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -61,17 +61,23 @@ from classify.datasets import read_image
 from classify.files import claim
 from classify.metrics import MACRO
 from recipes.celeba_augment import PRESETS, real_images, with_few_labels
-from recipes.chain.command_line import parse, run
-from recipes.chain.comparison import REAL, compare_arms, train_shares
-from recipes.chain.cost import Cost, steps_at
-from recipes.chain.files import write_csv
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.files import write_csv
+from recipes.chain.command.values import Values, merged, plain
 from recipes.chain.inputs import Inputs, prepare
-from recipes.chain.measuring import Measuring, MeasuringConfig, SetMeasures, costs_of, with_costs
+from recipes.chain.measures.cost import Cost, steps_at
+from recipes.chain.measures.measuring import (
+    Measuring,
+    MeasuringConfig,
+    SetMeasures,
+    costs_of,
+    with_costs,
+)
+from recipes.chain.results.comparison import REAL, compare_arms, train_shares
 from recipes.chain.run import Run
-from recipes.chain.sets import OFFERED_SETS
-from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.sets import OFFERED_SETS
 from recipes.chain.study import study
-from recipes.chain.values import Values, merged, plain
 
 __all__ = ["RIVALS", "CompareConfig", "cheapest", "main"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from augment import CheckpointOptions
 from augment.pretrained import load_checkpoint, save_pipeline
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
 
 __all__ = ["Settings", "main"]
 

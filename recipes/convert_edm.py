@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from augment.pretrained import convert_edm
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
 
 __all__ = ["Settings", "main"]
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 import pandas as pd
 
 from classify.datasets.avatars import avatar_table
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
 from recipes.chain.drawing import DrawSettings
 
 

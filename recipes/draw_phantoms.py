@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import pandas as pd
 
 from classify.datasets.phantoms import phantom_table
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
 from recipes.chain.drawing import DrawSettings
 
 

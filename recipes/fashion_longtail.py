@@ -24,12 +24,12 @@ import pandas as pd
 
 from classify.datasets.fashion import CLASSES, fashion_longtail_table
 from recipes.chain.checks import check_attributes
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.sources import GENERATORS
 from recipes.chain.drawing import own_data
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
-from recipes.chain.settings import NO_FLAGS, RunConfig
-from recipes.chain.sources import GENERATORS
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

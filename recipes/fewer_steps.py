@@ -40,12 +40,12 @@ from classify.datasets import read_image
 from classify.datasets.avatars import avatar_table
 from classify.files import write_text
 from labeling import Predictor, load_labeler
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
-from recipes.chain.distances import named_distance
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import launch
+from recipes.chain.command.files import check_folder, write_figure
+from recipes.chain.command.sources import DATA, GENERATORS, LABELERS
 from recipes.chain.encoders import load_encoder
-from recipes.chain.files import check_folder, write_figure
-from recipes.chain.sources import DATA, GENERATORS, LABELERS
+from recipes.chain.settings.distances import named_distance
 
 _DRAWS = 2000
 """Resamplings of the seeds."""

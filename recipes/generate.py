@@ -40,16 +40,16 @@ from augment.generate import SamplerConfig
 from augment.guidance import Guidance, HardnessAscent, PushOfClass
 from augment.start import Start
 from labeling import Labeler, Predictor, load_labeler
-from recipes.chain.classifier_terms import LowDensityStrength
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import Devices
-from recipes.chain.distances import ModelDistance, named_distance
-from recipes.chain.making import train_images
-from recipes.chain.noised import hardness_of
-from recipes.chain.prompts import Prompts, load_with_prompts
-from recipes.chain.sources import GENERATORS, LABELERS
-from recipes.chain.targets import plan_bits
-from recipes.chain.untrained_terms import (
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import Devices
+from recipes.chain.command.sources import GENERATORS, LABELERS
+from recipes.chain.images.making import train_images
+from recipes.chain.images.noised import hardness_of
+from recipes.chain.labels.prompts import Prompts, load_with_prompts
+from recipes.chain.settings.classifier_terms import LowDensityStrength
+from recipes.chain.settings.distances import ModelDistance, named_distance
+from recipes.chain.settings.targets import plan_bits
+from recipes.chain.settings.untrained_terms import (
     JacobianSettings,
     ParticleSettings,
     UncertaintySettings,

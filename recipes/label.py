@@ -43,11 +43,11 @@ from labeling.card import head
 from labeling.files import refuse_existing, write_text
 from labeling.probe import HEAD
 from labeling.quality import ALL
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import Devices
-from recipes.chain.files import link
-from recipes.chain.probe import load_generator_labeler
-from recipes.chain.sources import GENERATORS, LABELERS
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import Devices
+from recipes.chain.command.files import link
+from recipes.chain.command.sources import GENERATORS, LABELERS
+from recipes.chain.labels.probe import load_generator_labeler
 
 __all__ = ["Evaluate", "Export", "Fit", "Label", "main"]
 

@@ -38,12 +38,12 @@ from augment.metrics.report import (
 from augment.metrics.views import View, few_pixels, plain_views
 from classify.datasets import load_images, read_image
 from classify.files import claim
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import Devices
-from recipes.chain.diversity import Seen, diversity
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import Devices
+from recipes.chain.command.files import write_csv
 from recipes.chain.encoders import Encoders
-from recipes.chain.files import write_csv
-from recipes.chain.realism import seen, side_of
+from recipes.chain.images.realism import seen, side_of
+from recipes.chain.measures.diversity import Seen, diversity
 
 __all__ = ["Settings", "image_sets", "main"]
 

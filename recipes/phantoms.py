@@ -25,16 +25,16 @@ from augment.minority_score import score_files
 from classify import read_image
 from classify.datasets.phantoms import FINDINGS, log_density, phantom_table
 from recipes.chain.checks import check_attributes
-from recipes.chain.command_line import parse, run
-from recipes.chain.distances import ModelDistance, score_distance
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.files import write_csv
+from recipes.chain.command.sources import GENERATORS
 from recipes.chain.drawing import own_data
-from recipes.chain.files import write_csv
 from recipes.chain.finished import synthetic_table
+from recipes.chain.images.realism import generator_view, seen
 from recipes.chain.inputs import Inputs, prepare
-from recipes.chain.realism import generator_view, seen
 from recipes.chain.run import Run
-from recipes.chain.settings import NO_FLAGS, RunConfig
-from recipes.chain.sources import GENERATORS
+from recipes.chain.settings.distances import ModelDistance, score_distance
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.chain.study import study
 from recipes.sample_quality import rank_agreement
 

@@ -35,11 +35,11 @@ from classify import (
 )
 from classify.files import claim
 from classify.metrics import MACRO
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
-from recipes.chain.files import write_csv, write_figure
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import launch
+from recipes.chain.command.files import write_csv, write_figure
 from recipes.chain.finished import real_table, run_settings, synthetic_table
-from recipes.chain.labels import softened
+from recipes.chain.labels.policy import softened
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,10 +31,10 @@ from augment.metrics.realism import LEAST, LIKE, SYNTHETIC, UNLIKE, RealismGate
 from augment.metrics.views import look, plain_views
 from classify.datasets import decode
 from classify.files import claim
-from recipes.chain.command_line import parse, run
-from recipes.chain.files import write_csv
-from recipes.chain.realism import generator_view, side_of
-from recipes.chain.sources import GENERATORS
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.files import write_csv
+from recipes.chain.command.sources import GENERATORS
+from recipes.chain.images.realism import generator_view, side_of
 from recipes.measure import image_sets
 
 __all__ = ["Settings", "main", "spoiled"]

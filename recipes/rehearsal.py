@@ -38,15 +38,15 @@ from classify.datasets.drawn import Pool
 from classify.files import write_text
 from classify.networks import build
 from recipes.celeba_augment import PRESETS
-from recipes.chain.benchmarking import machine
-from recipes.chain.command_line import parse, run
-from recipes.chain.cost import flops
-from recipes.chain.crowd import Crowd, celeba_folder, image_folder, split_sizes
-from recipes.chain.files import check_folder
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.files import check_folder
+from recipes.chain.command.sources import TRAIN
+from recipes.chain.costs.benchmarking import machine
+from recipes.chain.costs.crowd import Crowd, celeba_folder, image_folder, split_sizes
+from recipes.chain.costs.stages import Clock, MeasuredRun, Stages, Taken
 from recipes.chain.inputs import prepare
-from recipes.chain.settings import NO_FLAGS, RunConfig
-from recipes.chain.sources import TRAIN
-from recipes.chain.stages import Clock, MeasuredRun, Stages, Taken
+from recipes.chain.measures.cost import flops
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.chain.study import study
 
 _BACKWARD = 2

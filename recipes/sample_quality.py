@@ -40,15 +40,15 @@ from classify.datasets import read_image
 from classify.datasets.avatars import ATTRIBUTES, log_probability
 from classify.files import claim
 from labeling import load_labeler
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
-from recipes.chain.distances import NO_FEATURES, DistanceName, named_distance
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import launch
+from recipes.chain.command.files import write_csv, write_figure
+from recipes.chain.command.sources import GENERATOR
 from recipes.chain.encoders import Encoders
-from recipes.chain.files import write_csv, write_figure
 from recipes.chain.finished import real_table, run_settings, synthetic_table
-from recipes.chain.labels import labeler_source
-from recipes.chain.settings import RunConfig
-from recipes.chain.sources import GENERATOR
+from recipes.chain.labels.policy import labeler_source
+from recipes.chain.settings.distances import NO_FEATURES, DistanceName, named_distance
+from recipes.chain.settings.run import RunConfig
 
 __all__ = ["Settings", "chart", "main", "rank_agreement"]
 

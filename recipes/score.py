@@ -20,10 +20,10 @@ from augment import load_denoiser
 from augment.minority_score import ScoreConfig, check_classes, minority_classes, score_files
 from classify.datasets import load_images, read_image
 from classify.files import write_text
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import Devices
-from recipes.chain.distances import ModelDistance, score_distance
-from recipes.chain.sources import GENERATORS
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import Devices
+from recipes.chain.command.sources import GENERATORS
+from recipes.chain.settings.distances import ModelDistance, score_distance
 from recipes.chain.training import class_numbers
 
 __all__ = ["Settings", "main"]

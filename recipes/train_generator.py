@@ -28,8 +28,8 @@ from augment.images import ImageFiles
 from augment.initial import NetworkConfig, recommended_network
 from augment.train import TrainConfig, train_generator
 from classify.datasets import read_image
-from recipes.chain.command_line import parse, run
-from recipes.chain.sources import GENERATORS
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.sources import GENERATORS
 from recipes.chain.training import TrainerDevices, cells_as_names, files_sha256, train_rows
 
 __all__ = ["NetworkSettings", "Settings", "main"]

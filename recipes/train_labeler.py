@@ -18,11 +18,11 @@ from pathlib import Path
 
 from classify import FitConfig, attribute_columns, labelled_attributes, load_table
 from labeling import Predictor
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import launch
-from recipes.chain.labeler import train_labeler
-from recipes.chain.loggers import logger_of
-from recipes.chain.sources import DATA
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import launch
+from recipes.chain.command.loggers import logger_of
+from recipes.chain.command.sources import DATA
+from recipes.chain.labels.labeler import train_labeler
 
 
 @dataclass(frozen=True, kw_only=True)

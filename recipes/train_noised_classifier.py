@@ -24,7 +24,7 @@ from augment.train_classifier import (
 )
 from classify.datasets import read_image
 from classify.names import one_of
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
 from recipes.chain.training import TrainerDevices, cells_as_names, files_sha256, train_rows
 
 __all__ = ["Settings", "main"]

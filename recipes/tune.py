@@ -32,18 +32,18 @@ from classify import attribute_columns, labelled_attributes, run_study
 from classify.files import write_text
 from classify.metrics import MACRO
 from recipes.celeba_augment import PRESETS, real_images, with_few_labels
-from recipes.chain.arms import make_arm
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.files import write_csv
+from recipes.chain.command.loggers import logger_of
+from recipes.chain.command.values import Values, difference, merged, nested, plain, read_mapping
 from recipes.chain.draw import halved, labelled_draw
-from recipes.chain.files import write_csv
+from recipes.chain.images.synthesis import synthesise
 from recipes.chain.inputs import Inputs, prepare
-from recipes.chain.loggers import logger_of
 from recipes.chain.run import Run
 from recipes.chain.search import Search, check_space
-from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.settings.arms import make_arm
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.chain.study import judge_of, material_of
-from recipes.chain.synthesis import synthesise
-from recipes.chain.values import Values, difference, merged, nested, plain, read_mapping
 
 TUNED = "tuned"
 """Name of the set and the arm."""

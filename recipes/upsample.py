@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from augment import SamplerConfig, load_upsampler, upsample
-from recipes.chain.command_line import parse, run
-from recipes.chain.devices import Devices
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.devices import Devices
 
 __all__ = ["Settings", "main"]
 

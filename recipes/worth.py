@@ -24,20 +24,20 @@ import pandas as pd
 from classify import run_study, with_rare
 from recipes.celeba_augment import PRESETS as STUDY_PRESETS
 from recipes.celeba_augment import real_images
-from recipes.chain.arms import Material, make_arm
-from recipes.chain.command_line import parse, run
-from recipes.chain.comparison import train_shares
-from recipes.chain.files import write_csv, write_figure
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.files import write_csv, write_figure
+from recipes.chain.command.loggers import logger_of
+from recipes.chain.command.sources import FITTED, GENERATOR, LABELERS, TRAIN
+from recipes.chain.command.values import Values
+from recipes.chain.images.making import is_independent, make_images
+from recipes.chain.images.synthesis import synthesise
 from recipes.chain.inputs import prepare
-from recipes.chain.learning_curve import ANY, chart, curves, exchanged, sentence
-from recipes.chain.loggers import logger_of
-from recipes.chain.making import is_independent, make_images
+from recipes.chain.results.comparison import train_shares
+from recipes.chain.results.learning_curve import ANY, chart, curves, exchanged, sentence
 from recipes.chain.run import Run
-from recipes.chain.settings import NO_FLAGS, RunConfig
-from recipes.chain.sources import FITTED, GENERATOR, LABELERS, TRAIN
+from recipes.chain.settings.arms import Material, make_arm
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.chain.study import judge_of, material_of
-from recipes.chain.synthesis import synthesise
-from recipes.chain.values import Values
 
 Knowledge = Literal["elsewhere", "generator", "few"]
 

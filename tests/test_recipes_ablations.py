@@ -11,7 +11,7 @@ import pytest
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 from recipes.ablations import AblationConfig, chart, main
-from recipes.chain.sets import GuidanceConfig
+from recipes.chain.settings.sets import GuidanceConfig
 
 GRIDS = {
     "w": {"0": {}, "1": {"guidance": {"scale": 1.0, "distance": "l2"}}},

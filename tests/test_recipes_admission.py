@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-import recipes.chain.admission
+import recipes.chain.images.admission
 from augment import Quota, merge, select
 from classify import decode_tables, load_table
 from classify.datasets.avatars import avatar_table, draw, sample
-from recipes.chain.admission import Judge
+from recipes.chain.images.admission import Judge
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_set_made_elsewhere_is_judged_chosen_and_merged(
     """Its images have no seed; blocks of the judge change nothing."""
     judge = Judge(real, decode_tables([real], 32))
     whole = judge(generated)
-    monkeypatch.setattr(recipes.chain.admission, "_DECODED", 4)
+    monkeypatch.setattr(recipes.chain.images.admission, "_DECODED", 4)
     judged = judge(generated)
     pd.testing.assert_frame_equal(judged, whole)
     chosen = select(judged.assign(Bald=[1.0, 0.0] * 3), Quota(wanted={"Bald=1": 1}), n_real=60)

@@ -13,11 +13,12 @@ import pytest
 import yaml
 from recipe_doubles import save_folder, save_generator, tiny_flags
 
-import recipes.chain.arms
+import recipes.chain.settings.arms
 from classify import Augmentation, FitConfig, LossConfig, oversample
 from labeling import LabelPolicy, Rule
 from recipes.celeba_augment import main
-from recipes.chain.arms import (
+from recipes.chain.command.values import read_values
+from recipes.chain.settings.arms import (
     CONTROLS,
     ArmSettings,
     DoubtConfig,
@@ -25,8 +26,7 @@ from recipes.chain.arms import (
     RepeatsConfig,
     make_arm,
 )
-from recipes.chain.settings import RunConfig
-from recipes.chain.values import read_values
+from recipes.chain.settings.run import RunConfig
 
 NAMES = ["Bald", "Male"]
 
@@ -188,7 +188,7 @@ def test_a_mistake_is_named_in_one_line_before_any_work(
 
 def _documented() -> dict[str, Any]:
     """The examples of the module's text, as YAML."""
-    lines = (recipes.chain.arms.__doc__ or "").splitlines()
+    lines = (recipes.chain.settings.arms.__doc__ or "").splitlines()
     examples = yaml.safe_load("\n".join(line for line in lines if line.startswith("    ")))
     assert len(examples) == 6
     return dict(examples)

@@ -11,7 +11,7 @@ from fairlearn_doubles import metric_frame
 from recipe_doubles import digests
 
 from classify import Predictions
-from recipes.chain.audit import audit_arms, audit_groups, compose, export
+from recipes.chain.results.audit import audit_arms, audit_groups, compose, export
 
 ATTRIBUTES = ("Bald", "Male")
 AUDITED = ["real", "rare"]

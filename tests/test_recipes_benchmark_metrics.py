@@ -11,7 +11,7 @@ import pytest
 import recipes.benchmark_metrics
 from augment.metrics import Measured, Orders
 from recipes.benchmark_metrics import ENGINES, Settings, differences, main, make_features
-from recipes.chain.command_line import run
+from recipes.chain.command.command_line import run
 
 pytest.importorskip("faiss")
 

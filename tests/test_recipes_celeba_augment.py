@@ -34,9 +34,9 @@ from classify import load_table
 from classify.datasets.avatars import ATTRIBUTES, avatar_table, log_probability
 from classify.trainer import SaveState
 from recipes.celeba_augment import PRESETS, main
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
 from recipes.chain.preview import timetable
-from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / "recipes" / "celeba_augment.py"

@@ -14,7 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from recipe_doubles import pythons_own_signals
 
 from recipes.celeba_augment import main as celeba_augment
-from recipes.chain.command_line import parse, run
+from recipes.chain.command.command_line import parse, run
 
 
 @dataclass(frozen=True, kw_only=True)

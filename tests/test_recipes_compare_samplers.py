@@ -18,10 +18,10 @@ from recipe_doubles import save_folder, tiny_flags
 
 from augment import Denoiser, ImageFormat, SamplerConfig, Schedule
 from augment.pretrained import save_pipeline
-from recipes.chain.cost import Cost, cost_of, forward_flops, steps_at
-from recipes.chain.sets import GuidanceConfig, SyntheticSet
-from recipes.chain.tails import Tail, read_tails
-from recipes.chain.untrained_terms import ParticleSettings
+from recipes.chain.measures.cost import Cost, cost_of, forward_flops, steps_at
+from recipes.chain.measures.tails import Tail, read_tails
+from recipes.chain.settings.sets import GuidanceConfig, SyntheticSet
+from recipes.chain.settings.untrained_terms import ParticleSettings
 from recipes.compare_samplers import CompareConfig, cheapest, main
 
 PLAIN = SyntheticSet(sampler=SamplerConfig(steps=10))
@@ -171,7 +171,7 @@ def test_one_command_makes_measures_and_trains_every_sampler(
     printed = capsys.readouterr().out
     assert "images in the manifold of the real ones, " in printed
     assert "Of the samplers, the classifier of the highest macro F1 is that of" in printed
-    monkeypatch.setattr("recipes.chain.measuring.cost_of", _interrupted)
+    monkeypatch.setattr("recipes.chain.measures.measuring.cost_of", _interrupted)
     pd.testing.assert_frame_equal(
         main(words), table
     )  # costs, seconds included, are not counted anew

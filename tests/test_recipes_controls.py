@@ -10,8 +10,8 @@ import pytest
 from recipe_doubles import save_folder, save_generator, tiny_flags
 
 from recipes.celeba_augment import main
-from recipes.chain.arms import CONTROLS
-from recipes.chain.results import format_summary
+from recipes.chain.results.tell import format_summary
+from recipes.chain.settings.arms import CONTROLS
 
 SETS = ["plain", "minority", "targeted"]
 ARMS = ["real", *SETS, *CONTROLS]

@@ -14,9 +14,15 @@ import yaml
 
 from augment import CADS, Boost, SamplerConfig, Selection, Temperature
 from labeling import LabelerCard, LabelPolicy, Rule
-from recipes.chain.dataset_card import MARK, dataset_card, hub_licence, size_category, write_card
-from recipes.chain.sets import GuidanceConfig, StartSettings, SteeringConfig, SyntheticSet
-from recipes.chain.untrained_terms import (
+from recipes.chain.results.dataset_card import (
+    MARK,
+    dataset_card,
+    hub_licence,
+    size_category,
+    write_card,
+)
+from recipes.chain.settings.sets import GuidanceConfig, StartSettings, SteeringConfig, SyntheticSet
+from recipes.chain.settings.untrained_terms import (
     JacobianSettings,
     ParticleSettings,
     UncertaintySettings,

@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 import torch
 
-from recipes.chain.devices import chosen_precision, launch, processes, resolved_devices
+from recipes.chain.command.devices import chosen_precision, launch, processes, resolved_devices
 
 COMMAND = str(Path(__file__).parents[1] / "recipes" / "celeba_augment.py")
 

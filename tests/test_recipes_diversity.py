@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recipes.chain.diversity import Seen, diversity, spread
+from recipes.chain.measures.diversity import Seen, diversity, spread
 
 COUNT = 4000
 

@@ -12,7 +12,7 @@ from recipe_doubles import digests, save_generator, tiny_flags
 import recipes.fashion_longtail
 from classify import load_table
 from classify.datasets.fashion import CLASSES, fashion_longtail_table
-from recipes.chain.command_line import run
+from recipes.chain.command.command_line import run
 from recipes.fashion_longtail import main
 
 DATA = Path("/usr/share/datasets/fashion-mnist")

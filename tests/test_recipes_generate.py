@@ -20,7 +20,7 @@ from torch import Tensor
 from augment import L1, Boost, Denoiser, ImageFormat, Schedule, SelfGuidance, load_denoiser, sample
 from augment.pretrained import save_pipeline
 from recipes import generate, score, upsample
-from recipes.chain.command_line import run
+from recipes.chain.command.command_line import run
 from recipes.generate import main
 
 FAST = ["--sampler.steps", "4", "--accelerator", "cpu", "--devices", "1"]

@@ -17,7 +17,7 @@ from lightning.fabric.strategies import DDPStrategy
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 from safetensors.torch import load_file, save_file
 
-import recipes.chain.labeler
+import recipes.chain.labels.labeler
 from classify import FitConfig, load_table
 from labeling import load_labeler
 from recipes import train_labeler
@@ -122,15 +122,15 @@ def test_no_data_is_one_line(tmp_path: Path) -> None:
 
 def _slow_first(fabric: Fabric, data: Path, out: Path) -> None:
     """The first process trains for longer than the process group's timeout."""
-    train = recipes.chain.labeler.fit
+    train = recipes.chain.labels.labeler.fit
 
     def slow(*args: Any, **options: Any) -> Any:
         time.sleep(4)
         return train(*args, **options)
 
-    recipes.chain.labeler.fit = slow
+    recipes.chain.labels.labeler.fit = slow
     torch.set_num_threads(1)
-    labeler = recipes.chain.labeler.train_labeler(
+    labeler = recipes.chain.labels.labeler.train_labeler(
         load_table(data),
         ["Male"],
         out,

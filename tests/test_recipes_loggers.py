@@ -9,9 +9,9 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from classify.report import curves_section, read_curves
-from recipes.chain import loggers
-from recipes.chain.files import write_parquet
-from recipes.chain.loggers import logger_of
+from recipes.chain.command import loggers
+from recipes.chain.command.files import write_parquet
+from recipes.chain.command.loggers import logger_of
 
 
 def test_without_a_name_there_is_none() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from augment.metrics import Encoder, Preprocessing
 from augment.metrics.pictures import ImageSet
-from recipes.chain.command_line import run
+from recipes.chain.command.command_line import run
 from recipes.measure import image_sets, main
 
 

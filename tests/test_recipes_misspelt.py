@@ -13,10 +13,10 @@ from augment import SamplerConfig, embedded_generators
 from classify.datasets.avatars import ATTRIBUTES
 from classify.names import closest, one_of
 from recipes.celeba_augment import PRESETS
-from recipes.chain.command_line import parse
-from recipes.chain.distances import DistanceName
-from recipes.chain.settings import NO_FLAGS, RunConfig
-from recipes.chain.written import are_pairs, dotted, resolved, shaped
+from recipes.chain.command.command_line import parse
+from recipes.chain.command.written import are_pairs, dotted, resolved, shaped
+from recipes.chain.settings.distances import DistanceName
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.generate import Settings as GenerateSettings
 from recipes.train_generator import Settings as TrainGeneratorSettings
 

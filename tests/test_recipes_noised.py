@@ -18,14 +18,14 @@ from augment import Denoiser, ImageFormat, Schedule, load_noised_classifier
 from augment.pretrained import save_pipeline
 from augment.train_classifier import noise_name
 from recipes.celeba_augment import main
-from recipes.chain.classifier_terms import (
+from recipes.chain.images.noised import minority_labels
+from recipes.chain.settings.classifier_terms import (
     AttributeBitsConfig,
     LowDensityConfig,
     MinorityClassConfig,
 )
-from recipes.chain.noised import minority_labels
-from recipes.chain.sets import SyntheticSet
-from recipes.chain.targets import plan_bits
+from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.targets import plan_bits
 
 TRAINING = {"widths": [32], "training": {"steps": 3, "batch_size": 4}}
 SETS: dict[str, Any] = {

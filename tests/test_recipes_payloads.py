@@ -21,9 +21,9 @@ from classify.predictions import read_predictions, unit_folder
 from classify.trainer import saved_state
 from labeling import load_labeler
 from recipes.celeba_augment import PRESETS
-from recipes.chain.command_line import parse
+from recipes.chain.command.command_line import parse
 from recipes.chain.finished import run_settings
-from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 
 
 class _Payload:

@@ -12,7 +12,7 @@ from recipe_doubles import digests, save_generator, tiny_flags
 
 import recipes.phantoms
 from classify.datasets.phantoms import FINDINGS, TRUTH, phantom_table
-from recipes.chain.command_line import run
+from recipes.chain.command.command_line import run
 from recipes.draw_phantoms import main as draw
 from recipes.phantoms import main
 

@@ -14,7 +14,7 @@ from recipe_doubles import SPLITS, digests, save_folder, save_generator, tiny_fl
 from classify import load_table
 from classify.datasets.medmnist import CHEST_FINDINGS
 from recipes.celeba_augment import main
-from recipes.chain.command_line import run
+from recipes.chain.command.command_line import run
 
 SHORT = ["--study.seeds=1", "--arms=[real,plain,minority]", "--num_synthetic=4"]
 

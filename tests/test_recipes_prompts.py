@@ -13,7 +13,7 @@ from recipe_doubles import save_folder, tiny_flags
 
 from augment.noise import uniform_labels
 from recipes.celeba_augment import main
-from recipes.chain.prompts import Prompts, load_with_prompts
+from recipes.chain.labels.prompts import Prompts, load_with_prompts
 
 PAGE = (Path(__file__).parents[1] / "recipes" / "HOSTS.md").read_text(encoding="utf-8")
 (YAML,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

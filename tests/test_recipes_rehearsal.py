@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from classify.datasets import load_images, load_table
-from recipes.chain.benchmarking import resident
-from recipes.chain.stages import Stages, Taken
+from recipes.chain.costs.benchmarking import resident
+from recipes.chain.costs.stages import Stages, Taken
 from recipes.rehearsal import main, missed
 
 COUNTS = {"images": 80, "generated": 8, "steps": 1, "distinct": 60, "size": 32, "workers": 1}

@@ -20,15 +20,15 @@ from classify import attribute_scores, best_thresholds, compare_pairs, pairs_wit
 from classify.metrics import fitted_scores
 from classify.predictions import write_predictions
 from labeling import LabelerCard, LabelPolicy, Rule
-from recipes.chain.comparison import best_on_val, compared_pairs, judged_pairs
-from recipes.chain.quality import (
+from recipes.chain.results.comparison import best_on_val, compared_pairs, judged_pairs
+from recipes.chain.results.quality import (
     label_rarity,
     labeler_scores,
     log_probabilities,
     prevalence,
 )
-from recipes.chain.results import tell
-from recipes.chain.sets import GuidanceConfig, SyntheticSet
+from recipes.chain.results.tell import tell
+from recipes.chain.settings.sets import GuidanceConfig, SyntheticSet
 
 ATTRIBUTES = ["Male", "Smiling"]
 SETS = {"first": ("first",), "second": ("second",), "both": ("first", "second")}

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from augment import Quota
+from recipes.chain.command.stopping import Stopped
 from recipes.chain.run import Run
-from recipes.chain.settings import RunConfig, StudyConfig
-from recipes.chain.stopping import Stopped
+from recipes.chain.settings.run import RunConfig, StudyConfig
 from recipes.tune import TuneConfig
 
 TWO = {"Male=1": 3, "Bald=1": 2}

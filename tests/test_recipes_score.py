@@ -14,7 +14,7 @@ from PIL import Image
 from augment import L2, load_denoiser
 from augment.minority_score import score_files
 from classify.datasets import read_image
-from recipes.chain.command_line import run
+from recipes.chain.command.command_line import run
 from recipes.score import main
 
 

@@ -17,11 +17,11 @@ from augment import Boost
 from classify import FitConfig, load_table
 from labeling import LabelPolicy
 from recipes.celeba_augment import PRESETS, main
-from recipes.chain.arms import ArmSettings, Material, make_arm
-from recipes.chain.command_line import parse
-from recipes.chain.making import is_independent
-from recipes.chain.sets import OFFERED_SETS, StartSettings
-from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.command.command_line import parse
+from recipes.chain.images.making import is_independent
+from recipes.chain.settings.arms import ArmSettings, Material, make_arm
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.sets import OFFERED_SETS, StartSettings
 
 
 def _parsed(*arguments: str) -> RunConfig:

@@ -16,7 +16,7 @@ from lightning.fabric import Fabric
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.celeba_augment
-import recipes.chain.making
+import recipes.chain.images.making
 import recipes.chain.study
 import recipes.label
 from augment import load_denoiser
@@ -25,8 +25,8 @@ from classify.datasets.avatars import avatar_table
 from labeling import Labeler, load_labeler
 from recipes.celeba_augment import main
 from recipes.chain.draw import labelled_draw
-from recipes.chain.probe import generator_labeler
-from recipes.chain.targets import plan_targets, rare_rows
+from recipes.chain.labels.probe import generator_labeler
+from recipes.chain.settings.targets import plan_targets, rare_rows
 
 NAMES = ["Male", "Smiling"]
 WISHES = {"Smiling=1": 4, "Male=0,Smiling=0": 2}
@@ -175,12 +175,12 @@ def test_of_the_embedded_images_few_are_labelled_and_another_labeler_judges(
 def test_where_an_image_is_left_out_the_others_keep_their_targets(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = recipes.chain.making.generate
+    whole = recipes.chain.images.making.generate
 
     def without_the_second(*args: Any, **settings: Any) -> pd.DataFrame:
         return whole(*args, **settings).drop(index=1)  # as one that is not finite
 
-    monkeypatch.setattr(recipes.chain.making, "generate", without_the_second)
+    monkeypatch.setattr(recipes.chain.images.making, "generate", without_the_second)
     folder = _until_fits(root, tmp_path / "out", "targeted") / "targeted"
     table = pd.read_csv(folder / "metadata.csv").dropna(subset="admission")
     plan = plan_targets(_train_rows(root), NAMES)

@@ -24,12 +24,12 @@ from augment import (
     select,
 )
 from labeling import LabelPolicy, Rule
-from recipes.chain import synthesis
-from recipes.chain.files import link
-from recipes.chain.labels import unmet
-from recipes.chain.sets import SyntheticSet
-from recipes.chain.settings import RunConfig
-from recipes.chain.synthesis import Synthesised, fill
+from recipes.chain.command.files import link
+from recipes.chain.images import synthesis
+from recipes.chain.images.synthesis import Synthesised, fill
+from recipes.chain.labels.policy import unmet
+from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.sets import SyntheticSet
 
 POLICY = LabelPolicy(
     rules={"Bald": Rule(present=0.8, absent=0.8), "Male": Rule(present=None, absent=0.5)}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from classify import RARE
-from recipes.chain.targets import (
+from recipes.chain.settings.targets import (
     agreement,
     inherited,
     plan_targets,

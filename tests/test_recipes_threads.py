@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from recipes.chain import devices
-from recipes.chain.devices import launch
+from recipes.chain.command import devices
+from recipes.chain.command.devices import launch
 
 ADVICE = "8 threads are slower here than one, for something else works on these cores"
 

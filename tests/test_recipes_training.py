@@ -17,7 +17,7 @@ from PIL import Image
 
 from augment import load_denoiser, load_noised_classifier
 from recipes import generate, train_generator, train_noised_classifier
-from recipes.chain.targets import plan_bits
+from recipes.chain.settings.targets import plan_bits
 from recipes.chain.training import cells_as_names
 
 GENERATOR = ["--network.size=8", "--network.widths=[8, 8]", "--network.attention_levels=[]"]

@@ -16,13 +16,13 @@ import recipes.chain.study
 from augment import Boost, SamplerConfig
 from labeling import LabelPolicy, Rule
 from recipes.celeba_augment import main
-from recipes.chain.sets import GuidanceConfig, StartSettings, SteeringConfig, SyntheticSet
-from recipes.chain.trust import (
+from recipes.chain.labels.trust import (
     counts_by_split,
     impossible,
     tell_counts,
     trusted,
 )
+from recipes.chain.settings.sets import GuidanceConfig, StartSettings, SteeringConfig, SyntheticSet
 
 
 class _Run:
@@ -180,7 +180,7 @@ def test_what_noise_would_be_labelled_is_emptied_in_all_sets_after_the_fact(
 
     monkeypatch.setattr(recipes.chain.study, "run_study", stop)
     monkeypatch.setattr(
-        "recipes.chain.synthesis.impossible", lambda *_: {"Smiling": "seen in 100 %"}
+        "recipes.chain.images.synthesis.impossible", lambda *_: {"Smiling": "seen in 100 %"}
     )
     out = tmp_path / "out"
     for _ in range(2):  # as a run that goes on

@@ -17,8 +17,8 @@ from recipe_doubles import digests, save_celeba, save_folder, save_generator, ti
 import recipes.tune
 from classify import load_table
 from recipes.celeba_augment import PRESETS
-from recipes.chain.command_line import parse
-from recipes.chain.settings import NO_FLAGS, RunConfig
+from recipes.chain.command.command_line import parse
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.tune import TuneConfig, main, without_test
 
 pytest.importorskip("optuna")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from augment import Denoiser, ImageFormat, SamplerConfig, Schedule, generate
 from augment.pretrained import save_pipeline
-from recipes.chain.command_line import run
+from recipes.chain.command.command_line import run
 from recipes.upsample import main
 
 

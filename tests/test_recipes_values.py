@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recipes.chain.values import difference, merged, nested
+from recipes.chain.command.values import difference, merged, nested
 
 BASE = {"a": 1, "group": {"b": 2, "c": [3, 4]}, "empty": {}}
 

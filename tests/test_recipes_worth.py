@@ -13,7 +13,7 @@ from recipe_doubles import digests, save_celeba, save_folder, save_generator, ti
 
 import classify.study
 from classify import load_table
-from recipes.chain.learning_curve import chart, curves, exchanged, sentence
+from recipes.chain.results.learning_curve import chart, curves, exchanged, sentence
 from recipes.worth import PRESETS, SKIPPED, WorthConfig, main
 
 _GENERATE = import_module("augment.generate")  # the package has a function of the name

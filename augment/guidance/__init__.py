@@ -10,8 +10,8 @@ of the estimated image is an `Ascent`, which has strength, unit and schedule alr
             return x0.mean(dim=(1, 2, 3))  # a number for each image
 
 `sample(..., guidance=Brightness())` runs it, and so does `generate`. A study's synthetic sets take
-it once `SyntheticSet` in `recipes/chain/sets.py` has a field for its settings and `guidance_of` in
-`recipes/chain/making.py` makes it from them.
+it once `SyntheticSet` in `recipes/chain/settings/sets.py` has a field for its settings and
+`guidance_of` in `recipes/chain/images/making.py` makes it from them.
 """
 
 from augment.guidance.ascent import Ascent, Joint

@@ -17,18 +17,18 @@ from classify import FitConfig, Images, attribute_columns, decode_tables, labell
 from classify.datasets import read_image
 from labeling import Labeler, LabelPolicy, Predictor, load_labeler, pseudo_label
 from recipes.chain.checks import check_format, check_quota, check_table
-from recipes.chain.distances import NO_FEATURES
+from recipes.chain.command.sources import FITTED, GENERATOR
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
-from recipes.chain.labels import labeler_of, labeler_source, load_labelers, policy_of
-from recipes.chain.prompts import Prompts, load_with_prompts
+from recipes.chain.labels.policy import labeler_of, labeler_source, load_labelers, policy_of
+from recipes.chain.labels.prompts import Prompts, load_with_prompts
+from recipes.chain.labels.trust import counts_by_split, tell_counts
 from recipes.chain.room import check_room
 from recipes.chain.run import Run
-from recipes.chain.sets import SyntheticSet
-from recipes.chain.sources import FITTED, GENERATOR
-from recipes.chain.targets import plan_targets
-from recipes.chain.trust import counts_by_split, tell_counts
-from recipes.chain.untrained_terms import check_untrained_terms
+from recipes.chain.settings.distances import NO_FEATURES
+from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.targets import plan_targets
+from recipes.chain.settings.untrained_terms import check_untrained_terms
 
 __all__ = ["Inputs", "LogProbability", "manifold_encoder", "prepare"]
 

@@ -15,10 +15,10 @@ from torchvision.utils import make_grid
 from augment import sample
 from augment.guidance import Guidance
 from classify import decode_tables, fit
+from recipes.chain.images.making import guidance_of, start_of
 from recipes.chain.inputs import Inputs
-from recipes.chain.making import guidance_of, start_of
 from recipes.chain.room import disk_bytes
-from recipes.chain.sets import SyntheticSet
+from recipes.chain.settings.sets import SyntheticSet
 
 __all__ = ["first_images", "picture", "preview", "timetable"]
 

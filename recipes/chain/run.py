@@ -14,10 +14,10 @@ from filelock import FileLock, Timeout
 from lightning.fabric import Fabric
 
 from classify.files import differences, write_text
-from recipes.chain.devices import chosen_precision, launch, processes
-from recipes.chain.files import check_folder
-from recipes.chain.settings import RunConfig
-from recipes.chain.stopping import Stopped
+from recipes.chain.command.devices import chosen_precision, launch, processes
+from recipes.chain.command.files import check_folder
+from recipes.chain.command.stopping import Stopped
+from recipes.chain.settings.run import RunConfig
 
 __all__ = ["RECORD", "Run"]
 

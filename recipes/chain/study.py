@@ -12,15 +12,15 @@ import pandas as pd
 
 from classify import label_tensor, run_study
 from classify.power import in_words, sees_nothing, visible
-from recipes.chain.admission import Judge
-from recipes.chain.arms import Material, make_arm
-from recipes.chain.comparison import train_shares
+from recipes.chain.command.loggers import logger_of
+from recipes.chain.images.admission import Judge
+from recipes.chain.images.synthesis import Synthesised, synthesise
 from recipes.chain.inputs import Inputs, manifold_encoder
-from recipes.chain.labels import softened
-from recipes.chain.loggers import logger_of
+from recipes.chain.labels.policy import softened
 from recipes.chain.preview import preview
-from recipes.chain.results import tell
-from recipes.chain.synthesis import Synthesised, synthesise
+from recipes.chain.results.comparison import train_shares
+from recipes.chain.results.tell import tell
+from recipes.chain.settings.arms import Material, make_arm
 
 __all__ = ["judge_of", "material_of", "study"]
 

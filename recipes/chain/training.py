@@ -13,9 +13,9 @@ import pandas as pd
 from augment.denoiser import Denoiser
 from classify.config import Precision
 from classify.datasets import load_images
-from recipes.chain.devices import Devices, chosen_precision, resolved_devices
-from recipes.chain.files import check_folder
-from recipes.chain.loggers import logger_of
+from recipes.chain.command.devices import Devices, chosen_precision, resolved_devices
+from recipes.chain.command.files import check_folder
+from recipes.chain.command.loggers import logger_of
 
 __all__ = [
     "TrainerDevices",

@@ -26,9 +26,9 @@ from augment.pretrained.files import read_tensors
 from classify import load_table
 from labeling import LabelPolicy, load_labeler
 from recipes.celeba_augment import PRESETS
-from recipes.chain.command_line import parse
-from recipes.chain.settings import NO_FLAGS, RunConfig
-from recipes.chain.written import dotted
+from recipes.chain.command.command_line import parse
+from recipes.chain.command.written import dotted
+from recipes.chain.settings.run import NO_FLAGS, RunConfig
 
 pytestmark = pytest.mark.faults
 

@@ -18,7 +18,7 @@ from augment import Denoiser, DenoiserFeatures
 from classify import Images, label_tensor
 from labeling import Labeler, ProbeConfig, fit_probe, load_probe, save_probe
 from recipes.chain.draw import labelled_draw
-from recipes.chain.labeler import described, fit_once
+from recipes.chain.labels.labeler import described, fit_once
 
 __all__ = ["generator_labeler", "load_generator_labeler"]
 

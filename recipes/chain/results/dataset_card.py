@@ -20,13 +20,13 @@ from jinja2 import Environment, FileSystemLoader
 from augment import admitted, keep_rates
 from augment.selection import ADMISSION, BLANK, KEPT, LEAKS, MEMORISED, OFF_MANIFOLD, UNREADABLE
 from classify.files import write_text
-from recipes.chain.realism import REALISM
-from recipes.chain.targets import agreement
+from recipes.chain.images.realism import REALISM
+from recipes.chain.settings.targets import agreement
 
 if TYPE_CHECKING:
+    from recipes.chain.images.synthesis import Synthesised
     from recipes.chain.inputs import Inputs
-    from recipes.chain.settings import RunConfig
-    from recipes.chain.synthesis import Synthesised
+    from recipes.chain.settings.run import RunConfig
 
 __all__ = ["MARK", "dataset_card", "hub_licence", "size_category", "write_card"]
 

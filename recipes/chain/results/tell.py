@@ -15,8 +15,11 @@ from classify import Arm, cautions, count_scored, read_predictions, summarise, w
 from classify import report as page
 from classify.files import write_text
 from classify.verdict import Verdict, headline, of_gains, verdicts
-from recipes.chain.audit import audit_arms, audit_groups, compose, export
-from recipes.chain.comparison import (
+from recipes.chain.command.files import write_parquet
+from recipes.chain.images.realism import REALISM, realism_table
+from recipes.chain.labels.trust import counts_by_split
+from recipes.chain.results.audit import audit_arms, audit_groups, compose, export
+from recipes.chain.results.comparison import (
     REAL,
     best_on_val,
     compare_arms,
@@ -24,22 +27,19 @@ from recipes.chain.comparison import (
     judged_pairs,
     train_shares,
 )
-from recipes.chain.dataset_card import dataset_card, write_card
-from recipes.chain.files import write_parquet
-from recipes.chain.quality import (
+from recipes.chain.results.dataset_card import dataset_card, write_card
+from recipes.chain.results.quality import (
     label_quality,
     label_rarity,
     labeler_scores,
     log_probabilities,
     prevalence,
 )
-from recipes.chain.realism import REALISM, realism_table
-from recipes.chain.targets import agreement
-from recipes.chain.trust import counts_by_split
+from recipes.chain.settings.targets import agreement
 
 if TYPE_CHECKING:
+    from recipes.chain.images.synthesis import Synthesised
     from recipes.chain.inputs import Inputs
-    from recipes.chain.synthesis import Synthesised
 
 __all__ = ["format_summary", "tell"]
 

@@ -19,10 +19,12 @@ from classify import FitConfig
 from classify.config import Precision
 from classify.names import one_of
 from labeling import PolicyConfig
-from recipes.chain.arms import CONTROLS, ArmSettings
-from recipes.chain.devices import chosen_precision
-from recipes.chain.loggers import logger_of
-from recipes.chain.sets import (
+from recipes.chain.command.devices import chosen_precision
+from recipes.chain.command.loggers import logger_of
+from recipes.chain.command.sources import DATA, GENERATORS, LABELERS
+from recipes.chain.command.values import Values, plain, read_mapping, read_values
+from recipes.chain.settings.arms import CONTROLS, ArmSettings
+from recipes.chain.settings.sets import (
     DEFAULT_SETS,
     OFFERED_SETS,
     GuidanceConfig,
@@ -32,8 +34,6 @@ from recipes.chain.sets import (
     read_targets,
     synthetic_set,
 )
-from recipes.chain.sources import DATA, GENERATORS, LABELERS
-from recipes.chain.values import Values, plain, read_mapping, read_values
 
 __all__ = [
     "NO_FLAGS",

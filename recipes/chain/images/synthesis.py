@@ -23,16 +23,16 @@ from augment.selection import ADMISSION, LEAKS
 from classify.datasets import load_images
 from classify.files import claim, write_text
 from labeling import LabelPolicy
-from recipes.chain.admission import Judge
-from recipes.chain.files import link
+from recipes.chain.command.files import link
+from recipes.chain.images.admission import Judge
+from recipes.chain.images.making import make_images, plan_of
+from recipes.chain.images.realism import RealismCheck
 from recipes.chain.inputs import Inputs
-from recipes.chain.labels import softened, unmet
-from recipes.chain.making import make_images, plan_of
-from recipes.chain.realism import RealismCheck
+from recipes.chain.labels.policy import softened, unmet
+from recipes.chain.labels.trust import counts_by_split, impossible, reserved
 from recipes.chain.run import Run
-from recipes.chain.sets import SyntheticSet
-from recipes.chain.targets import inherited, rare_rows, stated, target_columns
-from recipes.chain.trust import counts_by_split, impossible, reserved
+from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.targets import inherited, rare_rows, stated, target_columns
 
 __all__ = ["Synthesised", "fill", "synthesise"]
 

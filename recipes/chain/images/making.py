@@ -23,14 +23,14 @@ from augment.images import ImageFiles
 from augment.start import Start
 from classify.datasets import read_image
 from labeling import Labeler
-from recipes.chain.distances import named_distance
+from recipes.chain.command.values import plain
+from recipes.chain.images.noised import bits_of, classifier_terms
 from recipes.chain.inputs import Inputs
-from recipes.chain.noised import bits_of, classifier_terms
-from recipes.chain.sets import SyntheticSet
-from recipes.chain.targets import Plan, plan_targets, rare_rows
+from recipes.chain.settings.distances import named_distance
+from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.targets import Plan, plan_targets, rare_rows
+from recipes.chain.settings.untrained_terms import through_labeler, untrained_terms
 from recipes.chain.training import train_rows
-from recipes.chain.untrained_terms import through_labeler, untrained_terms
-from recipes.chain.values import plain
 
 __all__ = ["guidance_of", "is_independent", "make_images", "plan_of", "start_of", "train_images"]
 

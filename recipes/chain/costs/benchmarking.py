@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from recipes.chain.files import check_folder
+from recipes.chain.command.files import check_folder
 
 __all__ = [
     "Work",

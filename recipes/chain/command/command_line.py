@@ -30,11 +30,11 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from classify.names import one_of
-from recipes.chain.devices import Devices
-from recipes.chain.sources import SOURCE
-from recipes.chain.stopping import Stopped, signals_raised
-from recipes.chain.values import read_mapping, understood
-from recipes.chain.written import are_pairs, resolved, shaped, takes
+from recipes.chain.command.devices import Devices
+from recipes.chain.command.sources import SOURCE
+from recipes.chain.command.stopping import Stopped, signals_raised
+from recipes.chain.command.values import read_mapping, understood
+from recipes.chain.command.written import are_pairs, resolved, shaped, takes
 
 __all__ = ["parse", "run"]
 

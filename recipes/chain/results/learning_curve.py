@@ -18,7 +18,7 @@ from matplotlib.ticker import NullLocator
 from classify import summarise
 from classify.exchange import exchange_rate
 from classify.metrics import AVERAGE_PRECISION, FITTED_F1, MACRO, MACRO_RARE
-from recipes.chain.comparison import best_on_val
+from recipes.chain.results.comparison import best_on_val
 
 __all__ = ["ANY", "chart", "curves", "exchanged", "sentence"]
 

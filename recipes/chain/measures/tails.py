@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classify.names import one_of
-from recipes.chain.values import Values, read_values
+from recipes.chain.command.values import Values, read_values
 
 __all__ = ["DEFAULT_TAILS", "Tail", "read_tails"]
 

@@ -19,14 +19,14 @@ from augment.metrics.pictures import ImageSet
 from augment.metrics.report import Results, check_sizes, likeness
 from augment.minority_score import score_files
 from classify.datasets import load_images, read_image
-from recipes.chain.cost import Cost, cost_of
+from recipes.chain.command.files import write_csv
+from recipes.chain.command.values import Values
 from recipes.chain.encoders import Encoders
-from recipes.chain.files import write_csv
 from recipes.chain.inputs import Inputs
-from recipes.chain.sets import SyntheticSet
-from recipes.chain.settings import RunConfig
-from recipes.chain.tails import DEFAULT_TAILS, Scores, Tail, read_tails
-from recipes.chain.values import Values
+from recipes.chain.measures.cost import Cost, cost_of
+from recipes.chain.measures.tails import DEFAULT_TAILS, Scores, Tail, read_tails
+from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.sets import SyntheticSet
 
 __all__ = ["Measuring", "MeasuringConfig", "SetMeasures", "costs_of", "with_costs"]
 

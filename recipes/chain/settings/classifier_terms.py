@@ -16,7 +16,7 @@ from pathlib import Path
 
 from augment.minority_score import ScoreConfig
 from augment.train_classifier import ClassifierTrainConfig
-from recipes.chain.distances import ModelDistance
+from recipes.chain.settings.distances import ModelDistance
 
 __all__ = [
     "AttributeBitsConfig",

@@ -17,12 +17,12 @@ from augment.selection import parse_wish
 from classify import Images
 from classify.datasets import read_image
 from labeling import Combination, LabelPolicy, Predictor, label_probabilities, load_labeler
-from recipes.chain.labeler import train_labeler
-from recipes.chain.probe import generator_labeler
+from recipes.chain.command.sources import FITTED, TRAIN
+from recipes.chain.labels.labeler import train_labeler
+from recipes.chain.labels.probe import generator_labeler
+from recipes.chain.labels.trust import trusted
 from recipes.chain.run import Run
-from recipes.chain.settings import RunConfig
-from recipes.chain.sources import FITTED, TRAIN
-from recipes.chain.trust import trusted
+from recipes.chain.settings.run import RunConfig
 
 __all__ = [
     "labeler_of",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from classify import attribute_scores, best_thresholds, label_tensor
 from classify.metrics import AVERAGE_PRECISION, fitted_scores
 from labeling import quality_by_group
-from recipes.chain.audit import dividing
+from recipes.chain.results.audit import dividing
 
 __all__ = [
     "label_quality",

@@ -35,18 +35,18 @@ from augment.minority_score import minority_classes, score_files
 from augment.train_classifier import ClassifierNetworkConfig, noise_name, train_classifier
 from classify.datasets import load_images, read_image
 from classify.files import wait_until, write_text
-from recipes.chain.classifier_terms import (
+from recipes.chain.command.values import plain
+from recipes.chain.inputs import Inputs
+from recipes.chain.settings.classifier_terms import (
     AttributeBitsConfig,
     LowDensityConfig,
     MinorityClassConfig,
     TrainedConfig,
 )
-from recipes.chain.distances import score_distance
-from recipes.chain.inputs import Inputs
-from recipes.chain.sets import SyntheticSet
-from recipes.chain.targets import Plan, plan_bits
+from recipes.chain.settings.distances import score_distance
+from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.targets import Plan, plan_bits
 from recipes.chain.training import class_numbers, files_sha256
-from recipes.chain.values import plain
 
 __all__ = ["bits_of", "classifier_terms", "hardness_of", "minority_labels"]
 

@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from augment import Denoiser
+from recipes.chain.images.making import guidance_of
 from recipes.chain.inputs import Inputs
-from recipes.chain.making import guidance_of
 from recipes.chain.preview import first_images
-from recipes.chain.sets import SyntheticSet
+from recipes.chain.settings.sets import SyntheticSet
 
 __all__ = ["Cost", "cost_of", "flops", "forward_flops", "steps_at"]
 

@@ -22,19 +22,19 @@ from typing import Any, Literal
 
 from augment import AttributeGuidanceConfig, Boost, SamplerConfig, SelfGuidanceConfig
 from augment.selection import parse_wish
-from recipes.chain.classifier_terms import (
+from recipes.chain.command.values import Values, merged, read_mapping, read_values, understood
+from recipes.chain.settings.classifier_terms import (
     AttributeBitsConfig,
     LowDensityConfig,
     MinorityClassConfig,
 )
-from recipes.chain.distances import DistanceName
-from recipes.chain.untrained_terms import (
+from recipes.chain.settings.distances import DistanceName
+from recipes.chain.settings.untrained_terms import (
     JacobianSettings,
     ParticleSettings,
     UncertaintySettings,
     through_labeler,
 )
-from recipes.chain.values import Values, merged, read_mapping, read_values, understood
 
 __all__ = [
     "DEFAULT_SETS",

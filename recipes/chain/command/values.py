@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jsonargparse
 import yaml
 
-from recipes.chain.written import dotted, resolved, shaped
+from recipes.chain.command.written import dotted, resolved, shaped
 
 __all__ = [
     "Values",

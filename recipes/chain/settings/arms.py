@@ -30,7 +30,7 @@ from augment import merge
 from classify import Arm, FitConfig, LossConfig, duplicate, oversample, relabel, substitute
 from classify.arms import check_changes
 from labeling import LabelPolicy, Rule
-from recipes.chain.values import merged, read_values, understood
+from recipes.chain.command.values import merged, read_values, understood
 
 __all__ = ["CONTROLS", "ArmSettings", "DoubtConfig", "Material", "RepeatsConfig", "make_arm"]
 

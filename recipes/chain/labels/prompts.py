@@ -20,8 +20,8 @@ from augment import Denoiser, load_denoiser
 from augment.noise import uniform_labels
 from augment.selection import parse_wish
 from classify.names import one_of
-from recipes.chain.targets import Plan
-from recipes.chain.values import read_mapping
+from recipes.chain.command.values import read_mapping
+from recipes.chain.settings.targets import Plan
 
 __all__ = ["Prompts", "load_with_prompts"]
 

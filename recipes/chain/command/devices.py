@@ -136,7 +136,7 @@ def processes(devices: int | str) -> int | str:
     the second process by the command's own line, so a notebook, a test or another program that
     calls a study stays one process.
     """
-    is_command = Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[1]
+    is_command = Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[2]
     on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     started = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
     several = is_command and on_cpu and (os.cpu_count() or 1) > 1 and not started

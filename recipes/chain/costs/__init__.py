@@ -1,0 +1,1 @@
+"""What benchmarks and the rehearsal share: images, loops, and what each takes."""

@@ -1,0 +1,1 @@
+"""The synthetic sets: how their images are made, judged and kept."""

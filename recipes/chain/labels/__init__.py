@@ -1,0 +1,1 @@
+"""Labels of synthetic images: the labelers, and how far they are trusted."""

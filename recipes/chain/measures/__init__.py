@@ -1,0 +1,1 @@
+"""Where sets stand among the real images, and what an image costs."""

@@ -1,0 +1,1 @@
+"""What a study tells: comparisons, audit, cards, curves and the report."""
