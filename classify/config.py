@@ -107,8 +107,8 @@ class FitConfig:
     channels_last: bool = True
     """Memory layout of the network; changes speed, not meaning."""
     workers: int = 2
-    """Processes that decode and augment images above 128 pixels, which are not held in memory;
-    changes speed, not meaning."""
+    """Processes that decode and augment images above 128 pixels, which are not held in memory, one
+    per core at most; changes speed, not meaning."""
     precision: Precision = "32-true"
     """Lightning's precision."""
 

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from classify.augmentation import Augmentation, rand_augmented, transform
 from classify.config import FitConfig
-from classify.datasets.images import Streamed, usable_cores
+from classify.cores import usable_cores
+from classify.datasets.images import Streamed
 from classify.datasets.pixels import Pixels
 
 

@@ -46,12 +46,13 @@ class ProbeConfig:
     folds: int = 3
     """Folds of the cross-validation."""
     components: int = 1024
-    """Principal components of the features that are kept; with fewer train rows, all there are."""
+    """Principal components of the features that are kept; of fewer rows, all there are."""
     rows: int = 4000
     """Train images at most, drawn at random; for more labels a network is the better labeler."""
     values: int = 2**26
-    """Feature values at most from which the components are computed, which takes 40 bytes each.
-    Where features are wider than 2^26 / rows, they are computed from some of the rows."""
+    """Feature values from which `fit_probe` computes the components, at 40 bytes of memory each.
+    Where all rows, mirrored ones too, have more, some of them give the components, but not fewer
+    than 32 images."""
 
     def __post_init__(self) -> None:
         if not self.strengths or min(self.strengths) <= 0:

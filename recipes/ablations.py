@@ -64,8 +64,8 @@ from recipes.chain.images.making import make_images
 from recipes.chain.inputs import prepare
 from recipes.chain.measures.measuring import Measuring, MeasuringConfig, costs_of, with_costs
 from recipes.chain.run import Run
-from recipes.chain.settings.run import LabelsConfig
 from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.study import LabelsConfig
 
 __all__ = ["GRIDS", "AblationConfig", "chart", "main"]
 

@@ -59,17 +59,23 @@ from augment import Denoiser, SelfGuidance, load_denoiser
 from augment.distance import Distance
 from classify.files import write_text
 from labeling import Labeler, load_labeler
-from recipes.chain.command.command_line import parse, run
-from recipes.chain.command.sources import GENERATORS, LABELERS
-from recipes.chain.costs.bare_loops import LOOPS, Classified
-from recipes.chain.costs.benchmarking import Work, check_out, machine, peak_megabytes, record_of
-from recipes.chain.costs.costed_samplers import (
+from recipes.chain.benchmarks.bare_loops import LOOPS, Classified
+from recipes.chain.benchmarks.benchmarking import (
+    Work,
+    check_out,
+    machine,
+    peak_megabytes,
+    record_of,
+)
+from recipes.chain.benchmarks.costed_samplers import (
     Sampler,
     diffusers_sampler,
     official_sampler,
     our_sampler,
 )
-from recipes.chain.settings.distances import NO_FEATURES, DistanceName, named_distance
+from recipes.chain.command.command_line import parse, run
+from recipes.chain.command.sources import GENERATORS, LABELERS
+from recipes.chain.settings.distances import DistanceName, named_distance
 
 _MEMORY_STEPS = 3
 """Enough for a guided step, whatever the rate: the last one is."""
@@ -136,7 +142,10 @@ class Models(NamedTuple):
         denoiser.schedule.respaced(settings.steps)  # says which steps are allowed
         labeler = load_labeler(settings.labeler)
         if not isinstance(labeler, Labeler):
-            raise ValueError(NO_FEATURES)
+            raise ValueError(
+                f"labeler {settings.labeler} has no torch network, which labelling is timed with; "
+                "give another one, such as avatars"
+            )
         named: dict[str, Distance] = {
             name: named_distance(name, denoiser, labeler) for name in settings.distances
         }

@@ -31,8 +31,8 @@ import torch
 from augment.metrics import Measured, Neighbours, Orders, Reference, measure
 from augment.metrics.scores import mean_distance, outlier_factor
 from classify.files import claim, write_text
+from recipes.chain.benchmarks.benchmarking import machine, resident
 from recipes.chain.command.command_line import parse, run
-from recipes.chain.costs.benchmarking import machine, resident
 
 __all__ = ["ENGINES", "Settings", "differences", "main", "make_features", "table"]
 

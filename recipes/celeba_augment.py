@@ -31,7 +31,7 @@ from recipes.chain.command.command_line import parse, run
 from recipes.chain.drawing import own_data
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
-from recipes.chain.settings.run import NO_FLAGS, RunConfig, fit_settings
+from recipes.chain.settings.study import NO_FLAGS, RunConfig, fit_settings
 from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -17,9 +17,9 @@ pictures of `recipes/measure.py` (density.png is the paper's Fig. 5). Sets, arms
 are set as for the study; which strengths are right for a generator is for generated images against
 real train images to say, as `recipes/ablations.py` measures them.
 
-256 images per set, 25 steps, 3 seeds of short fits; 300 labelled avatars (29 minutes of one core),
-and 1,000 labelled images of long-tailed Fashion-MNIST (40 minutes). Commands, strengths and all
-columns: RESULTS.md.
+256 images per set (low-density and jepa 128), 25 steps, 3 seeds of short fits; 300 labelled avatars
+(29 minutes of one core), and 1,000 labelled images of long-tailed Fashion-MNIST (40 minutes).
+Forwards are the avatars'. Commands, strengths and all columns: RESULTS.md.
 
                                avatars                            clothes
     set             forwards   AvgkNN   precision   macro F1      AvgkNN   precision   macro F1
@@ -75,8 +75,8 @@ from recipes.chain.measures.measuring import (
 )
 from recipes.chain.results.comparison import REAL, compare_arms, train_shares
 from recipes.chain.run import Run
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.chain.settings.sets import OFFERED_SETS
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 from recipes.chain.study import study
 
 __all__ = ["RIVALS", "CompareConfig", "cheapest", "main"]

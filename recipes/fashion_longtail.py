@@ -29,7 +29,7 @@ from recipes.chain.command.sources import GENERATORS
 from recipes.chain.drawing import own_data
 from recipes.chain.inputs import prepare
 from recipes.chain.run import Run
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 from recipes.chain.study import study
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -34,7 +34,7 @@ from recipes.chain.images.realism import generator_view, seen
 from recipes.chain.inputs import Inputs, prepare
 from recipes.chain.run import Run
 from recipes.chain.settings.distances import ModelDistance, score_distance
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 from recipes.chain.study import study
 from recipes.sample_quality import rank_agreement
 

@@ -39,7 +39,7 @@ from recipes.chain.command.command_line import parse, run
 from recipes.chain.command.devices import launch
 from recipes.chain.command.files import write_csv, write_figure
 from recipes.chain.finished import real_table, run_settings, synthetic_table
-from recipes.chain.labels.policy import softened
+from recipes.chain.labels.labelers import softened
 
 
 @dataclass(frozen=True, kw_only=True)

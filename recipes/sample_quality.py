@@ -46,9 +46,9 @@ from recipes.chain.command.files import write_csv, write_figure
 from recipes.chain.command.sources import GENERATOR
 from recipes.chain.encoders import Encoders
 from recipes.chain.finished import real_table, run_settings, synthetic_table
-from recipes.chain.labels.policy import labeler_source
+from recipes.chain.labels.labelers import labeler_source
 from recipes.chain.settings.distances import NO_FEATURES, DistanceName, named_distance
-from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.study import RunConfig
 
 __all__ = ["Settings", "chart", "main", "rank_agreement"]
 

@@ -42,7 +42,7 @@ from recipes.chain.inputs import Inputs, prepare
 from recipes.chain.run import Run
 from recipes.chain.search import Search, check_space
 from recipes.chain.settings.arms import make_arm
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 from recipes.chain.study import judge_of, material_of
 
 TUNED = "tuned"

@@ -36,7 +36,7 @@ from recipes.chain.results.comparison import train_shares
 from recipes.chain.results.learning_curve import ANY, chart, curves, exchanged, sentence
 from recipes.chain.run import Run
 from recipes.chain.settings.arms import Material, make_arm
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 from recipes.chain.study import judge_of, material_of
 
 Knowledge = Literal["elsewhere", "generator", "few"]

@@ -85,7 +85,8 @@ def test_command_lines_are_recipes(path: Path) -> None:
     assert not {name.split(".")[0] for name in _imports(path)} & {"argparse", "jsonargparse"}
 
 
-SHARED = sorted((REPOSITORY / "recipes" / "chain").rglob("*.py"))
+SHARED_FOLDER = REPOSITORY / "recipes" / "chain"
+SHARED = sorted(SHARED_FOLDER.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SHARED, ids=_label)
@@ -113,16 +114,15 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
     TopologicalSorter(imported).prepare()  # raises CycleError, which names them
 
 
-def test_no_folders_of_the_chain_import_one_another_in_a_circle() -> None:
-    def folder(name: str) -> str:
-        return ".".join(name.split(".")[:3])  # a module of no folder stands for itself
-
-    imported: dict[str, set[str]] = {}
+def test_a_folder_of_the_chain_uses_those_that_are_told_above_it() -> None:
+    lines = ast.get_docstring(ast.parse((SHARED_FOLDER / "__init__.py").read_text())) or ""
+    order = [line.split()[0] for line in lines.splitlines() if line.startswith("    ")]
+    assert {f"{name}/" for name in order} == {f"{p.name}/" for p in SHARED_FOLDER.glob("[a-z]*/")}
     for path in SHARED:
-        own = folder(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
-        others = {folder(name) for name in _imports(path) & DOTTED.keys()}
-        imported.setdefault(own, set()).update(others - {own, "recipes.chain"})
-    TopologicalSorter(imported).prepare()
+        own = path.relative_to(SHARED_FOLDER).parts[0]
+        used = {name.split(".")[2] for name in _imports(path) & DOTTED.keys() if "chain." in name}
+        if own in order:
+            assert used & set(order) <= set(order[: order.index(own) + 1]), _label(path)
 
 
 def test_no_module_is_a_fragment_of_its_only_importer() -> None:

@@ -49,6 +49,14 @@ def test_features_are_the_blocks_outputs_averaged_over_the_grid() -> None:
     torch.testing.assert_close(features(images), seen[0].mean(dim=(2, 3)))
 
 
+def test_wide_features_are_averaged_over_fewer_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, images = DenoiserFeatures(_unet()), torch.rand(2, 3, 8, 8) * 2 - 1
+    whole = features(images).shape[1]
+    for most, places in ((whole, 16), (whole - 1, 4), (whole // 4 - 1, 1), (1, 1)):
+        monkeypatch.setattr("augment.activations._WIDEST", most)
+        assert features(images).shape[1] == whole // 16 * places
+
+
 def test_two_levels_stand_side_by_side() -> None:
     denoiser, images = _unet(), torch.rand(2, 3, 8, 8) * 2 - 1
     one, other = (DenoiserFeatures(denoiser, alpha_bar=[a])(images) for a in (0.98, 0.5))

@@ -26,7 +26,7 @@ from recipes.chain.settings.arms import (
     RepeatsConfig,
     make_arm,
 )
-from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.study import RunConfig
 
 NAMES = ["Bald", "Male"]
 

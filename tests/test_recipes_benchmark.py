@@ -19,10 +19,10 @@ from augment import L2, Denoiser, ImageFormat, Schedule, SelfGuidance, sample
 from augment.denoiser import VarianceType
 from labeling import Labeler, load_labeler, pseudo_label
 from recipes.benchmark import Models, Procedure, batch, compared, main, table
+from recipes.chain.benchmarks import benchmarking
+from recipes.chain.benchmarks.bare_loops import LOOPS, Classified, bare_labels
+from recipes.chain.benchmarks.costed_samplers import Sampler, official_sampler
 from recipes.chain.command.command_line import run
-from recipes.chain.costs import benchmarking
-from recipes.chain.costs.bare_loops import LOOPS, Classified, bare_labels
-from recipes.chain.costs.costed_samplers import Sampler, official_sampler
 
 GREEDY_MEGABYTES = 200
 

@@ -36,7 +36,7 @@ from classify.trainer import SaveState
 from recipes.celeba_augment import PRESETS, main
 from recipes.chain.command.command_line import parse, run
 from recipes.chain.preview import timetable
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / "recipes" / "celeba_augment.py"

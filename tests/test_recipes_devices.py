@@ -38,7 +38,7 @@ def test_auto_is_two_processes_of_a_command_on_a_cpu(
     expected: int | str,
 ) -> None:
     monkeypatch.setattr(sys, "argv", [started])
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("recipes.chain.command.devices.usable_cores", lambda: cores)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: accelerator)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert processes(asked) == expected

@@ -16,7 +16,7 @@ import recipes.chain.study
 from classify import Arm
 from labeling import LabelPolicy
 from recipes.celeba_augment import main
-from recipes.chain.labels.policy import softened
+from recipes.chain.labels.labelers import softened
 
 POLICY = [
     *("--labels.policy=fit", "--labels.wanted.both_precision=0.6"),

@@ -16,7 +16,7 @@ from recipes.celeba_augment import PRESETS
 from recipes.chain.command.command_line import parse
 from recipes.chain.command.written import are_pairs, dotted, resolved, shaped
 from recipes.chain.settings.distances import DistanceName
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 from recipes.generate import Settings as GenerateSettings
 from recipes.train_generator import Settings as TrainGeneratorSettings
 

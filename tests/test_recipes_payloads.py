@@ -23,7 +23,7 @@ from labeling import load_labeler
 from recipes.celeba_augment import PRESETS
 from recipes.chain.command.command_line import parse
 from recipes.chain.finished import run_settings
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 
 
 class _Payload:

@@ -14,7 +14,7 @@ from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.celeba_augment
 from recipes.chain.finished import real_table
-from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.study import RunConfig
 from recipes.ratio_sweep import SweepConfig, chart, curve, main, read_run, sentence
 
 

@@ -16,7 +16,7 @@ import yaml
 from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.chain.inputs
-import recipes.chain.labels.policy
+import recipes.chain.labels.labelers
 from recipes.celeba_augment import main
 from recipes.chain.command.command_line import run
 
@@ -235,7 +235,7 @@ def test_a_steered_set_is_refused_before_work_where_labelers_have_no_gradients(
     _refusal([*_flags(root), "--labeler=[avatars, train]"], capfd, root, message)
     # As one of an .onnx file, which has no torch network.
     onnx = SimpleNamespace(attributes=["Male", "Smiling"])
-    monkeypatch.setattr(recipes.chain.labels.policy, "load_labeler", lambda source: onnx)
+    monkeypatch.setattr(recipes.chain.labels.labelers, "load_labeler", lambda source: onnx)
     message = "the set targeted is guided by the labeler a.onnx, which has no gradients"
     _refusal([*_flags(root), "--labeler=a.onnx"], capfd, root, message)
 

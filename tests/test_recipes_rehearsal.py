@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from classify.datasets import load_images, load_table
-from recipes.chain.costs.benchmarking import resident
-from recipes.chain.costs.stages import Stages, Taken
-from recipes.rehearsal import main, missed
+from recipes.chain.benchmarks.benchmarking import resident
+from recipes.chain.benchmarks.stages import Stages, Taken
+from recipes.rehearsal import Settings, main, missed, whole
+from recipes.rehearsal import rehearsed as rehearsed_config
 
 COUNTS = {"images": 80, "generated": 8, "steps": 1, "distinct": 60, "size": 32, "workers": 1}
 
@@ -104,6 +105,17 @@ def test_what_misses_a_target_is_told() -> None:
     assert "labelling images takes 5,000 MB" in large
     assert "11.0 MB" in long
     assert not missed({"merging": Taken(seconds=899.0, megabytes=None)}, 9.0)
+
+
+def test_a_labeler_that_has_no_steps_counts_as_it_is() -> None:
+    long = Taken(seconds=1000.0, megabytes=None)
+    taken = {"getting the labeler ready": long, "training real, seed 0": long}
+    for preset, counted in (("paper", 0.0), ("demo", 1000.0)):
+        settings = Settings(preset=preset)  # type: ignore[arg-type]
+        told = whole(rehearsed_config(settings), settings, taken)
+        assert told["everything else"]["here"] == counted
+        assert ("training the labeler" in told) == (preset == "paper")
+        assert bool(missed(taken, 1.0, "wall", preset)) == bool(counted)
 
 
 @pytest.mark.parametrize("flag", ["--images=5", "--steps=0", "--gpu_flops=0"])

@@ -15,7 +15,7 @@ import yaml
 from augment import Quota
 from recipes.chain.command.stopping import Stopped
 from recipes.chain.run import Run
-from recipes.chain.settings.run import RunConfig, StudyConfig
+from recipes.chain.settings.study import RunConfig, StudyConfig
 from recipes.tune import TuneConfig
 
 TWO = {"Male=1": 3, "Bald=1": 2}

@@ -20,8 +20,8 @@ from recipes.celeba_augment import PRESETS, main
 from recipes.chain.command.command_line import parse
 from recipes.chain.images.making import is_independent
 from recipes.chain.settings.arms import ArmSettings, Material, make_arm
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
 from recipes.chain.settings.sets import OFFERED_SETS, StartSettings
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 
 
 def _parsed(*arguments: str) -> RunConfig:

@@ -27,9 +27,9 @@ from labeling import LabelPolicy, Rule
 from recipes.chain.command.files import link
 from recipes.chain.images import synthesis
 from recipes.chain.images.synthesis import Synthesised, fill
-from recipes.chain.labels.policy import unmet
-from recipes.chain.settings.run import RunConfig
+from recipes.chain.labels.labelers import unmet
 from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.study import RunConfig
 
 POLICY = LabelPolicy(
     rules={"Bald": Rule(present=0.8, absent=0.8), "Male": Rule(present=None, absent=0.5)}

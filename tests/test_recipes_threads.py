@@ -10,7 +10,7 @@ import torch
 from recipes.chain.command import devices
 from recipes.chain.command.devices import launch
 
-ADVICE = "8 threads are slower here than one, for something else works on these cores"
+ADVICE = "8 threads are slower here than one, as on cores that are shared"
 
 
 @pytest.fixture

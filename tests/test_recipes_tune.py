@@ -18,7 +18,7 @@ import recipes.tune
 from classify import load_table
 from recipes.celeba_augment import PRESETS
 from recipes.chain.command.command_line import parse
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 from recipes.tune import TuneConfig, main, without_test
 
 pytest.importorskip("optuna")

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from classify.cores import usable_cores
 from classify.datasets.pixels import Mapped, Pixels, Rows
 from classify.progress import progress
 
@@ -344,12 +345,6 @@ def _each(count: int, some: Callable[[range], list[bool]]) -> NDArray[np.bool_]:
             kept += chunk
             bar.update(len(chunk))
     return np.array(kept, dtype=bool)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use; all of them where the system (macOS, Windows) cannot say."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _decode_one(pixels: NDArray[np.uint8], path: str) -> bool:

@@ -6,8 +6,10 @@
     images      how the images of a set are made, judged and kept
     results     comparisons, audit, cards, curves, the report
     measures    where sets stand among the real images, and what an image costs
-    costs       what benchmarks and the rehearsal share
+    benchmarks  what the benchmarks and the rehearsal run, and what it takes
 
-A study is a `Run` (`run.py`) on `Inputs` (`inputs.py`), both checked before any work; `study.py`
-takes it from there. A folder may use those above it.
+A folder uses those above it. A study is a `Run` (`run.py`) on `Inputs` (`inputs.py`), checked as
+far as can be before any work; `study.py` takes it from there, or `preview.py` shows what it would
+make. The other modules here serve several folders: rows (`draw.py`, `drawing.py`, `checks.py`),
+networks (`encoders.py`, `training.py`), and runs (`room.py`, `finished.py`, `search.py`).
 """

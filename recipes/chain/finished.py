@@ -10,7 +10,7 @@ from classify import attribute_columns, labelled_attributes, load_table
 from recipes.chain.command.command_line import parse
 from recipes.chain.draw import labelled_draw
 from recipes.chain.run import RECORD
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 
 __all__ = ["real_table", "run_settings", "synthetic_table"]
 

@@ -20,7 +20,7 @@ from recipes.chain.checks import check_format, check_quota, check_table
 from recipes.chain.command.sources import FITTED, GENERATOR
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
-from recipes.chain.labels.policy import labeler_of, labeler_source, load_labelers, policy_of
+from recipes.chain.labels.labelers import labeler_of, labeler_source, load_labelers, policy_of
 from recipes.chain.labels.prompts import Prompts, load_with_prompts
 from recipes.chain.labels.trust import counts_by_split, tell_counts
 from recipes.chain.room import check_room
@@ -158,7 +158,9 @@ def prepare(
             size=size,
             source=source,
         )
-    policy = _judged(run, table, attributes, labeler, models.denoiser)
+    for made in config.synthetic_sets.values():  # a labeler that was trained just now
+        check_untrained_terms(made, [labeler], models.denoiser.image.shape)
+    policy = _judged(run, table, attributes, labeler)
     return Inputs(
         run=run,
         table=table,
@@ -176,16 +178,9 @@ def prepare(
 
 
 def _judged(
-    run: Run,
-    table: pd.DataFrame,
-    attributes: Sequence[str],
-    labeler: Predictor,
-    denoiser: Denoiser,
+    run: Run, table: pd.DataFrame, attributes: Sequence[str], labeler: Predictor
 ) -> LabelPolicy:
     """What the labeler's word is worth on the real images, where that is enough for the run."""
-    config = run.config
-    for made in config.synthetic_sets.values():  # a labeler that was trained just now
-        check_untrained_terms(made, [labeler], denoiser.image.shape)
     if unknown := [name for name in attributes if name not in labeler.attributes]:
         run.note(
             f"The labeler does not know {', '.join(unknown)}: synthetic images have no label there."
@@ -193,7 +188,7 @@ def _judged(
     with run.doing("judging the labeler"):
         policy = policy_of(run, table, attributes, labeler)
     given = [n for n in attributes if n in labeler.attributes and n not in policy.doubts]
-    check_quota(config.quota, int((table["split"] == "train").sum()), given)
+    check_quota(run.config.quota, int((table["split"] == "train").sum()), given)
     _check_labels_suffice(run, policy)
     return policy
 

@@ -8,7 +8,7 @@ import torch
 
 from augment import Denoiser
 from recipes.chain.run import RECORD
-from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.study import RunConfig
 
 __all__ = ["check_room", "disk_bytes"]
 

@@ -17,7 +17,7 @@ from classify.files import differences, write_text
 from recipes.chain.command.devices import chosen_precision, launch, processes
 from recipes.chain.command.files import check_folder
 from recipes.chain.command.stopping import Stopped
-from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.study import RunConfig
 
 __all__ = ["RECORD", "Run"]
 

@@ -16,7 +16,7 @@ from recipes.chain.command.loggers import logger_of
 from recipes.chain.images.admission import Judge
 from recipes.chain.images.synthesis import Synthesised, synthesise
 from recipes.chain.inputs import Inputs, manifold_encoder
-from recipes.chain.labels.policy import softened
+from recipes.chain.labels.labelers import softened
 from recipes.chain.preview import preview
 from recipes.chain.results.comparison import train_shares
 from recipes.chain.results.tell import tell

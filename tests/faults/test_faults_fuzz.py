@@ -28,7 +28,7 @@ from labeling import LabelPolicy, load_labeler
 from recipes.celeba_augment import PRESETS
 from recipes.chain.command.command_line import parse
 from recipes.chain.command.written import dotted
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 
 pytestmark = pytest.mark.faults
 

@@ -20,6 +20,7 @@ from torch import cuda
 from torch.nn import functional as F
 
 from classify.config import Precision
+from classify.cores import usable_cores
 
 __all__ = ["Devices", "chosen_precision", "launch", "processes", "resolved_devices"]
 
@@ -139,7 +140,7 @@ def processes(devices: int | str) -> int | str:
     is_command = Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[2]
     on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     started = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
-    several = is_command and on_cpu and (os.cpu_count() or 1) > 1 and not started
+    several = is_command and on_cpu and usable_cores() > 1 and not started
     return 2 if devices == "auto" and several else devices
 
 
@@ -150,16 +151,17 @@ def _tell_of_busy_cores() -> None:
     has a core spins for one that has none: eight steps of 16 embedded images took two threads that
     shared a core 65 s, and one thread 0.8 s. The average load tells that too late of two commands
     that start together, and not at all of a container that may use fewer cores than it sees, so it
-    is tried, for a few milliseconds. The number of threads stays: with another one a fit differs by
-    its rounding, and figures would depend on what else a machine did when they were made.
+    is tried, which takes hundredths of a second on free cores. The number of threads stays: with
+    another one a fit differs by its rounding, and figures would depend on what else a machine did
+    when they were made.
     """
     threads = torch.get_num_threads()
     if threads == 1 or "OMP_NUM_THREADS" in os.environ:
         return
     if _seconds(threads) > _SLOWER * _seconds(1):
         print(
-            f"{threads} threads are slower here than one, for something else works on these cores: "
-            "with OMP_NUM_THREADS=1 before the command it is quicker"
+            f"{threads} threads are slower here than one, as on cores that are shared, or fewer "
+            "than they seem; OMP_NUM_THREADS=1 before the command, or as many as are free, helps"
         )
     torch.set_num_threads(threads)
 

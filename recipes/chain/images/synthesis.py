@@ -28,7 +28,7 @@ from recipes.chain.images.admission import Judge
 from recipes.chain.images.making import make_images, plan_of
 from recipes.chain.images.realism import RealismCheck
 from recipes.chain.inputs import Inputs
-from recipes.chain.labels.policy import softened, unmet
+from recipes.chain.labels.labelers import softened, unmet
 from recipes.chain.labels.trust import counts_by_split, impossible, reserved
 from recipes.chain.run import Run
 from recipes.chain.settings.sets import SyntheticSet

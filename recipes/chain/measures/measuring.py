@@ -25,8 +25,8 @@ from recipes.chain.encoders import Encoders
 from recipes.chain.inputs import Inputs
 from recipes.chain.measures.cost import Cost, cost_of
 from recipes.chain.measures.tails import DEFAULT_TAILS, Scores, Tail, read_tails
-from recipes.chain.settings.run import RunConfig
 from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.study import RunConfig
 
 __all__ = ["Measuring", "MeasuringConfig", "SetMeasures", "costs_of", "with_costs"]
 

@@ -26,7 +26,7 @@ from recipes.chain.settings.targets import agreement
 if TYPE_CHECKING:
     from recipes.chain.images.synthesis import Synthesised
     from recipes.chain.inputs import Inputs
-    from recipes.chain.settings.run import RunConfig
+    from recipes.chain.settings.study import RunConfig
 
 __all__ = ["MARK", "dataset_card", "hub_licence", "size_category", "write_card"]
 

@@ -1,7 +1,7 @@
 """Guidances of a set by classifiers of noised images that the run trains first, as settings.
 
 They are the methods that the paper compares with. What each needs is made of the run's own train
-rows and generator (`noised.py`), once for all sets whose classifier is the same:
+rows and generator (`images/noised.py`), once for all sets whose classifier is the same:
 
     um2024: {minority_class: {}}                  # towards the highest class of minority scores
     sehwag: {low_density: {beta: 0.3}}            # out of the dense, towards the real

@@ -1,4 +1,4 @@
-"""What the benchmarks share: machine, memory, charts, and results that stand already."""
+"""What the benchmarks share: machine, memory, and results that stand already."""
 
 from __future__ import annotations
 

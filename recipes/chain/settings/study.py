@@ -211,8 +211,8 @@ class RunConfig:
         if isinstance(self.sets, Path):
             object.__setattr__(self, "sets", read_mapping(self.sets))
         object.__setattr__(self, "targets", read_targets(self.targets))
-        if self.controls is not None and "all" in self.controls:
-            object.__setattr__(self, "controls", list(CONTROLS))
+        controls = (() if self.arms else _USUAL) if self.controls is None else self.controls
+        object.__setattr__(self, "controls", list(CONTROLS if "all" in controls else controls))
         logger_of(self.logger)  # says what is wrong with it
         self._check_numbers()
         self._check_out()
@@ -261,8 +261,7 @@ class RunConfig:
             for name, values in self.define_arms.items()
         }
         known = {"real": ArmSettings(), **of_sets, **CONTROLS, **own}
-        controls = (() if self.arms else _USUAL) if self.controls is None else self.controls
-        chosen = [*(self.arms or ["real", *self.described_sets, *own]), *controls]
+        chosen = [*(self.arms or ["real", *self.described_sets, *own]), *(self.controls or ())]
         for name in (*chosen, self.focus):
             if name not in known:
                 what = "arms name" if name in chosen else "focus is"

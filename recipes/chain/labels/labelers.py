@@ -22,7 +22,7 @@ from recipes.chain.labels.labeler import train_labeler
 from recipes.chain.labels.probe import generator_labeler
 from recipes.chain.labels.trust import trusted
 from recipes.chain.run import Run
-from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.study import RunConfig
 
 __all__ = [
     "labeler_of",

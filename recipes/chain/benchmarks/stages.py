@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from recipes.chain.costs.benchmarking import resident
+from recipes.chain.benchmarks.benchmarking import resident
 from recipes.chain.run import Run
-from recipes.chain.settings.run import RunConfig
+from recipes.chain.settings.study import RunConfig
 
 __all__ = ["Clock", "MeasuredRun", "Stages", "Taken"]
 

@@ -1,0 +1,1 @@
+"""What the benchmarks and the rehearsal run: samplers, loops, crowds, and what each takes."""

@@ -1,1 +1,0 @@
-"""What benchmarks and the rehearsal share: images, loops, and what each takes."""
