@@ -121,6 +121,23 @@ def test_two_runs_of_one_process_do_not_share_a_folder_either(tmp_path: Path) ->
             second.claim()
 
 
+def test_what_a_killed_run_had_half_written_is_removed(tmp_path: Path) -> None:
+    left = {
+        ".config.yaml.12.tmp",
+        "labeler/.head.12-0123abcd.safetensors",
+        "cache/.images-0123456789abcdef-a_b1c2d3/pixels.npy",
+    }
+    kept = {".gitignore", "cache/.cache.1", "fits/.notes.txt"}
+    for name in left | kept:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with Run(_config(tmp_path)) as run:
+        run.hold()
+        run.claim()
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {*kept, ".lock", "config.yaml"}
+
+
 def test_a_run_that_ended_or_failed_leaves_its_folder_free(tmp_path: Path) -> None:
     """Even while somebody still holds the exception, as a notebook does."""
 

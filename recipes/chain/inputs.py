@@ -229,6 +229,8 @@ def _real(
             plan_targets(table, labelled, made.wishes)  # says what cannot be asked for
     run.check_claim()
     with run.doing("decoding the images"), run.fabric.rank_zero_first():
+        if run.fabric.is_global_zero and not config.preview:
+            run.hold()
         images = decode_tables(
             [table],
             denoiser.image.size,

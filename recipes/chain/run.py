@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,9 @@ _CIRCUMSTANCES = frozenset(
 """Settings that do not change the results: another value continues the same run."""
 _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 """Files that a run writes last, over those of its own earlier session."""
+
+_HALF_WRITTEN = re.compile(r"\.images-[0-9a-f]{16}-\w{8}|\..+\.\d+(-[0-9a-f]{8})?\.\w+")
+"""Names under which decoded images and files are written, until they are whole."""
 
 
 class Run:
@@ -63,14 +68,16 @@ class Run:
         """
         return self._within.fabric if self._within else _launched(self.config)
 
-    def claim(self) -> None:
-        """Write `config.yaml` into the folder, anew where the run grows, and hold it until the run
-        ends; on one process.
+    def hold(self) -> None:
+        """Keep other runs out of the folder until this one ends, and remove what one that was
+        killed had half written there; on one process.
 
         Raises:
             ValueError: another run stands there, or the same one is going on.
         """
         self.check_claim()
+        if self._lock.is_locked:
+            return
         self.out.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -79,6 +86,17 @@ class Run:
                 f"{self.out} is in use by a run that is going on; wait for it, or give another "
                 "--out"
             ) from error
+        for path in [p for p in self.out.rglob(".*") if _HALF_WRITTEN.fullmatch(p.name)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def claim(self) -> None:
+        """Hold the folder, and write `config.yaml` into it, anew where the run grows; on one
+        process.
+
+        Raises:
+            ValueError: another run stands there, or the same one is going on.
+        """
+        self.hold()
         path = self.out / RECORD
         if not path.is_file() or self._grows(yaml.safe_load(path.read_text(encoding="utf-8"))):
             write_text(path, yaml.safe_dump(self.config.record(), sort_keys=False))

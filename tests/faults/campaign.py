@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from random import Random
+from unittest.mock import patch
 
-from forked import command
+from forked import AtWrite, Ended, Watch, command
 from recipe_doubles import digests, tiny_flags
 
 from recipes import celeba_augment
+from recipes.chain.run import Run
 
-__all__ = ["Study", "Tally", "results"]
+__all__ = ["Study", "Tally", "Turn", "results"]
 
 _FEW = [
     "--study.seeds=1",
@@ -20,7 +28,10 @@ _FEW = [
     "--num_val=6",
     *("--arms", "real", "minority"),
 ]
-_PATTERNS = ("*.png", "*.csv", "*.npz")
+_OF_THE_SESSION = ("report.html", "config.yaml", ".lock")
+"""Files that tell times and places: they have to be there."""
+_NOT_COMPARED = ("/log/", "cache/images-")
+"""The fits' logs, one a session, and decoded images, whose folder's name is of their paths."""
 
 
 @dataclass
@@ -38,14 +49,36 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What a command does between two moments, in seconds of the processor."""
+
+    what: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Study:
     """A small study and what it leaves when nothing goes wrong."""
 
     root: Path
-    reference: dict[str, str]
+    reference: dict[str, str] = field(default_factory=dict)
     """File below the folder -> its hash."""
-    seconds: float
-    """Of the processor, that it takes."""
+    writes: tuple[str, ...] = ()
+    """The path of every change of a file, in order."""
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Of the processor, that it takes."""
+        return self.turns[-1].end
+
+    def moment(self, rng: Random) -> float:
+        """After how many seconds of the processor; each thing that it does is equally likely."""
+        what = rng.choice(sorted({turn.what for turn in self.turns}))
+        turns = [turn for turn in self.turns if turn.what == what]
+        (turn,) = rng.choices(turns, [turn.end - turn.begin for turn in turns])
+        return rng.uniform(turn.begin, turn.end)
 
     def flags(self, out: Path) -> list[str]:
         """Its command line with another folder."""
@@ -62,8 +95,40 @@ class Study:
         ended = command(celeba_augment.main, [*self.flags(out), *more])
         assert ended.status == 0, ended.errors
 
+    def told(
+        self, out: Path, at: AtWrite | None = None, watch: Watch | None = None
+    ) -> tuple[Ended, tuple[Turn, ...]]:
+        """Run it until it ends or is killed; what it did, and when."""
+        with tempfile.NamedTemporaryFile("r+") as file:
+            tell = partial(print, file=file, flush=True)
+            ended = command(lambda w: _telling(tell, w), self.flags(out), at=at, watch=watch)
+            file.seek(0)
+            lines = [line.split(maxsplit=1) for line in file.read().splitlines()]
+        marks = [(float(second), what) for second, what in lines]
+        moments = pairwise([*marks, (ended.seconds, "")])
+        return ended, tuple(Turn(what, begin, end) for (begin, what), (end, _) in moments)
+
+
+def _telling(tell: Callable[..., None], words: Sequence[str]) -> None:
+    """The study, which tells whenever it begins something, or goes back to it."""
+    doing, going_on = Run.doing, ["starting"]
+
+    @contextmanager
+    def told(run: Run, what: str) -> Iterator[None]:
+        going_on.append(what.split()[0].strip(","))
+        tell(time.process_time(), going_on[-1])
+        with doing(run, what):
+            yield
+        going_on.pop()
+        tell(time.process_time(), going_on[-1])
+
+    tell(0.0, *going_on)
+    with patch.object(Run, "doing", told):
+        celeba_augment.main(words)
+
 
 def results(out: Path) -> dict[str, str]:
-    """Hashes of the files that must not differ: not those of the fits' logs, one a session."""
-    found = {name: hash for pattern in _PATTERNS for name, hash in digests(out, pattern).items()}
-    return {name: hash for name, hash in found.items() if "/log/" not in name}
+    """Hashes of the files that a run leaves, however often it was stopped."""
+    found = digests(out)
+    compared = [name for name in found if not any(part in name for part in _NOT_COMPARED)]
+    return {name: "" if name in _OF_THE_SESSION else found[name] for name in compared}

@@ -6,14 +6,13 @@ same faults. At the end a table tells how many were tried, survived and lost.
 
 from __future__ import annotations
 
+import tempfile
+from functools import partial
 from random import Random
 
 import pytest
 from campaign import Study, Tally, results
-from forked import command
 from recipe_doubles import save_folder, save_generator
-
-from recipes import celeba_augment
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,7 +58,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     root = tmp_path_factory.mktemp("faults")
     save_generator(root / "generator")
     save_folder(root / "data")
-    words = Study(root, {}, 0.0).flags(root / "out")
-    ended = command(celeba_augment.main, words)
+    begun, out = Study(root), root / "out"
+    with tempfile.NamedTemporaryFile("r+") as told:
+        tell = partial(print, file=told, flush=True)
+        ended, turns = begun.told(out, at=lambda _, path: tell(path))
+        told.seek(0)
+        writes = tuple(told.read().splitlines())
     assert ended.status == 0, ended.errors
-    return Study(root, results(root / "out"), ended.seconds)
+    return Study(root, results(out), writes, turns)

@@ -4,7 +4,6 @@ killed, or refused by the system, at any of its writes.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -133,20 +132,6 @@ def command(
     return wait(child)
 
 
-def writes_of(main: Callable[[Sequence[str]], object], words: Sequence[str]) -> list[str]:
-    """The path of every change of a file that a command makes, in order."""
-    with tempfile.NamedTemporaryFile("r+") as told:
-        descriptor = told.fileno()
-        ended = command(main, words, at=lambda _, path: _tell(descriptor, path))
-        assert ended.status == 0, ended.errors
-        told.seek(0)
-        return told.read().splitlines()
-
-
-def _tell(descriptor: int, path: str) -> None:
-    os.write(descriptor, path.encode() + b"\n")
-
-
 def killed_at(write: int) -> AtWrite:
     """SIGKILL just before the change of this number."""
 
@@ -174,11 +159,14 @@ def killed_after(seconds: float) -> Watch:
     return watch
 
 
-def refused_at(write: int, number: int = errno.ENOSPC) -> AtWrite:
-    """An error of the system at the change of this number and at every later one."""
+def refused_from(is_met: Callable[[str], bool], number: int) -> AtWrite:
+    """An error of the system at the first change of such a path and at every later change."""
+    refusing = False
 
-    def at(done: int, path: str) -> None:
-        if done >= write:
+    def at(_: int, path: str) -> None:
+        nonlocal refusing
+        refusing = refusing or is_met(path)
+        if refusing:
             raise OSError(number, os.strerror(number), path)
 
     return at

@@ -7,40 +7,46 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 from campaign import Study, Tally
-from forked import command, refused_at, writes_of
+from forked import command, refused_from
 
 from recipes import celeba_augment
 
 pytestmark = pytest.mark.faults
 
 
-def _writers(paths: list[str]) -> dict[str, int]:
-    """Kind of file -> the number of the first change of such a one; digits tell no kinds apart."""
-    kinds: dict[str, int] = {}
-    for number, path in enumerate(paths, 1):
-        kind = re.sub(r"[0-9a-f]{8,}|\d+", "#", "/".join(Path(path).parts[-2:]))
-        kinds.setdefault(kind, number)
-    return kinds
+_NUMBERS = re.compile(r"(?<=tmp)[a-z0-9_]{8}\b|(?<=[0-9a-f]-)[a-z0-9_]{8}\b|[0-9a-f]{8,}|\d+")
+"""What tells no kinds of files apart, the names that tempfile draws included."""
+
+
+def _kind(path: str, out: Path) -> str:
+    """Of a file of a run."""
+    return _NUMBERS.sub("#", "/".join(Path(path.replace(str(out), "/")).parts[-2:]))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
 def test_each_writer_refused(study: Study, tally: Tally, tmp_path: Path, number: int) -> None:
-    """The error is raised at the first change of each kind of file, and at all later ones."""
-    words = study.flags(tmp_path / "counted")
-    lost = []
-    for kind, write in _writers(writes_of(celeba_augment.main, words)).items():
-        out = tmp_path / f"out-{write}"
-        ended = command(celeba_augment.main, study.flags(out), at=refused_at(write, number))
-        again = command(celeba_augment.main, study.flags(out))
-        survived = ended.is_refusal and again.status == 0 and not study.differing(out)
-        if not tally.count(f"{errno.errorcode[number]} at each writer, then continued", survived):
-            lost.append((kind, ended.status, ended.lines[-2:], again.status, again.lines[-2:]))
+    """The error is raised at the first change of each kind of file, and at all later ones; the next
+    command goes on, to the next kind.
+    """
+    lost, out = [], tmp_path / "out"
+    for kind in dict.fromkeys(_kind(path, study.root / "out") for path in study.writes):
+        is_met = partial(_is_of, kind, out)
+        ended = command(celeba_augment.main, study.flags(out), at=refused_from(is_met, number))
+        if not tally.count(f"{errno.errorcode[number]} at a kind of file", ended.is_refusal):
+            lost.append((kind, ended.status, ended.lines[-2:]))
+    study.run(out)
     assert not lost
+    assert not study.differing(out)
+
+
+def _is_of(kind: str, out: Path, path: str) -> bool:
+    return _kind(path, out) == kind
 
 
 @contextmanager

@@ -9,9 +9,7 @@ from random import Random
 
 import pytest
 from campaign import Study, Tally
-from forked import Ended, command, killed_after, killed_at, writes_of
-
-from recipes import celeba_augment
+from forked import killed_after, killed_at
 
 pytestmark = pytest.mark.faults
 
@@ -19,25 +17,26 @@ pytestmark = pytest.mark.faults
 def test_a_killed_run_goes_on_to_the_same_bytes(
     study: Study, tally: Tally, rng: Random, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Half of the moments lie between two instructions, half just before a change of a file."""
-    writes = len(writes_of(celeba_augment.main, study.flags(tmp_path / "counted")))
-    lost, kills, out = [], 0, tmp_path / "out"
-    while kills < pytestconfig.getoption("--kills"):
-        seconds, write = rng.uniform(0, study.seconds), rng.randint(1, writes)
-        ended = _killed(study, out, seconds if kills % 2 else None, write)
+    """Half of the moments lie between two instructions, half just before a change of a file.
+
+    What a kill has left is continued by the next command, which is killed too, unless it ends
+    before its moment comes; then the folder is compared, and the next command begins anew.
+    """
+    kills, out, lost = pytestconfig.getoption("--kills"), tmp_path / "out", []
+    done, survivors = 0, list[str]()
+    while done < kills or survivors:
+        at = killed_at(rng.randint(1, len(study.writes))) if done % 2 and done < kills else None
+        watch = killed_after(study.moment(rng)) if not done % 2 and done < kills else None
+        ended, turns = study.told(out, at=at, watch=watch)
         if ended.status == -signal.SIGKILL:
-            kills += 1
-            again = command(celeba_augment.main, study.flags(out))
-            other = study.differing(out)
-            survived = again.status == 0 and not other
-            if not tally.count("SIGKILL, resumed to the same bytes", survived):
-                lost.append((kills, seconds, write, again.status, other, again.lines[-3:]))
-        shutil.rmtree(out, ignore_errors=True)
+            done += 1
+            survivors.append(f"SIGKILL while {turns[-1].what}")
+            continue
+        other = study.differing(out)
+        for kind in survivors:
+            tally.count(kind, ended.status == 0 and not other)
+        if ended.status or other:
+            lost.append((survivors, ended.status, other, ended.lines[-3:]))
+        survivors = []
+        shutil.rmtree(out)
     assert not lost
-
-
-def _killed(study: Study, out: Path, seconds: float | None, write: int) -> Ended:
-    words = study.flags(out)
-    if seconds is None:
-        return command(celeba_augment.main, words, at=killed_at(write))
-    return command(celeba_augment.main, words, watch=killed_after(seconds))

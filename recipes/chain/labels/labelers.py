@@ -97,9 +97,11 @@ def labeler_of(
 @contextmanager
 def _labeler_folder(run: Run) -> Iterator[Path]:
     """In the run's folder; for a preview one that does not stay."""
+    if not run.config.preview:
+        yield run.out / "labeler"
+        return
     with TemporaryDirectory() as scratch:
-        preview = run.config.preview
-        yield Path(run.fabric.broadcast(scratch)) if preview else run.out / "labeler"
+        yield Path(run.fabric.broadcast(scratch))
 
 
 def _trained(
