@@ -149,7 +149,7 @@ class _Unit:
             scores = self.fit(images, device, folder, logger)
             write_text(folder / _SCORES, scores.to_csv(index=False))
             seal(folder, _RESULTS)
-            forget_state(folder)
+        forget_state(folder)
 
     def is_complete(self, out: Path) -> bool:
         return is_sealed(unit_folder(out, self.arm, self.seed), _RESULTS)

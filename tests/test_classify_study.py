@@ -106,6 +106,7 @@ def test_files_give_the_same_and_are_read_back(
     assert not list(tmp_path.rglob("last.ckpt"))
     shutil.rmtree(tmp_path / "fits" / "plain-1")
     (tmp_path / "fits" / "real-0" / "predictions.npz").unlink()
+    (tmp_path / "fits" / "real-1" / "last.ckpt").touch()  # of a run killed as the fit was done
     trained: list[str] = []
     fit = classify.train.fit
 
@@ -116,6 +117,7 @@ def test_files_give_the_same_and_are_read_back(
     monkeypatch.setattr(classify.study, "fit", counted)
     pd.testing.assert_frame_equal(_run(arms, out=tmp_path), scores, check_exact=True)
     assert trained == ["real, seed 0", "plain, seed 1"]
+    assert not list(tmp_path.rglob("last.ckpt"))
 
 
 def test_kept_predictions_give_the_scores_again(arms: Arms, tmp_path: Path) -> None:

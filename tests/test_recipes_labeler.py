@@ -100,6 +100,13 @@ def test_other_settings_are_refused(root: Path, flags: list[str], what: str) -> 
     assert digests(root / "labeler") == before
 
 
+def test_the_state_of_a_fit_that_was_done_when_killed_is_removed(root: Path) -> None:
+    state = root / "labeler" / "last.ckpt"
+    state.touch()
+    train_labeler.main([str(root / "data"), "--out", str(root / "labeler"), *FAST])
+    assert not state.exists()
+
+
 def test_other_labels_are_refused(root: Path, tmp_path: Path) -> None:
     data = shutil.copytree(root / "data", tmp_path / "data")
     table = pd.read_csv(data / "metadata.csv")

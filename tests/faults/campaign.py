@@ -30,8 +30,8 @@ _FEW = [
 ]
 _OF_THE_SESSION = ("report.html", "config.yaml", ".lock")
 """Files that tell times and places: they have to be there."""
-_NOT_COMPARED = ("/log/", "cache/images-")
-"""The fits' logs, one a session, and decoded images, whose folder's name is of their paths."""
+_NOT_COMPARED = ("/log/", "cache/images-", "cache/.filled-")
+"""The fits' logs, one a session, and decoded images, whose names are of their paths."""
 
 
 @dataclass
@@ -42,7 +42,8 @@ class Tally:
     survived: Counter[str] = field(default_factory=Counter)
 
     def count(self, kind: str, survived: bool) -> bool:
-        """Count a fault; returns whether it was survived."""
+        """Count a fault, and print it where pytest shows that (`-s`); whether it was survived."""
+        print(f"{kind}: {'survived' if survived else 'lost'}", flush=True)
         self.tried[kind] += 1
         self.survived[kind] += survived
         return survived

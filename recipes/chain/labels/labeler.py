@@ -106,7 +106,6 @@ def train_labeler(
             ),
             half=half,
         )
-        forget_state(folder)
 
     fit_once(folder, record, fabric, train_it)
     return load_labeler(folder)
@@ -131,6 +130,7 @@ def fit_once(
         claim(claimed, record)
         if not card.is_file():
             fit_it()
+        forget_state(folder)
     wait_until(card.is_file)
     claim(claimed, record)  # what the first process refused, the others refuse too
 
