@@ -13,15 +13,17 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
 
 from recipes.chain.command.command_line import run
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 _TRACEBACK = 99
-_POLL_SECONDS = 0.001
+_POLL_SECONDS = 0.004
 
 AtWrite = Callable[[int, str], None]
 """Called before each change of a file, with its number, from 1 on, and the path."""
@@ -142,19 +144,24 @@ def killed_at(write: int) -> AtWrite:
     return at
 
 
-def killed_after(seconds: float) -> Watch:
-    """SIGKILL when the process has had so many seconds of the processor: on a busy machine at the
-    same places as on an idle one.
+def clock(process: int) -> float:
+    """Seconds of the processor that a process has had: on a busy machine it is at the same places
+    as on an idle one.
     """
+    return time.clock_gettime((~process << 3) | 2)  # Linux' number of such a clock
 
-    def watch(child: int) -> None:
-        clock = (~child << 3) | 2  # Linux' number of the clock of a process
-        looked = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        while os.waitid(os.P_PID, child, looked) is None:
-            if time.clock_gettime(clock) >= seconds:
-                os.kill(child, signal.SIGKILL)
-                return
-            time.sleep(_POLL_SECONDS)
+
+def killed_after(seconds: float) -> Watch:
+    """SIGKILL when the process has had so many seconds of the processor."""
+
+    def watch(process: int) -> None:
+        running = os.pidfd_open(process)
+        with suppress(OSError):  # it has just ended
+            while not select([running], [], [], _POLL_SECONDS)[0]:
+                if clock(process) >= seconds:
+                    os.kill(process, signal.SIGKILL)
+                    break
+        os.close(running)
 
     return watch
 

@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 from campaign import Study, Tally
-from forked import command, refused_from
+from forked import command, killed_at, refused_from
 
 from recipes import celeba_augment
 
@@ -63,6 +63,10 @@ def _disk(folder: Path, kilobytes: int) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+def _remount(folder: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
+
+
 def test_a_small_disk(study: Study, tally: Tally, rng: Random, tmp_path: Path) -> None:
     """A tmpfs of some kilobytes, full at another byte each time; then it gets larger."""
     whole = sum(f.stat().st_size for f in (study.root / "out").rglob("*") if f.is_file()) // 1024
@@ -71,10 +75,29 @@ def test_a_small_disk(study: Study, tally: Tally, rng: Random, tmp_path: Path) -
         disk, size = tmp_path / f"disk-{trial}", rng.randint(20, whole)
         with _disk(disk, size):
             ended = command(celeba_augment.main, study.flags(disk / "out"))
-            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+            _remount(disk, "size=64m")
             again = command(celeba_augment.main, study.flags(disk / "out"))
             refused = ended.is_refusal or ended.status == 0
             same = again.status == 0 and not study.differing(disk / "out")
         if not tally.count("tmpfs full, then enlarged", refused and same):
             lost.append((size, ended.status, ended.lines[-3:], again.status, again.lines[-3:]))
+    assert not lost
+
+
+def test_a_read_only_disk(study: Study, tally: Tally, rng: Random, tmp_path: Path) -> None:
+    """A tmpfs that takes nothing any more, empty or as a SIGKILL left it; then it does again."""
+    lost = []
+    for trial in range(4):
+        disk = tmp_path / f"disk-{trial}"
+        out, write = disk / "out", rng.randint(1, len(study.writes))
+        with _disk(disk, 65_536):
+            if trial:
+                study.told(out, at=killed_at(write))
+            _remount(disk, "ro")
+            ended = command(celeba_augment.main, study.flags(out))
+            _remount(disk, "rw")
+            again = command(celeba_augment.main, study.flags(out))
+            same = again.status == 0 and not study.differing(out)
+        if not tally.count("tmpfs read-only, then not", ended.is_refusal and same):
+            lost.append((write, ended.status, ended.lines[-3:], again.status, again.lines[-3:]))
     assert not lost
