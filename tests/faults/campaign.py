@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -18,7 +18,9 @@ from forked import AtWrite, Ended, Watch, command
 from recipe_doubles import digests, tiny_flags
 
 from recipes import celeba_augment
+from recipes.chain.command_line import parse
 from recipes.chain.run import Run
+from recipes.chain.settings import NO_FLAGS, RunConfig
 
 __all__ = ["Study", "Tally", "Turn", "results"]
 
@@ -91,9 +93,14 @@ class Study:
         names = sorted({*found, *self.reference})
         return [name for name in names if found.get(name) != self.reference.get(name)]
 
-    def run(self, out: Path, more: Sequence[str] = ()) -> None:
+    def run(self, out: Path, at: AtWrite | None = None, watch: Watch | None = None) -> Ended:
+        """Run, or continue, it until it ends or is killed."""
+        config = _read(*self.flags(out))
+        return command(lambda _: _main(config), (), at=at, watch=watch)
+
+    def finish(self, out: Path) -> None:
         """Run, or continue, it to its end."""
-        ended = command(celeba_augment.main, [*self.flags(out), *more])
+        ended = self.run(out)
         assert ended.status == 0, ended.errors
 
     def told(
@@ -102,7 +109,8 @@ class Study:
         """Run it until it ends or is killed; what it did, and when."""
         with tempfile.NamedTemporaryFile("r+") as file:
             tell = partial(print, file=file, flush=True)
-            ended = command(lambda w: _telling(tell, w), self.flags(out), at=at, watch=watch)
+            with patch.object(Run, "doing", _telling(tell)):
+                ended = self.run(out, at, watch)
             file.seek(0)
             lines = [line.split(maxsplit=1) for line in file.read().splitlines()]
         marks = [(float(second), what) for second, what in lines]
@@ -110,8 +118,19 @@ class Study:
         return ended, tuple(Turn(what, begin, end) for (begin, what), (end, _) in moments)
 
 
-def _telling(tell: Callable[..., None], words: Sequence[str]) -> None:
-    """The study, which tells whenever it begins something, or goes back to it."""
+@cache
+def _read(*words: str) -> RunConfig:
+    """A command line, read once for all its commands: nothing is written meanwhile."""
+    return parse(RunConfig, words, presets=celeba_augment.PRESETS, skip=NO_FLAGS)
+
+
+def _main(config: RunConfig) -> None:
+    with patch.object(celeba_augment, "parse", return_value=config):
+        celeba_augment.main()
+
+
+def _telling(tell: Callable[..., None]) -> Callable[[Run, str], AbstractContextManager[None]]:
+    """`Run.doing`, which tells whenever something begins, or is gone back to."""
     doing, going_on = Run.doing, ["starting"]
 
     @contextmanager
@@ -124,8 +143,7 @@ def _telling(tell: Callable[..., None], words: Sequence[str]) -> None:
         tell(time.process_time(), going_on[-1])
 
     tell(0.0, *going_on)
-    with patch.object(Run, "doing", told):
-        celeba_augment.main(words)
+    return told
 
 
 def results(out: Path) -> dict[str, str]:

@@ -13,9 +13,7 @@ from random import Random
 
 import pytest
 from campaign import Study, Tally
-from forked import command, killed_at, refused_from
-
-from recipes import celeba_augment
+from forked import killed_at, refused_from
 
 pytestmark = pytest.mark.faults
 
@@ -37,10 +35,10 @@ def test_each_writer_refused(study: Study, tally: Tally, tmp_path: Path, number:
     lost, out = [], tmp_path / "out"
     for kind in dict.fromkeys(_kind(path, study.root / "out") for path in study.writes):
         is_met = partial(_is_of, kind, out)
-        ended = command(celeba_augment.main, study.flags(out), at=refused_from(is_met, number))
+        ended = study.run(out, at=refused_from(is_met, number))
         if not tally.count(f"{errno.errorcode[number]} at a kind of file", ended.is_refusal):
             lost.append((kind, ended.status, ended.lines[-2:]))
-    study.run(out)
+    study.finish(out)
     assert not lost
     assert not study.differing(out)
 
@@ -74,9 +72,9 @@ def test_a_small_disk(study: Study, tally: Tally, rng: Random, tmp_path: Path) -
     for trial in range(8):
         disk, size = tmp_path / f"disk-{trial}", rng.randint(20, whole)
         with _disk(disk, size):
-            ended = command(celeba_augment.main, study.flags(disk / "out"))
+            ended = study.run(disk / "out")
             _remount(disk, "size=64m")
-            again = command(celeba_augment.main, study.flags(disk / "out"))
+            again = study.run(disk / "out")
             refused = ended.is_refusal or ended.status == 0
             same = again.status == 0 and not study.differing(disk / "out")
         if not tally.count("tmpfs full, then enlarged", refused and same):
@@ -94,9 +92,9 @@ def test_a_read_only_disk(study: Study, tally: Tally, rng: Random, tmp_path: Pat
             if trial:
                 study.told(out, at=killed_at(write))
             _remount(disk, "ro")
-            ended = command(celeba_augment.main, study.flags(out))
+            ended = study.run(out)
             _remount(disk, "rw")
-            again = command(celeba_augment.main, study.flags(out))
+            again = study.run(out)
             same = again.status == 0 and not study.differing(out)
         if not tally.count("tmpfs read-only, then not", ended.is_refusal and same):
             lost.append((write, ended.status, ended.lines[-3:], again.status, again.lines[-3:]))

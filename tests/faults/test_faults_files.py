@@ -30,7 +30,7 @@ _OURS_ALONE = (".lock", "log")
 @pytest.fixture
 def whole(study: Study, tmp_path: Path) -> Path:
     """A copy of a finished run."""
-    study.run(tmp_path / "out")
+    study.finish(tmp_path / "out")
     return Path(shutil.copytree(tmp_path / "out", tmp_path / "whole"))
 
 
@@ -51,7 +51,7 @@ def test_a_damaged_result_is_made_again_or_named(
             (out / name).unlink()
         else:
             (out / name).write_bytes(_DAMAGE[damage]((out / name).read_bytes()))
-        ended = command(celeba_augment.main, study.flags(out))
+        ended = study.run(out)
         same = ended.status == 0 and not study.differing(out)
         named = ended.is_refusal and (name.name in ended.errors or str(out) in ended.errors)
         if not tally.count(f"a file of the run {damage}", same or named):
@@ -91,7 +91,7 @@ def test_a_clock_that_is_set_back(study: Study, tally: Tally, whole: Path, rng: 
         (whole / name).unlink()
     for path in whole.rglob("*"):
         os.utime(path, (time.time() + 86_400,) * 2)
-    study.run(whole)
+    study.finish(whole)
     assert tally.count("clock set back", not study.differing(whole))
 
 
