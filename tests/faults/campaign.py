@@ -20,7 +20,7 @@ from recipe_doubles import digests, tiny_flags
 from recipes import celeba_augment
 from recipes.chain.command.command_line import parse
 from recipes.chain.run import Run
-from recipes.chain.settings.run import NO_FLAGS, RunConfig
+from recipes.chain.settings.study import NO_FLAGS, RunConfig
 
 __all__ = ["Study", "Tally", "Turn", "results"]
 
