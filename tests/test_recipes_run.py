@@ -121,7 +121,9 @@ def test_two_runs_of_one_process_do_not_share_a_folder_either(tmp_path: Path) ->
             second.claim()
 
 
-def test_what_a_killed_run_had_half_written_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("was_held", [True, False])
+def test_what_a_killed_run_had_half_written_is_removed(tmp_path: Path, was_held: bool) -> None:
+    """And nothing where no run was."""
     left = {
         ".config.yaml.12.tmp",
         "labeler/.head.12-0123abcd.safetensors",
@@ -131,11 +133,13 @@ def test_what_a_killed_run_had_half_written_is_removed(tmp_path: Path) -> None:
     for name in left | kept:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    if was_held:
+        (tmp_path / ".lock").touch()
     with Run(_config(tmp_path)) as run:
         run.hold()
         run.claim()
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert found == {*kept, ".lock", "config.yaml"}
+    assert found == {*kept, *(() if was_held else left), ".lock", "config.yaml"}
 
 
 def test_a_run_that_ended_or_failed_leaves_its_folder_free(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class Run:
         self.check_claim()
         if self._lock.is_locked:
             return
+        was_held = Path(self._lock.lock_file).is_file()
         self.out.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -86,6 +87,8 @@ class Run:
                 f"{self.out} is in use by a run that is going on; wait for it, or give another "
                 "--out"
             ) from error
+        if not was_held:  # so what lies there is no run's
+            return
         for path in [p for p in self.out.rglob(".*") if _HALF_WRITTEN.fullmatch(p.name)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
