@@ -71,6 +71,8 @@ def test_the_logs_of_all_sessions_of_a_fit_make_its_curves(tmp_path: Path) -> No
         (1, "step,val/f1,val/loss\n9,0.125,0.75\n"),  # stopped before it logged the loss
         (2, "step,train/loss,val/f1,val/loss\n9,0.5,,\n9,,0.25,0.75\n"),
         (10, "step,train/loss,val/f1,val/loss\n9,0.5,,\n9,,0.375,0.75\n19,0.25,,\n"),
+        (11, ""),  # the disk was full
+        (12, "step,train/loss,val/f1,val/loss\n29,1e-"),
     ):
         (log / f"version_{session}").mkdir(parents=True)
         (log / f"version_{session}" / "metrics.csv").write_text(rows)

@@ -43,7 +43,7 @@ def _read(log: Path) -> pd.DataFrame:
     """Rows `step, metric, value` of one fit, of all its sessions."""
     sessions = sorted(log.glob("version_*"), key=lambda folder: int(folder.name.split("_")[1]))
     files = [folder / "metrics.csv" for folder in sessions]
-    tables = [pd.read_csv(file) for file in files if file.is_file()]
+    tables = [_session(file) for file in files if file.is_file() and file.stat().st_size]
     if not tables:
         return pd.DataFrame()
     # A session that was stopped early has not logged everything.
@@ -51,6 +51,14 @@ def _read(log: Path) -> pd.DataFrame:
     every = wide.melt("step", list(_TITLES), "metric", "value").dropna()
     every["step"] += 1  # Lightning counts from 0
     return every.drop_duplicates(["step", "metric"], keep="last").sort_values("step")
+
+
+def _session(file: Path) -> pd.DataFrame:
+    """What a session logged. Lightning writes the file in place, so that a full disk or a killed
+    process may have cut it: what is no number is left out.
+    """
+    table = pd.read_csv(file, on_bad_lines="skip", encoding_errors="replace")
+    return pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
 
 
 def curves_section(curves: pd.DataFrame, colours: Colours) -> Section | None:
