@@ -43,7 +43,14 @@ def _start(script: str, words: list[str], way: str, log: Path) -> list[subproces
 
 
 def _slurm(rank: int, port: int) -> dict[str, str]:
-    values = {"NTASKS": 2, "NNODES": 1, "JOB_ID": 1, "JOB_NAME": "a", "NODELIST": "localhost"}
+    values = {
+        "NTASKS": 2,
+        "NTASKS_PER_NODE": 2,
+        "NNODES": 1,
+        "JOB_ID": 1,
+        "JOB_NAME": "a",
+        "NODELIST": "localhost",
+    }
     told = {f"SLURM_{name}": str(value) for name, value in values.items()}
     told |= {f"SLURM_{name}": str(rank) for name in ("PROCID", "LOCALID")}
     return told | {"SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
