@@ -104,11 +104,17 @@ def fit_probe(
     )
     views = (False, True) if mirror else (False,)
     see = partial(_features, features, card=card)
+
+    def seen(part: Tensor) -> Tensor:
+        return torch.cat([see(images, part, mirror=mirrored) for mirrored in views])
+
     few = config.at_once(see(images, rows[:1]).shape[1] * len(views))
-    space, z, shown = _components(see, images, rows, views, few, config)
+    parts = torch.split(rows if len(rows) <= few else _shuffled(rows), few)
+    space, z = _components(seen, parts, config)
+    shown = torch.cat([part.repeat(len(views)) for part in parts])
     fits = Regressions.fitted(z, labels[shown][:, known].numpy(), shown.tolist(), config)
-    parts = torch.split(torch.arange(len(val_images)), few)
-    val_z = np.concatenate([space.project(see(val_images, part)) for part in parts])
+    val_parts = torch.split(torch.arange(len(val_images)), few)
+    val_z = np.concatenate([space.project(see(val_images, part)) for part in val_parts])
     truth = val_labels[:, known].numpy()
     fits = fits.tempered(val_z, truth)
     p = expit(fits.log_odds(val_z))
@@ -118,22 +124,13 @@ def fit_probe(
 
 
 def _components(
-    see: Callable[..., Tensor],
-    images: Pixels,
-    rows: Tensor,
-    views: Sequence[bool],
-    few: int,
-    config: ProbeConfig,
-) -> tuple[Space, Floats, Tensor]:
-    """The space of the first few images, the components in it of all, and which row each is of."""
-    space, found = None, []
-    parts = torch.split(rows if len(rows) <= few else _shuffled(rows), few)
-    for part in parts:
-        seen = torch.cat([see(images, part, mirror=mirrored) for mirrored in views])
-        space = space or Space.of(seen, config)
-        found.append(space.project(seen))
-    assert space is not None
-    return space, np.concatenate(found), torch.cat([part.repeat(len(views)) for part in parts])
+    seen: Callable[[Tensor], Tensor], parts: Sequence[Tensor], config: ProbeConfig
+) -> tuple[Space, Floats]:
+    """The space of the features of the first rows, and the components in it of all."""
+    first = seen(parts[0])
+    space = Space.of(first, config)
+    others = (space.project(seen(part)) for part in parts[1:])
+    return space, np.concatenate([space.project(first), *others])
 
 
 def save_probe(folder: Path, labeler: Labeler) -> None:

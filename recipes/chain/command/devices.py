@@ -29,6 +29,7 @@ _PATIENCE = timedelta(days=7)
 would end a job in which nothing is wrong.
 """
 _TIMES = 5
+"""Convolutions of a trial of a number of threads."""
 _SLOWER = 2.0
 """How much longer several threads take before it is said; on cores of their own they are quicker,
 and on busy ones ten times slower and more."""
