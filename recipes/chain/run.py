@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class Run:
         self.reservations: list[str] = []
         """What the verdict begins with; a sentence each."""
         self._lock = FileLock(self.out / ".lock")
+        self._is_first = False
+        """Whether no run held the folder before this one."""
 
     @cached_property
     def fabric(self) -> Fabric:
@@ -78,7 +80,7 @@ class Run:
         self.check_claim()
         if self._lock.is_locked:
             return
-        was_held = Path(self._lock.lock_file).is_file()
+        is_first = not Path(self._lock.lock_file).is_file()
         self.out.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -87,7 +89,8 @@ class Run:
                 f"{self.out} is in use by a run that is going on; wait for it, or give another "
                 "--out"
             ) from error
-        if not was_held:  # so what lies there is no run's
+        self._is_first = is_first
+        if is_first:  # so what lies there is no run's
             return
         for path in [p for p in self.out.rglob(".*") if _HALF_WRITTEN.fullmatch(p.name)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -112,6 +115,9 @@ class Run:
         if isinstance(error, Stopped) and "fabric" in vars(self):
             for process in getattr(self.fabric.strategy.launcher, "procs", ()):
                 process.kill()
+        if self._is_first and not (self.out / RECORD).is_file():
+            with suppress(OSError):  # Windows removes it when it is released
+                Path(self._lock.lock_file).unlink()  # a run that was refused leaves nothing
         self._lock.release()
 
     @contextmanager
