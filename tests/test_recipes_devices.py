@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 
 from recipes.chain.command.devices import chosen_precision, launch, processes, resolved_devices
 
@@ -110,3 +111,18 @@ def test_what_torchrun_and_slurm_have_started_need_not_be_told(
         assert resolved_devices(asked, 1) == resolved_devices(asked, 2) == (2, 2)
     with pytest.raises(ValueError, match="has started 2 processes on each of 2 machines; leave"):
         resolved_devices(3, 1)
+
+
+def test_machines_are_told_where_to_meet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Fabric, "launch", lambda _: None)
+    monkeypatch.setenv("MASTER_PORT", "29501")
+    with pytest.raises(
+        ValueError, match="num_nodes is 2, and the environment lacks MASTER_ADDR, NODE_RANK"
+    ):
+        launch(1, num_nodes=2, accelerator="cpu")
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
+    monkeypatch.setenv("NODE_RANK", "0")
+    launch(1, num_nodes=2, accelerator="cpu")
+    assert capsys.readouterr().out == "Waiting for all of 2 machines at 10.0.0.1:29501 ...\n"

@@ -18,23 +18,29 @@ from recipe_doubles import digests
 pytestmark = pytest.mark.faults
 
 _ROOT = Path(__file__).parents[2]
-_WAYS = ("--devices=2", "torchrun", "torchrun --devices=2", "SLURM")
+_LONG = 300
+"""Seconds that a whole run takes at most on a busy core."""
+_WAYS = ("--devices=2", "--num_nodes=2", "torchrun", "torchrun --devices=2", "SLURM")
 
 
 def _start(script: str, words: list[str], way: str, log: Path) -> list[subprocess.Popen[bytes]]:
-    """The processes of a command that is started by hand, by torchrun, or by SLURM's srun."""
+    """The processes of a command that is started by hand, once on each of two machines, by
+    torchrun, or by SLURM's srun.
+    """
     words = [word for word in words if not word.startswith("--devices")]
     command = [str(_ROOT / "recipes" / script), *words, *way.split()[1:]]
-    if way == "--devices=2":
+    if way == "--num_nodes=2":
+        command += ["--devices=1"]
+    if way.startswith("--"):
         command += [way]
     start: list[str] = [sys.executable]
     if way.startswith("torchrun"):
         start += ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={_port()}"]
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
     ranks = [{}]
-    if way == "SLURM":
-        ranks = [_slurm(rank, _port() if rank == 0 else 0) for rank in range(2)]
-        ranks[1]["MASTER_PORT"] = ranks[0]["MASTER_PORT"]
+    if own := {"SLURM": _slurm, "--num_nodes=2": _machine}.get(way):
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_port())}
+        ranks = [own(rank) | meeting for rank in range(2)]
     with log.open("ab") as told:
         return [
             subprocess.Popen([*start, *command], env=environment | rank, stdout=told, stderr=told)
@@ -42,7 +48,11 @@ def _start(script: str, words: list[str], way: str, log: Path) -> list[subproces
         ]
 
 
-def _slurm(rank: int, port: int) -> dict[str, str]:
+def _machine(rank: int) -> dict[str, str]:
+    return {"NODE_RANK": str(rank)}
+
+
+def _slurm(rank: int) -> dict[str, str]:
     values = {
         "NTASKS": 2,
         "NTASKS_PER_NODE": 2,
@@ -53,7 +63,7 @@ def _slurm(rank: int, port: int) -> dict[str, str]:
     }
     told = {f"SLURM_{name}": str(value) for name, value in values.items()}
     told |= {f"SLURM_{name}": str(rank) for name in ("PROCID", "LOCALID")}
-    return told | {"SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return told | {"SLURM_NODEID": "0"}
 
 
 def _port() -> int:
@@ -74,6 +84,8 @@ def test_one_of_two_dies(study: Study, tally: Tally, rng: Random, tmp_path: Path
     ranks = _ranks(started, way, out)
     killed = rng.choice(ranks)
     killed_after(clock(killed) + rng.uniform(0, study.seconds))(killed)
+    if way == "--num_nodes=2":
+        _stopped_if_it_waits(started)
     _wait(started)
     _gone(ranks)
     told = log.read_text()
@@ -81,6 +93,15 @@ def test_one_of_two_dies(study: Study, tally: Tally, rng: Random, tmp_path: Path
     status = _wait(_start("celeba_augment.py", study.flags(out), way, log))
     same = status == [0] * len(status) and not study.differing(out)
     assert tally.count(f"one of two processes killed: {way}", is_told and same), log.read_text()
+
+
+def _stopped_if_it_waits(machines: list[subprocess.Popen[bytes]]) -> None:
+    """As by its user: a machine waits for one that died before they met."""
+    for machine in machines:
+        try:
+            machine.wait(timeout=_LONG)
+        except subprocess.TimeoutExpired:
+            machine.terminate()
 
 
 def _ranks(started: list[subprocess.Popen[bytes]], way: str, out: Path) -> list[int]:
@@ -115,7 +136,7 @@ def _gone(processes: list[int]) -> None:
         ("label.py", ["label", "{data}", "--labeler=avatars", "--batch_size=4"]),
     ],
 )
-@pytest.mark.parametrize("way", ["--devices=2", "torchrun"])
+@pytest.mark.parametrize("way", ["--devices=2", "--num_nodes=2", "torchrun"])
 def test_the_tools_too(
     study: Study, tally: Tally, tmp_path: Path, script: str, words: list[str], way: str
 ) -> None:

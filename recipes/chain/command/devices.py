@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from classify.config import Precision
 from classify.cores import usable_cores
+from recipes.chain.command.stopping import signals_left_alone
 
 __all__ = ["Devices", "chosen_precision", "launch", "processes", "resolved_devices"]
 
@@ -28,6 +30,8 @@ _PATIENCE = timedelta(days=7)
 """How long processes wait for one that reads the data or writes a report; torch's half an hour
 would end a job in which nothing is wrong.
 """
+_MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
+"""What Lightning reads where no launcher tells of the machines."""
 _TIMES = 5
 """Convolutions of a trial of a number of threads."""
 _SLOWER = 2.0
@@ -44,7 +48,8 @@ class Devices:
     devices: int | str = "auto"
     """Number of devices, or auto (Lightning's)."""
     num_nodes: int = 1
-    """Number of machines (Lightning's)."""
+    """Number of machines (Lightning's); the same command is started on each, with MASTER_ADDR,
+    MASTER_PORT and its own NODE_RANK in the environment."""
 
     def launched(self) -> Fabric:
         """Lightning Fabric on these; see `launch`."""
@@ -86,7 +91,12 @@ def launch(
         )
     if fabric.device.type == "cpu" and alone:
         _tell_of_busy_cores()
-    fabric.launch()
+    if num_nodes == 1:
+        fabric.launch()
+        return fabric
+    _tell_of_machines(fabric, num_nodes)
+    with signals_left_alone():  # torch waits for the other machines, up to `_PATIENCE`
+        fabric.launch()
     return fabric
 
 
@@ -143,6 +153,28 @@ def processes(devices: int | str) -> int | str:
     started = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
     several = is_command and on_cpu and usable_cores() > 1 and not started
     return 2 if devices == "auto" and several else devices
+
+
+def _tell_of_machines(fabric: Fabric, num_nodes: int) -> None:
+    """Print where the machines meet: one that is started too late, or dies before, is waited for.
+
+    Raises:
+        ValueError: nothing tells them.
+    """
+    strategy = fabric.strategy
+    assert isinstance(strategy, DDPStrategy)
+    environment = strategy.cluster_environment
+    if isinstance(environment, LightningEnvironment):  # of a command that was started by hand
+        missing = [name for name in _MEETING if name not in os.environ]
+        if missing:
+            raise ValueError(
+                f"num_nodes is {num_nodes}, and the environment lacks {', '.join(missing)}; "
+                "give the first machine's address and a free port of it as MASTER_ADDR and "
+                "MASTER_PORT, and to each machine its number from 0 on as NODE_RANK"
+            )
+    if environment is not None and environment.local_rank() == 0:
+        where = f"{environment.main_address}:{environment.main_port}"
+        print(f"Waiting for all of {num_nodes} machines at {where} ...", flush=True)
 
 
 def _tell_of_busy_cores() -> None:

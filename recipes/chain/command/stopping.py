@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from threading import Event, Timer
 from types import FrameType
 
-__all__ = ["Stopped", "signals_raised"]
+__all__ = ["Stopped", "signals_left_alone", "signals_raised"]
 
 _SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 """Signals that stop a command, and how Python treats them on its own."""
@@ -35,6 +35,19 @@ class Stopped(BaseException):
         where = f" while {self.where}" if self.where else ""
         name = signal.Signals(self.number).name
         return f"stopped by {name}{where}; the same command continues"
+
+
+@contextmanager
+def signals_left_alone() -> Iterator[None]:
+    """Let the system end the process at Ctrl-C and SIGTERM: Python's handlers do not run while
+    another language's code waits. Nothing may be half done then, for nothing is put in order.
+    """
+    before = {one: signal.signal(one, signal.SIG_DFL) for one in _SIGNALS}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

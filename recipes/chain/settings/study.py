@@ -186,7 +186,8 @@ class RunConfig:
     """Number of devices, or auto: every accelerator, or two processes of a CPU; several give the
     same images as one."""
     num_nodes: int = 1
-    """Number of machines (Lightning's)."""
+    """Number of machines (Lightning's); the same command is started on each, with MASTER_ADDR,
+    MASTER_PORT and its own NODE_RANK in the environment, and all share the folder `out`."""
     precision: Precision | Literal["auto"] = "32-true"
     """Numerical precision of generation and training (Lightning's); auto is bf16-mixed on devices
     that multiply bfloat16, and 32-true on others."""
