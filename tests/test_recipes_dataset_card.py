@@ -26,6 +26,7 @@ from recipes.chain.settings.untrained_terms import (
     JacobianSettings,
     ParticleSettings,
     UncertaintySettings,
+    through_labeler,
 )
 
 GUIDANCE = GuidanceConfig()
@@ -71,6 +72,7 @@ def _card(
         labeler=SimpleNamespace(card=labeler, sha256="abc", thresholds={"Bald": 0.3}),
         attributes=["Bald", "Smiling"],
         policy=policy or LabelPolicy(rules={"Bald": Rule(present=0.3, absent=0.3)}),
+        has_part_in=lambda settings: settings.steering is not None or through_labeler(settings),
     )
     made = SimpleNamespace(
         name="strange",

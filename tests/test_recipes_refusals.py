@@ -232,12 +232,13 @@ def test_a_steered_set_is_refused_before_work_where_labelers_have_no_gradients(
     root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = "the set targeted is guided by the labeler avatars train, which has no gradients"
-    _refusal([*_flags(root), "--labeler=[avatars, train]"], capfd, root, message)
+    flags = [*_flags(root), "--steering.by=labeler"]
+    _refusal([*flags, "--labeler=[avatars, train]"], capfd, root, message)
     # As one of an .onnx file, which has no torch network.
     onnx = SimpleNamespace(attributes=["Male", "Smiling"])
     monkeypatch.setattr(recipes.chain.labels.labelers, "load_labeler", lambda source: onnx)
     message = "the set targeted is guided by the labeler a.onnx, which has no gradients"
-    _refusal([*_flags(root), "--labeler=a.onnx"], capfd, root, message)
+    _refusal([*flags, "--labeler=a.onnx"], capfd, root, message)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from recipe_doubles import digests, save_folder, save_generator, tiny_flags
 
 import recipes.celeba_augment
 import recipes.chain.images.making
+import recipes.chain.labels.labelers
 import recipes.chain.study
 import recipes.label
 from augment import load_denoiser
 from classify import Images, decode_tables, load_table
 from classify.datasets.avatars import avatar_table
-from labeling import Labeler, load_labeler
+from labeling import Combination, Labeler, load_labeler
 from recipes.celeba_augment import main
 from recipes.chain.draw import labelled_draw
 from recipes.chain.labels.probe import generator_labeler
@@ -141,6 +142,30 @@ def test_a_judge_labels_nothing(
     assert labels is not None
     assert list(labels["file_name"]) == list(sets["targeted"].table["file_name"])
     assert not np.allclose(labels["p_Male"], sets["targeted"].table["p_Male"])
+
+
+@pytest.mark.usefixtures("no_fits")
+def test_by_default_the_generators_head_steers_and_the_labeler_has_no_part_in_it(
+    root: Path, tmp_path: Path
+) -> None:
+    own, borrowed = (
+        _until_fits(root, tmp_path / name, "targeted", f"--labeler={name}") / "targeted"
+        for name in ("generator", "avatars")
+    )
+    assert digests(own, "*.png") == digests(borrowed, "*.png")
+    assert _targets(own) == _targets(borrowed)
+    tables = [pd.read_csv(folder / "metadata.csv") for folder in (own, borrowed)]
+    assert not np.allclose(tables[0]["p_Male"], tables[1]["p_Male"])
+
+
+@pytest.mark.usefixtures("no_fits")
+def test_images_are_steered_where_the_labeler_has_no_gradients(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joint = Combination([load_labeler("avatars")])
+    monkeypatch.setattr(recipes.chain.labels.labelers, "load_labeler", lambda _: joint)
+    folder = _until_fits(root, tmp_path / "out", "targeted", "--labeler=a.onnx") / "targeted"
+    assert len(_targets(folder)) == 6
 
 
 @pytest.mark.usefixtures("no_fits")

@@ -111,10 +111,10 @@ def targets_section(hits: pd.DataFrame, colours: Colours) -> Section | None:
     if hits.empty:
         return None
     text = (
-        "Each image of these sets was asked for attributes, and steered to them by the labeler. "
-        "How many have what was asked, by the word of the labeler that steered, which marks its "
-        "own homework, and, where the run has a judge, of a labeler that had no part in it; beside "
-        "it, how many have it that were not asked. Means over what was asked, weighed by images."
+        "Each image of these sets was asked for attributes, and steered to them. How many have "
+        "what was asked, by the word of the labeler, which marks its own homework where it steered "
+        "too, and, where the run has a judge, of one that had no part in it; beside it, how many "
+        "have it that were not asked. Means over what was asked, weighed by images."
     )
     of_set: t.Columns = {"Set": t.key("arm", colours)}
     overall: t.Columns = {

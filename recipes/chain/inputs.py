@@ -20,15 +20,21 @@ from recipes.chain.checks import check_format, check_quota, check_table
 from recipes.chain.command.sources import FITTED, GENERATOR
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
-from recipes.chain.labels.labelers import labeler_of, labeler_source, load_labelers, policy_of
+from recipes.chain.labels.labelers import (
+    head_of,
+    labeler_of,
+    labeler_source,
+    load_labelers,
+    policy_of,
+)
 from recipes.chain.labels.prompts import Prompts, load_with_prompts
 from recipes.chain.labels.trust import counts_by_split, tell_counts
 from recipes.chain.room import check_room
 from recipes.chain.run import Run
 from recipes.chain.settings.distances import NO_FEATURES
-from recipes.chain.settings.sets import SyntheticSet
+from recipes.chain.settings.sets import SteeringConfig, SyntheticSet
 from recipes.chain.settings.targets import plan_targets
-from recipes.chain.settings.untrained_terms import check_untrained_terms
+from recipes.chain.settings.untrained_terms import check_untrained_terms, through_labeler
 
 __all__ = ["Inputs", "LogProbability", "manifold_encoder", "prepare"]
 
@@ -50,8 +56,10 @@ class Inputs:
     """What the images are, in words."""
     denoiser: Denoiser
     labeler: Predictor
+    head: Labeler | None
+    """A head on the generator's activations, where a set is steered by one."""
     judge: Predictor | None
-    """A second labeler, which only checks the first one's steering."""
+    """A second labeler, which only checks what was steered."""
     policy: LabelPolicy
     """Makes the labeler's probabilities labels."""
     fit: FitConfig
@@ -69,6 +77,18 @@ class Inputs:
     def asks(self, settings: SyntheticSet) -> bool:
         """Whether each image of a set is asked to be something, by its guidance or its prompt."""
         return settings.asks or (settings.folder is None and self.prompts is not None)
+
+    def steerer(self, settings: SteeringConfig) -> Labeler:
+        """Whose log-odds a steered set climbs."""
+        found = self.head if settings.by == "generator" else self.labeler
+        assert isinstance(found, Labeler)  # checked before any work
+        return found
+
+    def has_part_in(self, settings: SyntheticSet) -> bool:
+        """Whether the labeler guided the images that it labels."""
+        steering = settings.steering
+        steers = steering is not None and self.steerer(steering) is self.labeler
+        return steers or through_labeler(settings)
 
     def label(self, table: pd.DataFrame, *, doubtful: bool = False) -> pd.DataFrame:
         """The table with the labeler's labels and probabilities in place of its own; with
@@ -158,6 +178,11 @@ def prepare(
             size=size,
             source=source,
         )
+        head = (
+            head_of(run, labeler, table, images, attributes, models.denoiser, source=source)
+            if any(made.is_steered_by("generator") for made in config.synthetic_sets.values())
+            else None
+        )
     for made in config.synthetic_sets.values():  # a labeler that was trained just now
         check_untrained_terms(made, [labeler], models.denoiser.image.shape)
     policy = _judged(run, table, attributes, labeler)
@@ -169,6 +194,7 @@ def prepare(
         source=source,
         denoiser=models.denoiser,
         labeler=labeler,
+        head=head,
         judge=models.judge,
         policy=policy,
         fit=settings_of_fit,
@@ -287,8 +313,8 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
         if made.needs_gradients and not has_network:
             raise ValueError(
                 f"the set {name} is guided by the labeler {' '.join(run.config.labelers)}, which "
-                "has no gradients; give one labeler with a torch network, such as generator, or "
-                "other arms"
+                "has no gradients; give steering.by generator, one labeler with a torch network, "
+                "or other arms"
             )
         if made.has_trained_terms:
             _check_terms(name, made, denoiser)

@@ -22,7 +22,6 @@ from augment.guidance import Ascent, Guidance
 from augment.images import ImageFiles
 from augment.start import Start
 from classify.datasets import read_image
-from labeling import Labeler
 from recipes.chain.command.values import plain
 from recipes.chain.images.noised import bits_of, classifier_terms
 from recipes.chain.inputs import Inputs
@@ -41,6 +40,7 @@ def is_independent(settings: SyntheticSet) -> bool:
     return (
         settings.folder is None
         and not settings.has_trained_terms
+        and settings.steering is None
         and not settings.needs_gradients
         and (guidance is None or guidance.distance != "features")
         and (start is None or start.rows is None)
@@ -78,7 +78,7 @@ def _record(
         record["steering"] |= {
             "targets": settings.wishes or inputs.run.config.quota.wanted or "auto",
             "plan": plan_of(inputs, settings).identity,
-            "labeler": inputs.labeler.sha256,
+            "labeler": inputs.steerer(settings.steering).sha256,
         }
     for name in ("jacobian", "uncertainty", "particles"):
         if (term := getattr(settings, name)) is not None:
@@ -97,10 +97,10 @@ def guidance_of(inputs: Inputs, settings: SyntheticSet) -> Guidance | None:
         distance = named_distance(settings.guidance.distance, inputs.denoiser, inputs.labeler)
         parts.append(settings.guidance.with_distance(distance))
     if settings.steering is not None:
-        assert isinstance(inputs.labeler, Labeler)  # checked before any work
+        steerer = inputs.steerer(settings.steering)
         strength = settings.steering.settings(AttributeGuidanceConfig)
         plan = plan_of(inputs, settings)
-        parts.append(AttributeGuidance(**strength, labeler=inputs.labeler, wish=plan))
+        parts.append(AttributeGuidance(**strength, labeler=steerer, wish=plan))
     joint = settings.steering is not None and settings.steering.joint and len(parts) > 1
     terms: list[Guidance] = [
         *([Joint(*parts)] if joint else parts),
@@ -120,6 +120,9 @@ def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
         return bits_of(inputs, settings.attribute_bits)
     wishes = settings.wishes or inputs.run.config.quota.wanted
     known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
+    if settings.steering is not None:
+        can_steer = inputs.steerer(settings.steering).attributes
+        known = [name for name in known if name in can_steer]
     return plan_targets(inputs.train, known, wishes)
 
 

@@ -16,8 +16,15 @@ from augment import Denoiser, Selection
 from augment.selection import parse_wish
 from classify import Images
 from classify.datasets import read_image
-from labeling import Combination, LabelPolicy, Predictor, label_probabilities, load_labeler
-from recipes.chain.command.sources import FITTED, TRAIN
+from labeling import (
+    Combination,
+    Labeler,
+    LabelPolicy,
+    Predictor,
+    label_probabilities,
+    load_labeler,
+)
+from recipes.chain.command.sources import FITTED, GENERATOR
 from recipes.chain.labels.labeler import train_labeler
 from recipes.chain.labels.probe import generator_labeler
 from recipes.chain.labels.trust import trusted
@@ -25,6 +32,7 @@ from recipes.chain.run import Run
 from recipes.chain.settings.study import RunConfig
 
 __all__ = [
+    "head_of",
     "labeler_of",
     "labeler_source",
     "load_labelers",
@@ -73,20 +81,10 @@ def labeler_of(
 
     def fitted(name: str) -> Predictor:
         run.say("Fitting the labeler ...")
-        with _labeler_folder(run) as folder:
-            if name == TRAIN:
-                labeler = _trained(run, table, attributes, folder, size, source)
-            else:
-                labeler = generator_labeler(
-                    denoiser,
-                    table,
-                    images,
-                    attributes,
-                    folder,
-                    source=source,
-                    fabric=run.fabric,
-                    mirror=run.config.train.augmentation.flip,
-                )
+        if name == GENERATOR:
+            return _head(run, table, images, attributes, denoiser, "labeler", source)
+        with _folder_of(run, "labeler") as folder:
+            labeler = _trained(run, table, attributes, folder, size, source)
             run.fabric.barrier()  # all have read it
         return labeler
 
@@ -94,11 +92,55 @@ def labeler_of(
     return parts[0] if len(parts) == 1 else Combination(parts)
 
 
+def head_of(
+    run: Run,
+    labeler: Predictor,
+    table: pd.DataFrame,
+    images: Images,
+    attributes: Sequence[str],
+    denoiser: Denoiser,
+    *,
+    source: str,
+) -> Labeler:
+    """The head on the generator's activations that steers: the labeler where it is one, else one
+    that is fitted as that would be, and labels nothing.
+    """
+    if list(run.config.labelers) == [GENERATOR]:
+        assert isinstance(labeler, Labeler)
+        return labeler
+    run.say("Fitting the head that steers ...")
+    return _head(run, table, images, attributes, denoiser, "steering", source)
+
+
+def _head(
+    run: Run,
+    table: pd.DataFrame,
+    images: Images,
+    attributes: Sequence[str],
+    denoiser: Denoiser,
+    name: str,
+    source: str,
+) -> Labeler:
+    with _folder_of(run, name) as folder:
+        head = generator_labeler(
+            denoiser,
+            table,
+            images,
+            attributes,
+            folder,
+            source=source,
+            fabric=run.fabric,
+            mirror=run.config.train.augmentation.flip,
+        )
+        run.fabric.barrier()  # all have read it
+    return head
+
+
 @contextmanager
-def _labeler_folder(run: Run) -> Iterator[Path]:
+def _folder_of(run: Run, name: str) -> Iterator[Path]:
     """In the run's folder; for a preview one that does not stay."""
     if not run.config.preview:
-        yield run.out / "labeler"
+        yield run.out / name
         return
     with TemporaryDirectory() as scratch:
         yield Path(run.fabric.broadcast(scratch))

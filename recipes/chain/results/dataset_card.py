@@ -99,6 +99,7 @@ def dataset_card(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
         generator_name=_generator_name(config, inputs),
         guidance=_guidance(made),
         asked=_asked(inputs, made),
+        had_part=inputs.has_part_in(settings),
         labeler={**asdict(card), "sha256": inputs.labeler.sha256},
         fitted=any(rule.n is not None for rule in inputs.policy.rules.values()),
         labels=_labels(inputs, admitted(made.table)),

@@ -81,8 +81,12 @@ class GuidanceConfig(SelfGuidanceConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringConfig(AttributeGuidanceConfig):
-    """Guidance towards the attributes that each image is asked for, by the labeler."""
+    """Guidance towards the attributes that each image is asked for."""
 
+    by: Literal["generator", "labeler"] = "generator"
+    """Whose log-odds are climbed: those of a linear head on the generator's own activations, fitted
+    on the real train split, so that another labeler has no part in the images that it labels; or
+    the labeler's own, which then needs gradients."""
     joint: bool = False
     """With self-guidance: one backward pass for both, their gradients weighed at the estimate,
     instead of one each."""
@@ -189,7 +193,11 @@ class SyntheticSet:
     @property
     def needs_gradients(self) -> bool:
         """Whether a guidance goes through the labeler."""
-        return self.steering is not None or through_labeler(self)
+        return self.is_steered_by("labeler") or through_labeler(self)
+
+    def is_steered_by(self, by: Literal["generator", "labeler"]) -> bool:
+        """Whether this is whose log-odds it climbs."""
+        return self.steering is not None and self.steering.by == by
 
     @property
     def is_edited(self) -> bool:
