@@ -21,6 +21,7 @@ from recipes.chain.command.sources import FITTED, GENERATOR
 from recipes.chain.draw import labelled_draw
 from recipes.chain.encoders import load_encoder
 from recipes.chain.labels.labelers import (
+    OwnLabelers,
     head_of,
     labeler_of,
     labeler_source,
@@ -167,22 +168,19 @@ def prepare(
     if run.fabric.is_global_zero and not config.preview:
         run.claim()
     run.fabric.barrier()
+    own = OwnLabelers(
+        run=run,
+        table=table,
+        images=images,
+        attributes=attributes,
+        denoiser=models.denoiser,
+        size=size,
+        source=source,
+    )
     with run.doing("getting the labeler ready"):
-        labeler = labeler_of(
-            run,
-            models.labelers,
-            table,
-            images,
-            attributes,
-            models.denoiser,
-            size=size,
-            source=source,
-        )
-        head = (
-            head_of(run, labeler, table, images, attributes, models.denoiser, source=source)
-            if any(made.is_steered_by("generator") for made in config.synthetic_sets.values())
-            else None
-        )
+        labeler = labeler_of(own, models.labelers)
+        steered = (made.is_steered_by("generator") for made in config.synthetic_sets.values())
+        head = head_of(own, labeler) if any(steered) else None
     for made in config.synthetic_sets.values():  # a labeler that was trained just now
         check_untrained_terms(made, [labeler], models.denoiser.image.shape)
     policy = _judged(run, table, attributes, labeler)

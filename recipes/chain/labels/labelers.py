@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +24,7 @@ from labeling import (
     label_probabilities,
     load_labeler,
 )
-from recipes.chain.command.sources import FITTED, GENERATOR
+from recipes.chain.command.sources import FITTED, GENERATOR, TRAIN
 from recipes.chain.labels.labeler import train_labeler
 from recipes.chain.labels.probe import generator_labeler
 from recipes.chain.labels.trust import trusted
@@ -32,6 +32,7 @@ from recipes.chain.run import Run
 from recipes.chain.settings.study import RunConfig
 
 __all__ = [
+    "OwnLabelers",
     "head_of",
     "labeler_of",
     "labeler_source",
@@ -55,120 +56,97 @@ def labeler_source(config: RunConfig, run: Path | None = None) -> str:
     return str((run or config.out) / "labeler") if first in FITTED else first
 
 
-def labeler_of(
-    run: Run,
-    ready: Mapping[str, Predictor],
-    table: pd.DataFrame,
-    images: Images,
-    attributes: Sequence[str],
-    denoiser: Denoiser,
-    *,
-    size: int,
-    source: str,
-) -> Predictor:
+@dataclass(frozen=True, kw_only=True)
+class OwnLabelers:
+    """The labelers that a run fits on its own rows, each in a folder of its name."""
+
+    run: Run
+    table: pd.DataFrame
+    """Real rows."""
+    images: Images
+    """Theirs, at the generator's size."""
+    attributes: Sequence[str]
+    """What is learned."""
+    denoiser: Denoiser
+    """The generator."""
+    size: int
+    """Side of a network's input in pixels."""
+    source: str
+    """What the images are, for the card."""
+
+    def head(self, name: str) -> Labeler:
+        """A linear head on the generator's activations."""
+        with self._folder(name) as folder:
+            return generator_labeler(
+                self.denoiser,
+                self.table,
+                self.images,
+                self.attributes,
+                folder,
+                source=self.source,
+                fabric=self.run.fabric,
+                mirror=self.run.config.train.augmentation.flip,
+            )
+
+    def network(self, name: str) -> Predictor:
+        """A ResNet-34; for a preview one that is trained briefly."""
+        run = self.run
+        config = replace(
+            run.config.train, architecture="resnet34", weights=None, image_size=self.size
+        )
+        if run.config.preview:
+            config = replace(config, epochs=1, rounds=1)
+        with self._folder(name) as folder:
+            return train_labeler(
+                self.table,
+                self.attributes,
+                folder,
+                config=config,
+                source=f"the real train split of {self.source}",
+                licence="as the data's",
+                command="--labeler train",
+                fabric=run.fabric,
+                cache=None if run.config.preview else run.cache,
+            )
+
+    @contextmanager
+    def _folder(self, name: str) -> Iterator[Path]:
+        """In the run's folder; for a preview one that stays until all processes have read it."""
+        run = self.run
+        if not run.config.preview:
+            yield run.out / name
+            return
+        with TemporaryDirectory() as scratch:
+            yield Path(run.fabric.broadcast(scratch))
+            run.fabric.barrier()
+
+
+def labeler_of(own: OwnLabelers, ready: Mapping[str, Predictor]) -> Predictor:
     """The run's labelers as one, in the order asked for; what is to be fitted is fitted.
 
     Args:
-        run: the run.
+        own: those that are.
         ready: of `load_labelers`.
-        table: real rows.
-        images: theirs, at the generator's size.
-        attributes: what a fitted one learns.
-        denoiser: the generator.
-        size: side of a trained one's input in pixels.
-        source: what the images are, for its card.
     """
 
-    def fitted(name: str) -> Predictor:
-        run.say("Fitting the labeler ...")
-        if name == GENERATOR:
-            return _head(run, table, images, attributes, denoiser, "labeler", source)
-        with _folder_of(run, "labeler") as folder:
-            labeler = _trained(run, table, attributes, folder, size, source)
-            run.fabric.barrier()  # all have read it
-        return labeler
+    def fitted(source: str) -> Predictor:
+        own.run.say("Fitting the labeler ...")
+        return own.network("labeler") if source == TRAIN else own.head("labeler")
 
-    parts = [ready[name] if name in ready else fitted(name) for name in run.config.labelers]
+    names = own.run.config.labelers
+    parts = [ready[name] if name in ready else fitted(name) for name in names]
     return parts[0] if len(parts) == 1 else Combination(parts)
 
 
-def head_of(
-    run: Run,
-    labeler: Predictor,
-    table: pd.DataFrame,
-    images: Images,
-    attributes: Sequence[str],
-    denoiser: Denoiser,
-    *,
-    source: str,
-) -> Labeler:
-    """The head on the generator's activations that steers: the labeler where it is one, else one
-    that is fitted as that would be, and labels nothing.
+def head_of(own: OwnLabelers, labeler: Predictor) -> Labeler:
+    """The head on the generator's activations that steers: the run's labeler where it is one, else
+    one that is fitted as that would be, and labels nothing.
     """
-    if list(run.config.labelers) == [GENERATOR]:
+    if list(own.run.config.labelers) == [GENERATOR]:
         assert isinstance(labeler, Labeler)
         return labeler
-    run.say("Fitting the head that steers ...")
-    return _head(run, table, images, attributes, denoiser, "steering", source)
-
-
-def _head(
-    run: Run,
-    table: pd.DataFrame,
-    images: Images,
-    attributes: Sequence[str],
-    denoiser: Denoiser,
-    name: str,
-    source: str,
-) -> Labeler:
-    with _folder_of(run, name) as folder:
-        head = generator_labeler(
-            denoiser,
-            table,
-            images,
-            attributes,
-            folder,
-            source=source,
-            fabric=run.fabric,
-            mirror=run.config.train.augmentation.flip,
-        )
-        run.fabric.barrier()  # all have read it
-    return head
-
-
-@contextmanager
-def _folder_of(run: Run, name: str) -> Iterator[Path]:
-    """In the run's folder; for a preview one that does not stay."""
-    if not run.config.preview:
-        yield run.out / name
-        return
-    with TemporaryDirectory() as scratch:
-        yield Path(run.fabric.broadcast(scratch))
-
-
-def _trained(
-    run: Run,
-    table: pd.DataFrame,
-    attributes: Sequence[str],
-    folder: Path,
-    size: int,
-    source: str,
-) -> Predictor:
-    """A ResNet-34; for a preview one that is trained briefly."""
-    config = replace(run.config.train, architecture="resnet34", weights=None, image_size=size)
-    if run.config.preview:
-        config = replace(config, epochs=1, rounds=1)
-    return train_labeler(
-        table,
-        attributes,
-        folder,
-        config=config,
-        source=f"the real train split of {source}",
-        licence="as the data's",
-        command="--labeler train",
-        fabric=run.fabric,
-        cache=None if run.config.preview else run.cache,
-    )
+    own.run.say("Fitting the head that steers ...")
+    return own.head("steering")
 
 
 def policy_of(
