@@ -23,7 +23,8 @@ is as good as real at any size and of any data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -169,9 +170,8 @@ class RealismGate:
         self._seed = seed
         drawn = _drawn({name: vectors(name, found) for name, found in real.items()}, seed)
         self._scale = {name: _scale(found) for name, found in drawn.items()}
-        drawn = self._scaled(drawn)
-        kept = _distinct(drawn)
-        self._real = {name: found[kept] for name, found in drawn.items()}
+        kept = _distinct([self._scaled(drawn)])
+        self._real = self._scaled({name: found[kept] for name, found in drawn.items()})
         self.count = len(kept)
         """Distinct real images that others are compared with."""
         if self.count >= LEAST:
@@ -190,15 +190,15 @@ class RealismGate:
                 f"the views are {', '.join(generated)}; give {', '.join(self._real)}, those of the "
                 "real images"
             )
-        features = self._scaled({name: vectors(name, generated[name]) for name in self._real})
-        kept = _distinct(features)
+        features = {name: vectors(name, generated[name]) for name in self._real}
+        kept = _distinct(map(self._scaled, _blocks(features)))
         images = (self.count, min(len(kept), MOST))
         if min(images) < LEAST:
             nothing = np.full(len(next(iter(features.values()))), np.nan)
             return Realism(scores=nothing, outside=np.nan, images=images, views=pd.DataFrame())
-        scores = self._scores(features)
+        scores = np.concatenate([self._scores(one) for one in map(self._scaled, _blocks(features))])
         drawn = _drawn({name: found[kept] for name, found in features.items()}, self._seed)
-        rows = {name: self._compared(name, found) for name, found in drawn.items()}
+        rows = {name: self._compared(name, found) for name, found in self._scaled(drawn).items()}
         return Realism(
             scores=scores,
             outside=float((scores[kept] < 0).mean()),
@@ -327,10 +327,22 @@ def _drawn(features: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     return {name: found[rows] for name, found in features.items()}
 
 
-def _distinct(features: Mapping[str, Tensor]) -> Tensor:
+def _blocks(features: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """`MOST` rows at a time, so that what is made of them stays small."""
+    count = len(next(iter(features.values())))
+    for first in range(0, count, MOST):
+        yield {name: found[first : first + MOST] for name, found in features.items()}
+
+
+def _distinct(blocks: Iterable[Mapping[str, Tensor]]) -> Tensor:
     """First row of each distinct image, ascending, int64; the last digits of features may differ
     by the batch.
     """
-    rows = torch.cat(list(features.values()), dim=1).mul(1000).round().to(torch.int64)
-    _, where = np.unique(rows.numpy(), axis=0, return_index=True)
-    return torch.from_numpy(np.sort(where))
+    known: dict[bytes, int] = {}
+    count = 0
+    for block in blocks:
+        rows = torch.cat(list(block.values()), dim=1).mul(1000).round().to(torch.int64).numpy()
+        for number, row in enumerate(rows, count):
+            known.setdefault(hashlib.sha256(row).digest(), number)
+        count += len(rows)
+    return torch.tensor(list(known.values()))
