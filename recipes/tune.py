@@ -91,7 +91,13 @@ class TuneConfig(RunConfig):
         super().__post_init__()
         if self.trials < 1:
             raise ValueError(f"trials is {self.trials}; give at least 1, better 20 or more")
-        check_space(cast("Mapping[str, Any]", self.space))
+        space = cast("Mapping[str, Any]", self.space)
+        check_space(space)
+        if "set.steering.by" in space:
+            raise ValueError(
+                "space names set.steering.by, and models are loaded once for all trials; give it "
+                "in base_set"
+            )
         _ = self.tuned_by(self.start)  # says what is wrong with a name or a value
 
     @property

@@ -8,8 +8,9 @@ images have their labels in three ways, since it is the labels that the gain han
 labeler from elsewhere, from a linear head on the generator's activations fitted on the same few
 images, and from a network trained on these. Real images alone, with and without repeats, give the
 learning curve; the exchange rate of an arm is the number of labelled real images at which that
-curve reaches the arm's score. Validation images come in proportion; they choose the weights, and
-which arm of real images alone is the curve. The test images choose nothing.
+curve reaches the arm's score. What labels also steers, unlike in the study. Validation images come
+in proportion; they choose the weights, and which arm of real images alone is the curve. The test
+images choose nothing.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ SKIPPED = (*NO_FLAGS, "num_real", "judge", "preview")
 OF_ONE_STUDY = ("arms", "labeler")
 PRESETS = {
     preset: {name: value for name, value in values.items() if name not in OF_ONE_STUDY}
+    # The generator's head would steer alike, whatever the labels come from.
+    | {"steering.by": "labeler"}
     for preset, values in STUDY_PRESETS.items()
 }
 """The studies' own, but for what is compared here, and for the time that so many fits take."""
 PRESETS["demo"] |= {"study.seeds": 3}
-for preset in PRESETS.values():
-    preset["steering.by"] = "labeler"  # or what the generator knows would serve all of them
 
 _LEAST_VAL = 200
 

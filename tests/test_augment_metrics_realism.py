@@ -12,15 +12,16 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
+import augment.metrics.realism
 from augment.metrics import precision_mask
 from augment.metrics.realism import (
     LIKE,
     SYNTHETIC,
     TOO_FEW,
     UNLIKE,
+    Balls,
     Realism,
     RealismGate,
-    ball_ratio,
     two_sample_accuracy,
 )
 from augment.metrics.views import TEXTURE, look, plain_views
@@ -77,14 +78,26 @@ def test_an_image_is_in_a_ball_where_precision_says_so() -> None:
     real, generated = _normal(80, 5), 1.5 * _normal(60, 5, 1)
     inside = precision_mask(generated, real, k=3)
     assert 5 < inside.sum() < 55
-    assert np.array_equal(ball_ratio(real, generated) > 0, inside)
+    assert np.array_equal(Balls(real)(generated) > 0, inside)
 
 
 def test_a_real_image_is_placed_as_if_it_were_not_there() -> None:
     real = _normal(30, 4)
     rest = [torch.cat([real[:i], real[i + 1 :]]) for i in range(len(real))]
-    alone = [ball_ratio(others, real[i : i + 1])[0] for i, others in enumerate(rest)]
-    assert np.allclose(ball_ratio(real), alone)
+    alone = [Balls(others)(real[i : i + 1])[0] for i, others in enumerate(rest)]
+    assert np.allclose(Balls(real).own(), alone)
+
+
+def test_a_set_in_blocks_is_judged_as_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, generated = _scenes(60), _scenes(50, 1)
+    generated = torch.cat([generated, generated[7:8], generated[40:41]])
+    whole = _judged(generated, real)
+    assert whole.images == (60, 50)
+    monkeypatch.setattr(augment.metrics.realism, "_AT_ONCE", 9)
+    parts = _judged(generated, real)
+    assert np.allclose(parts.scores, whole.scores)
+    assert (parts.images, parts.outside) == (whole.images, whole.outside)
+    pd.testing.assert_frame_equal(parts.views, whole.views)
 
 
 def test_halves_of_one_set_are_like_one_another() -> None:

@@ -26,7 +26,6 @@ from recipes.chain.settings.untrained_terms import (
     JacobianSettings,
     ParticleSettings,
     UncertaintySettings,
-    through_labeler,
 )
 
 GUIDANCE = GuidanceConfig()
@@ -65,6 +64,7 @@ def _card(
     labeler: LabelerCard = LABELER,
     table: pd.DataFrame = TABLE,
     name: str = "faces",
+    steers: bool = True,
     **settings: Any,
 ) -> str:
     inputs = SimpleNamespace(
@@ -72,7 +72,7 @@ def _card(
         labeler=SimpleNamespace(card=labeler, sha256="abc", thresholds={"Bald": 0.3}),
         attributes=["Bald", "Smiling"],
         policy=policy or LabelPolicy(rules={"Bald": Rule(present=0.3, absent=0.3)}),
-        has_part_in=lambda settings: settings.steering is not None or through_labeler(settings),
+        labeler_steers=lambda settings: settings.steering is not None and steers,
     )
     made = SimpleNamespace(
         name="strange",
@@ -191,6 +191,22 @@ def test_it_says_what_the_images_were_asked_for_and_how_often_it_is_found() -> N
     assert "| Bald | 1 | 2 | 0.500 |" in text
     assert "| `target_<attribute>` |" in text
     assert not any(word in _card() for word in ("target_", "Steering", "asked for"))
+
+
+def test_it_says_who_steered_and_what_part_the_labeler_had() -> None:
+    table, steering = TABLE.assign(target_Bald=1.0), SteeringConfig()
+    by_itself = _card(table=table, steering=steering)
+    assert "asked for, by log-odds of the labeler at the" in by_itself
+    assert "By the labeler that steered them, which is no independent judge." in by_itself
+    by_head = _card(table=table, steering=steering, steers=False)
+    assert "asked for, by log-odds of a head on the generator's activations at the" in by_head
+    assert "By the labeler, which had no part in making them." in by_head
+    assert "Judging the labeler: the guidance went" not in by_head
+    unsure = {"steering": steering, "uncertainty": UncertaintySettings()}
+    by_both = _card(table=table, steers=False, **unsure)
+    assert "asked for, by log-odds of a head on" in by_both
+    assert "By the labeler, which had a part in making them." in by_both
+    assert "Judging the labeler: the guidance went through it" in by_both
 
 
 def test_images_made_elsewhere_have_no_generator_and_no_known_terms() -> None:

@@ -5,6 +5,7 @@ what the device is fast with.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ import torch
 from lightning.fabric import Fabric
 
 from recipes.chain.command.devices import chosen_precision, launch, processes, resolved_devices
+from recipes.chain.command.stopping import signals_left_alone
 
 COMMAND = str(Path(__file__).parents[1] / "recipes" / "celeba_augment.py")
 
@@ -113,6 +115,16 @@ def test_what_torchrun_and_slurm_have_started_need_not_be_told(
         resolved_devices(3, 1)
 
 
+def test_signals_that_are_ignored_stay_so_while_machines_are_waited_for() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with signals_left_alone():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_machines_are_told_where_to_meet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,4 +137,9 @@ def test_machines_are_told_where_to_meet(
     monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
     monkeypatch.setenv("NODE_RANK", "0")
     launch(1, num_nodes=2, accelerator="cpu")
+    for name, bad, allowed in (("NODE_RANK", "2", "0 to 1"), ("MASTER_PORT", "a", "0 to 65535")):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, bad)
+            with pytest.raises(ValueError, match=f"{name} is {bad}; .* {allowed}"):
+                launch(1, num_nodes=2, accelerator="cpu")
     assert capsys.readouterr().out == "Waiting for all of 2 machines at 10.0.0.1:29501 ...\n"

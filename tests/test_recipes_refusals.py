@@ -237,14 +237,19 @@ def test_a_steered_set_is_refused_before_work_where_labelers_have_no_gradients(
     # As one of an .onnx file, which has no torch network.
     onnx = SimpleNamespace(attributes=["Male", "Smiling"])
     monkeypatch.setattr(recipes.chain.labels.labelers, "load_labeler", lambda source: onnx)
-    message = "the set targeted is guided by the labeler a.onnx, which has no gradients"
+    message = "labeler a.onnx, which has no gradients; give steering.by generator, one labeler"
     _refusal([*flags, "--labeler=a.onnx"], capfd, root, message)
+    unsure = [*_flags(root), "--labeler=a.onnx", "--arms", "real", "unsure"]
+    _refusal(unsure, capfd, root, "which has no gradients; give one labeler")
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (['--targets={"Nose=1": 4}'], "targets ask for Nose, which the labeler cannot steer to"),
+        (
+            ['--targets={"Nose=1": 4}'],
+            "targets ask for Nose, which the labeler or the head",
+        ),
         (['--targets={"Male": 4}'], "'Male' is not understood"),
         (['--targets={"Male=1": 0}'], "targets ask for 0 images of Male=1; give a whole number"),
         (["--targets=absent.yaml"], "absent.yaml"),

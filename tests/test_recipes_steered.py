@@ -26,6 +26,7 @@ from classify.datasets.avatars import avatar_table
 from labeling import Combination, Labeler, load_labeler
 from recipes.celeba_augment import main
 from recipes.chain.draw import labelled_draw
+from recipes.chain.inputs import Inputs
 from recipes.chain.labels.probe import generator_labeler
 from recipes.chain.settings.targets import plan_targets, rare_rows
 
@@ -166,6 +167,52 @@ def test_images_are_steered_where_the_labeler_has_no_gradients(
     monkeypatch.setattr(recipes.chain.labels.labelers, "load_labeler", lambda _: joint)
     folder = _until_fits(root, tmp_path / "out", "targeted", "--labeler=a.onnx") / "targeted"
     assert len(_targets(folder)) == 6
+
+
+@pytest.mark.parametrize(
+    ("labelers", "by", "expected"),
+    [
+        (["generator"], "generator", True),
+        (["avatars"], "generator", False),
+        (["avatars"], "labeler", True),
+        (["avatars", "generator"], "generator", True),
+    ],
+)
+def test_a_labeler_that_steered_is_known_as_no_judge(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    labelers: list[str],
+    by: str,
+    expected: bool,
+) -> None:
+    found: list[bool] = []
+
+    def look(inputs: Inputs, *_: Any, **__: Any) -> None:
+        settings = inputs.run.config.synthetic_sets["targeted"]
+        found.append(inputs.labeler_steers(settings))
+        raise InterruptedError
+
+    monkeypatch.setattr(recipes.celeba_augment, "study", look)
+    data = save_folder(tmp_path / "data", attributes=("Male", "Striped"))  # unknown to avatars
+    flags = tiny_flags(data, root / "generator", tmp_path / "out")
+    with pytest.raises(InterruptedError):
+        main([*flags, f"--labeler={labelers}", f"--steering.by={by}"])
+    assert found == [expected]
+    assert not (tmp_path / "out" / "steering").exists() or labelers == ["avatars"]
+
+
+def test_a_wish_that_the_head_cannot_steer_to_is_refused_before_any_image(
+    root: Path, tmp_path: Path
+) -> None:
+    data = save_folder(tmp_path / "data")
+    table = pd.read_csv(data / "metadata.csv")
+    table.loc[table["split"] == "train", "Smiling"] = 1
+    table.to_csv(data / "metadata.csv", index=False)
+    flags = tiny_flags(data, root / "generator", tmp_path / "out")
+    with pytest.raises(ValueError, match="targets ask for Smiling, which the labeler or the head"):
+        main([*flags, "--labeler=avatars", "--targets", '{"Smiling=0": 6}'])
+    assert not list((tmp_path / "out").rglob("synthetic"))
 
 
 @pytest.mark.usefixtures("no_fits")

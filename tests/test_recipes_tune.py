@@ -245,3 +245,5 @@ def test_a_space_is_checked() -> None:
     check_space({"set.count": [1, 2], "arm.train.lr": {"low": 1e-4, "high": 1e-2, "log": True}})
     with pytest.raises(ValueError, match="give a list of choices, or low and high"):
         check_space({"arm.train.lr": {"low": 1e-4}})
+    with pytest.raises(ValueError, match=r"space names set.steering.by.*give it in base_set"):
+        TuneConfig(space={"set.steering.by": ["labeler", "generator"]})

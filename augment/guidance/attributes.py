@@ -54,7 +54,8 @@ class AttributeGuidanceConfig(Strength):
     every: int = 5
     """Steer the steps whose index is a multiple of this; the last step is always among them."""
     relax: bool = True
-    """Push less the surer the labeler is, by 1 - p(wish), so that no image is pushed too far."""
+    """Push less the surer it is that an image has its wish, by 1 - p(wish), so that none is pushed
+    too far."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

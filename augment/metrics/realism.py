@@ -51,9 +51,9 @@ __all__ = [
     "SYNTHETIC",
     "TOO_FEW",
     "UNLIKE",
+    "Balls",
     "Realism",
     "RealismGate",
-    "ball_ratio",
     "two_sample_accuracy",
 ]
 
@@ -72,6 +72,8 @@ _ENOUGH = 100
 steps 6 of 10 such sets were unlike, all of 300 images and none of 32 (`recipes/realism.py`)."""
 MOST = 2000
 """Images, of either set, that are compared; of more, so many are drawn."""
+_AT_ONCE = 2000
+"""Images scored together, which bounds memory."""
 _REAL_OUTSIDE = 0.05
 """Share of the real images that the border leaves outside."""
 _UNLIKE = 0.75
@@ -175,7 +177,8 @@ class RealismGate:
         self.count = len(kept)
         """Distinct real images that others are compared with."""
         if self.count >= LEAST:
-            own = [ball_ratio(found) for found in _geometries(self._real)]
+            self._balls = [Balls(one) for one in _geometries(self._real)]
+            own = [balls.own() for balls in self._balls]
             self._own = [(x.mean(), x.std() or 1.0) for x in own]
             self._border = np.quantile(self._least(own), _REAL_OUTSIDE)
 
@@ -207,8 +210,8 @@ class RealismGate:
         )
 
     def _scores(self, features: Mapping[str, Tensor]) -> Scores:
-        pairs = zip(_geometries(self._real), _geometries(features), strict=True)
-        return self._least([ball_ratio(real, x) for real, x in pairs]) - self._border
+        pairs = zip(self._balls, _geometries(features), strict=True)
+        return self._least([balls(x) for balls, x in pairs]) - self._border
 
     def _least(self, ratios: Sequence[Scores]) -> Scores:
         """The smallest over the views, each in units of the real images' own."""
@@ -266,31 +269,39 @@ def two_sample_accuracy(a: Vectors, b: Vectors, *, seed: int = 0) -> float:
     return float(np.mean([(told[truth == label] == label).mean() for label in (0, 1)]))
 
 
-def ball_ratio(real: Vectors, generated: Vectors | None = None, *, k: int = _K) -> Scores:
-    """How far inside the real images' balls others lie: log of the largest r_j / |x - x_j|.
+class Balls:
+    """Balls that reach from each real image to its k-th nearest other.
 
-    It is above 0 for the images that lie inside any ball (Kynkäänniemi et al. 2019, Eq. 3).
-
-    Args:
-        real: floating (N, D), distinct, N > k + 1.
-        generated: floating (M, D); left out, each real image among the balls of the others, which
-            are those of the set without it.
-        k: neighbours that a ball reaches to.
-
-    Returns:
-        float64 (M,), or (N,).
+    How far inside them an image lies is the log of the largest r_j / |x - x_j|; it is above 0 for
+    the images that lie inside any ball (Kynkäänniemi et al. 2019, Eq. 3).
     """
-    real = vectors("real", real).double()
-    check_count("k", k, len(real) - 2, f"{len(real)} real images")
-    among = torch.cdist(real, real).fill_diagonal_(torch.inf)
-    reach = among.topk(k + 1, largest=False).values
-    if generated is None:
-        is_near = among <= reach[:, k - 1 : k]  # without this one the ball reaches further
-        radius = torch.where(is_near, reach[:, k:], reach[:, k - 1 : k]).T
-        return _log_ratio(radius, among)
-    chunks = torch.split(vectors("generated", generated).double(), MOST)
-    radius = reach[None, :, k - 1]
-    return np.concatenate([_log_ratio(radius, torch.cdist(x, real)) for x in chunks])
+
+    def __init__(self, real: Vectors, *, k: int = _K) -> None:
+        """
+        Args:
+            real: floating (N, D), distinct, N > k + 1.
+            k: neighbours that a ball reaches to.
+        """
+        self._real, self._k = vectors("real", real).double(), k
+        check_count("k", k, len(self._real) - 2, f"{len(self._real)} real images")
+        self._reach = self._among().topk(k + 1, largest=False).values
+
+    def __call__(self, generated: Vectors) -> Scores:
+        """How far inside others lie, floating (M, D) to float64 (M,)."""
+        radius = self._reach[None, :, self._k - 1]
+        return _log_ratio(radius, torch.cdist(vectors("generated", generated).double(), self._real))
+
+    def own(self) -> Scores:
+        """How far inside each real image lies among the balls of the others, which are those of the
+        set without it; float64 (N,).
+        """
+        k, among = self._k, self._among()
+        nearest, further = self._reach[:, k - 1 : k], self._reach[:, k:]
+        # Without this image a ball that held it reaches further.
+        return _log_ratio(torch.where(among <= nearest, further, nearest).T, among)
+
+    def _among(self) -> Tensor:
+        return torch.cdist(self._real, self._real).fill_diagonal_(torch.inf)
 
 
 def _log_ratio(radius: Tensor, distance: Tensor) -> Scores:
@@ -328,10 +339,9 @@ def _drawn(features: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
 
 
 def _blocks(features: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """`MOST` rows at a time, so that what is made of them stays small."""
     count = len(next(iter(features.values())))
-    for first in range(0, count, MOST):
-        yield {name: found[first : first + MOST] for name, found in features.items()}
+    for first in range(0, count, _AT_ONCE):
+        yield {name: found[first : first + _AT_ONCE] for name, found in features.items()}
 
 
 def _distinct(blocks: Iterable[Mapping[str, Tensor]]) -> Tensor:

@@ -26,6 +26,7 @@ from recipes.chain.labels.labelers import (
     labeler_of,
     labeler_source,
     load_labelers,
+    parts_of,
     policy_of,
 )
 from recipes.chain.labels.prompts import Prompts, load_with_prompts
@@ -85,11 +86,17 @@ class Inputs:
         assert isinstance(found, Labeler)  # checked before any work
         return found
 
-    def has_part_in(self, settings: SyntheticSet) -> bool:
-        """Whether the labeler guided the images that it labels."""
+    def steerable(self, settings: SyntheticSet) -> list[str]:
+        """What the images of a set can be asked for: what is labelled, and known to who steers."""
+        known = [name for name in self.attributes if name in self.labeler.attributes]
+        if settings.steering is None:
+            return known
+        return [name for name in known if name in self.steerer(settings.steering).attributes]
+
+    def labeler_steers(self, settings: SyntheticSet) -> bool:
+        """Whether the labeler, or one that is part of it, steered the images that it labels."""
         steering = settings.steering
-        steers = steering is not None and self.steerer(steering) is self.labeler
-        return steers or through_labeler(settings)
+        return steering is not None and self.steerer(steering) in parts_of(self.labeler)
 
     def label(self, table: pd.DataFrame, *, doubtful: bool = False) -> pd.DataFrame:
         """The table with the labeler's labels and probabilities in place of its own; with
@@ -184,7 +191,7 @@ def prepare(
     for made in config.synthetic_sets.values():  # a labeler that was trained just now
         check_untrained_terms(made, [labeler], models.denoiser.image.shape)
     policy = _judged(run, table, attributes, labeler)
-    return Inputs(
+    inputs = Inputs(
         run=run,
         table=table,
         images=images,
@@ -199,6 +206,10 @@ def prepare(
         log_probability=log_probability,
         prompts=models.prompts,
     )
+    for made in config.synthetic_sets.values():
+        if made.steering is not None:  # says what cannot be asked for, before any image is made
+            plan_targets(inputs.train, inputs.steerable(made), made.wishes or config.quota.wanted)
+    return inputs
 
 
 def _judged(
@@ -311,8 +322,8 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
         if made.needs_gradients and not has_network:
             raise ValueError(
                 f"the set {name} is guided by the labeler {' '.join(run.config.labelers)}, which "
-                "has no gradients; give steering.by generator, one labeler with a torch network, "
-                "or other arms"
+                f"has no gradients; give {_instead(made)}one labeler with a torch network, or "
+                "other arms"
             )
         if made.has_trained_terms:
             _check_terms(name, made, denoiser)
@@ -325,6 +336,11 @@ def _check_sets(run: Run, denoiser: Denoiser, labelers: Sequence[Predictor]) -> 
             not has_network or GENERATOR in run.config.labelers
         ):
             raise ValueError(NO_FEATURES)
+
+
+def _instead(made: SyntheticSet) -> str:
+    """What does without the labeler's gradients, where that is all that needs them."""
+    return "" if through_labeler(made) else "steering.by generator, "
 
 
 def _check_terms(name: str, made: SyntheticSet, denoiser: Denoiser) -> None:

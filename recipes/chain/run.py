@@ -117,7 +117,7 @@ class Run:
                 process.kill()
         if self._is_first and not (self.out / RECORD).is_file():
             with suppress(OSError):  # Windows removes it when it is released
-                Path(self._lock.lock_file).unlink()  # a run that was refused leaves nothing
+                Path(self._lock.lock_file).unlink()  # of a run that was refused
         self._lock.release()
 
     @contextmanager

@@ -96,7 +96,7 @@ def test_one_of_two_dies(study: Study, tally: Tally, rng: Random, tmp_path: Path
 
 
 def _stopped_if_it_waits(machines: list[subprocess.Popen[bytes]]) -> None:
-    """As by its user: a machine waits for one that died before they met."""
+    """As by its user: a machine does not see that another one died, and waits for what it does."""
     for machine in machines:
         try:
             machine.wait(timeout=_LONG)

@@ -49,7 +49,7 @@ class Devices:
     """Number of devices, or auto (Lightning's)."""
     num_nodes: int = 1
     """Number of machines (Lightning's); the same command is started on each, with MASTER_ADDR,
-    MASTER_PORT and its own NODE_RANK in the environment."""
+    MASTER_PORT and its own NODE_RANK in the environment. If one fails, stop the others."""
 
     def launched(self) -> Fabric:
         """Lightning Fabric on these; see `launch`."""
@@ -165,16 +165,26 @@ def _tell_of_machines(fabric: Fabric, num_nodes: int) -> None:
     assert isinstance(strategy, DDPStrategy)
     environment = strategy.cluster_environment
     if isinstance(environment, LightningEnvironment):  # of a command that was started by hand
-        missing = [name for name in _MEETING if name not in os.environ]
-        if missing:
-            raise ValueError(
-                f"num_nodes is {num_nodes}, and the environment lacks {', '.join(missing)}; "
-                "give the first machine's address and a free port of it as MASTER_ADDR and "
-                "MASTER_PORT, and to each machine its number from 0 on as NODE_RANK"
-            )
+        _check_meeting(num_nodes)
     if environment is not None and environment.local_rank() == 0:
         where = f"{environment.main_address}:{environment.main_port}"
         print(f"Waiting for all of {num_nodes} machines at {where} ...", flush=True)
+
+
+def _check_meeting(num_nodes: int) -> None:
+    """Refuse variables by which the machines would never find one another."""
+    missing = [name for name in _MEETING if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"num_nodes is {num_nodes}, and the environment lacks {', '.join(missing)}; "
+            "give the first machine's address and a free port of it as MASTER_ADDR and "
+            "MASTER_PORT, and to each machine its number from 0 on as NODE_RANK"
+        )
+    most = {"NODE_RANK": num_nodes - 1, "MASTER_PORT": 65_535}
+    for name, last in most.items():
+        given = os.environ[name]
+        if not given.isdecimal() or int(given) > last:
+            raise ValueError(f"{name} is {given}; give a whole number from 0 to {last}")
 
 
 def _tell_of_busy_cores() -> None:

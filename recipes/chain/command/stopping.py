@@ -41,8 +41,10 @@ class Stopped(BaseException):
 def signals_left_alone() -> Iterator[None]:
     """Let the system end the process at Ctrl-C and SIGTERM: Python's handlers do not run while
     another language's code waits. Nothing may be half done then, for nothing is put in order.
+    Signals that the caller ignores stay ignored.
     """
-    before = {one: signal.signal(one, signal.SIG_DFL) for one in _SIGNALS}
+    heeded = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, signal.SIG_DFL) for one in heeded}
     try:
         yield
     finally:

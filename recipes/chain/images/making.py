@@ -119,11 +119,7 @@ def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
     if settings.attribute_bits is not None:
         return bits_of(inputs, settings.attribute_bits)
     wishes = settings.wishes or inputs.run.config.quota.wanted
-    known = [name for name in inputs.attributes if name in inputs.labeler.attributes]
-    if settings.steering is not None:
-        can_steer = inputs.steerer(settings.steering).attributes
-        known = [name for name in known if name in can_steer]
-    return plan_targets(inputs.train, known, wishes)
+    return plan_targets(inputs.train, inputs.steerable(settings), wishes)
 
 
 def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:

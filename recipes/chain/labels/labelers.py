@@ -37,6 +37,7 @@ __all__ = [
     "labeler_of",
     "labeler_source",
     "load_labelers",
+    "parts_of",
     "policy_of",
     "softened",
     "unmet",
@@ -139,14 +140,21 @@ def labeler_of(own: OwnLabelers, ready: Mapping[str, Predictor]) -> Predictor:
 
 
 def head_of(own: OwnLabelers, labeler: Predictor) -> Labeler:
-    """The head on the generator's activations that steers: the run's labeler where it is one, else
-    one that is fitted as that would be, and labels nothing.
+    """The head on the generator's activations that steers: the run's own labeler where that is one,
+    alone or among others, else one that is fitted as that would be, and labels nothing.
     """
-    if list(own.run.config.labelers) == [GENERATOR]:
-        assert isinstance(labeler, Labeler)
-        return labeler
+    names = list(own.run.config.labelers)
+    if GENERATOR in names:
+        head = parts_of(labeler)[names.index(GENERATOR)]
+        assert isinstance(head, Labeler)
+        return head
     own.run.say("Fitting the head that steers ...")
-    return own.head("steering")
+    return own.head("steering/head")  # one level further down than a run's labeler is looked for
+
+
+def parts_of(labeler: Predictor) -> Sequence[Predictor]:
+    """The labelers that a run's labeler is made of."""
+    return labeler.parts if isinstance(labeler, Combination) else (labeler,)
 
 
 def policy_of(

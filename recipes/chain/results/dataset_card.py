@@ -22,6 +22,7 @@ from augment.selection import ADMISSION, BLANK, KEPT, LEAKS, MEMORISED, OFF_MANI
 from classify.files import write_text
 from recipes.chain.images.realism import REALISM
 from recipes.chain.settings.targets import agreement
+from recipes.chain.settings.untrained_terms import through_labeler
 
 if TYPE_CHECKING:
     from recipes.chain.images.synthesis import Synthesised
@@ -99,7 +100,8 @@ def dataset_card(config: RunConfig, inputs: Inputs, made: Synthesised) -> str:
         generator_name=_generator_name(config, inputs),
         guidance=_guidance(made),
         asked=_asked(inputs, made),
-        had_part=inputs.has_part_in(settings),
+        labeler_steers=inputs.labeler_steers(settings),
+        had_part=inputs.labeler_steers(settings) or through_labeler(settings),
         labeler={**asdict(card), "sha256": inputs.labeler.sha256},
         fitted=any(rule.n is not None for rule in inputs.policy.rules.values()),
         labels=_labels(inputs, admitted(made.table)),

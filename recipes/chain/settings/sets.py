@@ -192,7 +192,7 @@ class SyntheticSet:
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether a guidance goes through the labeler."""
+        """Whether a guidance asks for the labeler's gradients, whichever labeler it is."""
         return self.is_steered_by("labeler") or through_labeler(self)
 
     def is_steered_by(self, by: Literal["generator", "labeler"]) -> bool:

@@ -137,8 +137,8 @@ class RunConfig:
     train: a ResNet-34 trained on it; or an embedded name, folder, .onnx file, hub id or file of
     CLIP's prompts. Of several, each attribute is the first's that knows it."""
     judge: str | None = field(default=None, metadata=LABELERS)
-    """A second labeler, which labels nothing: it only checks whether the images steered by the
-    first have what they were asked for."""
+    """A second labeler, which labels nothing: it only checks whether steered images have what they
+    were asked for."""
     num_real: int | None = None
     """Labelled train images used, drawn so that rare attributes are among them; left out, all; of
     the embedded images 300."""
@@ -187,7 +187,8 @@ class RunConfig:
     same images as one."""
     num_nodes: int = 1
     """Number of machines (Lightning's); the same command is started on each, with MASTER_ADDR,
-    MASTER_PORT and its own NODE_RANK in the environment, and all share the folder `out`."""
+    MASTER_PORT and its own NODE_RANK in the environment; all share the folder `out`. If one fails,
+    stop the others."""
     precision: Precision | Literal["auto"] = "32-true"
     """Numerical precision of generation and training (Lightning's); auto is bf16-mixed on devices
     that multiply bfloat16, and 32-true on others."""

@@ -53,11 +53,11 @@ def plan_targets(
 
     Args:
         train: real train rows with their labels.
-        attributes: those that the labeler knows.
+        attributes: those that the labeler knows, and who steers.
         wishes: how many images of each wish, of all that are made in proportion; left out, `auto`.
 
     Raises:
-        ValueError: a wish of an attribute that the labeler does not know.
+        ValueError: a wish of another attribute.
     """
     return _of_wishes(wishes, attributes) if wishes else _of_rows(train, attributes)
 
@@ -81,8 +81,8 @@ def _of_wishes(wishes: Mapping[str, int], attributes: Sequence[str]) -> Plan:
     for wish in parsed:
         if unknown := [name for name in wish if name not in attributes]:
             raise ValueError(
-                f"targets ask for {unknown[0]}, which the labeler cannot steer to; "
-                f"{one_of(unknown[0], attributes)}, which it knows"
+                f"targets ask for {unknown[0]}, which the labeler or the head that steers does not "
+                f"know; {one_of(unknown[0], attributes)}"
             )
     deck = np.repeat(np.arange(len(parsed)), list(wishes.values()))
     order = np.random.default_rng((_WISHES, 0)).permutation(deck)
