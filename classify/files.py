@@ -1,7 +1,8 @@
-"""Files by which runs and processes meet: written whole, claimed, sealed, waited for.
+"""Files by which runs and processes meet: written whole, claimed, sealed, held, waited for.
 
 A folder of results is *claimed* by a record of what it is for, so that another run is refused. A
 finished piece of work is *sealed* by the hashes of its files, so that a damaged one is made again.
+What one process is at it *holds*, so that others take other pieces, and its own once it has died.
 Processes *wait* for each other by looking for files: a barrier of the process group ends the job
 after its timeout, 30 minutes by default, however well the work goes.
 """
@@ -12,20 +13,27 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 __all__ = [
     "claim",
     "differences",
+    "held",
     "is_sealed",
     "seal",
     "sha256_of",
+    "share_out",
     "wait_until",
     "write_bytes",
     "write_text",
 ]
+
+Piece = TypeVar("Piece")
 
 _SEAL = "finished.json"
 _POLL_SECONDS = 0.2
@@ -140,6 +148,43 @@ def sha256_of(path: Path) -> str:
         while chunk := content.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def share_out(pieces: Sequence[Piece], attempt: Callable[[Piece], bool]) -> None:
+    """Return when all pieces of work are done, each by whichever process is free for it: also those
+    of a process that is slower, or has died.
+
+    Args:
+        pieces: the same in all processes, those first that this one should begin with.
+        attempt: does a piece, unless another process is at it; whether the piece is done.
+
+    Raises:
+        ProcessLookupError: the process that started this one has ended.
+    """
+    left = list(pieces)
+
+    def all_done() -> bool:
+        left[:] = [piece for piece in left if not attempt(piece)]
+        return not left
+
+    wait_until(all_done)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a lock file, which is gone in the end; whether no other process holds it."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with suppress(PermissionError):  # Windows removes it when it is released
+            path.unlink(missing_ok=True)
+        lock.release()
 
 
 def wait_until(done: Callable[[], bool]) -> None:

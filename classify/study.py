@@ -2,8 +2,9 @@
 
 All arms are judged on the same real rows, take the same number of optimiser steps and, for one
 seed, start from the same weights, so that differences between arms can be paired by seed. One fit
-is one unit of work: several processes take the units in turn, and with a folder a finished unit is
-read back, an interrupted one continues, and one whose files are damaged is fitted again.
+is one unit of work: each of several processes takes the next that no other is at, and with a folder
+a finished unit is read back, an interrupted one continues, and one whose files are damaged is
+fitted again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from classify.arms import Arm
 from classify.config import FitConfig
 from classify.datasets.images import Images, decode_tables
-from classify.files import claim, is_sealed, seal, wait_until, write_text
+from classify.files import claim, held, is_sealed, seal, share_out, wait_until, write_text
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores, best_thresholds, fitted_scores
 from classify.predictions import PREDICTIONS, Judged, unit_folder, write_predictions
@@ -104,10 +105,13 @@ def run_study(
         return pd.concat([unit.fit(images, fabric.device) for unit in units], ignore_index=True)
     with doing("looking at the images of all arms"):
         hashes = {name: _fingerprint(table, attributes, images) for name, table in tables.items()}
-    for unit in units[fabric.global_rank :: fabric.world_size]:
-        unit.complete(out, hashes[unit.arm], images, fabric.device, logger)
-    for unit in units:  # of the other processes
-        wait_until(partial(unit.is_complete, out))
+    rank, world = fabric.global_rank, fabric.world_size
+    own = units[rank::world]
+    others = [unit for i, unit in enumerate(units) if i % world != rank]
+    share_out(
+        [*own, *reversed(others)],  # each is at its own last ones last
+        lambda unit: unit.attempt(out, hashes[unit.arm], images, fabric.device, logger),
+    )
     return pd.concat([unit.scores(out) for unit in units], ignore_index=True)
 
 
@@ -123,16 +127,19 @@ class _Unit:
     steps: int
     doing: Doing
 
-    def complete(
+    def attempt(
         self,
         out: Path,
         table: str,
         images: Images,
         device: torch.device,
         logger: MakeLogger | None,
-    ) -> None:
-        """Leave scores and predictions in the unit's folder, by whatever work is left to do;
-        `table` is the hash of its images and labels.
+    ) -> bool:
+        """Leave scores and predictions in the unit's folder, by whatever work is left to do, unless
+        another process is at it; whether they are there.
+
+        Args:
+            table: the hash of its images and labels.
         """
         folder = unit_folder(out, self.arm, self.seed)
         record = {
@@ -143,16 +150,21 @@ class _Unit:
             "table": table,
         }
         claim(folder / "unit.json", record)
-        if not self.is_complete(out):
+        with held(folder / ".lock") as is_ours:
+            if is_ours:
+                self._complete(folder, images, device, logger)
+        return is_ours
+
+    def _complete(
+        self, folder: Path, images: Images, device: torch.device, logger: MakeLogger | None
+    ) -> None:
+        if not is_sealed(folder, _RESULTS):
             if (folder / _SCORES).exists():
                 _log.warning("%s is not as the fit left it: it is made again", folder)
             scores = self.fit(images, device, folder, logger)
             write_text(folder / _SCORES, scores.to_csv(index=False))
             seal(folder, _RESULTS)
         forget_state(folder)
-
-    def is_complete(self, out: Path) -> bool:
-        return is_sealed(unit_folder(out, self.arm, self.seed), _RESULTS)
 
     def scores(self, out: Path) -> pd.DataFrame:
         """Read them back to the last bit: Python parses the values, not pandas' quicker but inexact

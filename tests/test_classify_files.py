@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from classify.files import claim, is_sealed, seal, wait_until, write_bytes
+import classify.files
+from classify.files import claim, held, is_sealed, seal, share_out, wait_until, write_bytes
 
 RECORD = {"config": {"lr": 0.1, "augmentation": {"flip": True}}, "seed": 0, "out": "a.b"}
 
@@ -77,6 +78,31 @@ def test_a_seal_holds_as_long_as_nothing_changes(tmp_path: Path) -> None:
     assert not is_sealed(tmp_path, ["a", "c"])
     (tmp_path / "a").write_text("1,")
     assert not is_sealed(tmp_path, ["a", "b"])
+
+
+def test_what_is_held_is_held_by_one_and_nothing_is_left_of_it(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    for _ in range(2):
+        with held(path) as first, held(path) as second:
+            assert (first, second) == (True, False)
+        assert not path.exists()
+
+
+def test_what_others_are_at_is_left_to_them_until_they_have_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(classify.files, "_POLL_SECONDS", 0.0)
+    busy, tried = ["b", "b", "c"], []
+
+    def attempt(piece: str) -> bool:
+        tried.append(piece)
+        if piece in busy:
+            busy.remove(piece)
+            return False
+        return True
+
+    share_out(["a", "b", "c"], attempt)
+    assert tried == ["a", "b", "c", "b", "c", "b"]
 
 
 def test_nobody_waits_for_a_process_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:

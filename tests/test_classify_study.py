@@ -169,6 +169,14 @@ def test_two_processes_give_what_one_gives(
         pd.testing.assert_frame_equal(gathered, scores, check_exact=True)
 
 
+def test_what_another_process_was_to_do_is_done_where_it_has_died(
+    arms: Arms, scores: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(L.Fabric, "world_size", 2)  # of which the second never comes
+    pd.testing.assert_frame_equal(_run(arms, out=tmp_path), scores, check_exact=True)
+    assert not list(tmp_path.rglob(".lock"))
+
+
 def _slow_first(fabric: L.Fabric, arms: Arms, out: Path) -> None:
     """The first process is busy for longer than the process group's timeout."""
     train, decode = classify.study.fit, classify.study.decode_tables
