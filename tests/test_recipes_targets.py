@@ -71,7 +71,7 @@ def test_the_order_of_given_wishes_says_nothing() -> None:
 
 
 def test_a_wish_that_the_labeler_does_not_know_is_refused() -> None:
-    with pytest.raises(ValueError, match="targets ask for Never, which the labeler cannot steer"):
+    with pytest.raises(ValueError, match="targets ask for Never, which the labeler or the head that steers"):
         plan_targets(_train(), NAMES[:3], {"Never=1": 5})
 
 
@@ -119,3 +119,8 @@ def test_plans_differ_in_name_where_they_follow_from_other_labels_or_wishes() ->
     ]
     assert len({plan.identity for plan in plans}) == 4
     assert plan_targets(table, NAMES).identity == plans[0].identity
+
+
+def test_where_nothing_can_be_asked_for_it_is_said() -> None:
+    with pytest.raises(ValueError, match="no attribute is known both to the labeler and"):
+        plan_targets(_train(), [])

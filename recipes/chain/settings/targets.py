@@ -57,8 +57,13 @@ def plan_targets(
         wishes: how many images of each wish, of all that are made in proportion; left out, `auto`.
 
     Raises:
-        ValueError: a wish of another attribute.
+        ValueError: a wish of another attribute, or no attribute.
     """
+    if not attributes:
+        raise ValueError(
+            "no attribute is known both to the labeler and to the head that steers; give "
+            "steering.by labeler, or arms without a steered set"
+        )
     return _of_wishes(wishes, attributes) if wishes else _of_rows(train, attributes)
 
 
