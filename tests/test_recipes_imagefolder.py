@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,13 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 ATTRIBUTES = ["Bald", "Male"]
+
+
+@pytest.fixture(autouse=True)
+def _files_close_here() -> Iterator[None]:
+    """And not in another module's test, which such a warning would fail."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -152,6 +152,7 @@ def _inputs(real: pd.DataFrame, *, known: bool = True) -> SimpleNamespace:
         source="noise",
         denoiser=SimpleNamespace(card={"name": "noise", "licence": "MIT"}),
         labeler=SimpleNamespace(card=card, sha256="abc", attributes=ATTRIBUTES),
+        labeler_steers=lambda _: True,
         policy=LabelPolicy(
             rules={name: Rule(present=0.5, absent=0.5) for name in (*ATTRIBUTES, "Hat")}
         ).doubting({"Smiling": "it says so of everybody"}),
