@@ -71,9 +71,7 @@ def test_the_order_of_given_wishes_says_nothing() -> None:
 
 
 def test_a_wish_that_the_labeler_does_not_know_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="targets ask for Never, which the labeler or the"
-    ):
+    with pytest.raises(ValueError, match="targets ask for Never, which the labeler or the"):
         plan_targets(_train(), NAMES[:3], {"Never=1": 5})
 
 
