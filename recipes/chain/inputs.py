@@ -86,6 +86,12 @@ class Inputs:
         assert isinstance(found, Labeler)  # checked before any work
         return found
 
+    def wishes(self, settings: SyntheticSet) -> Mapping[str, int] | None:
+        """What the images of a set are asked for, the quota's wishes if it says nothing; None for
+        what is rare.
+        """
+        return settings.wishes or self.run.config.quota.wanted or None
+
     def steerable(self, settings: SyntheticSet) -> list[str]:
         """What the images of a set can be asked for: what is labelled, and known to who steers."""
         known = [name for name in self.attributes if name in self.labeler.attributes]
@@ -208,7 +214,7 @@ def prepare(
     )
     for made in config.synthetic_sets.values():
         if made.steering is not None:  # says what cannot be asked for, before any image is made
-            plan_targets(inputs.train, inputs.steerable(made), made.wishes or config.quota.wanted)
+            plan_targets(inputs.train, inputs.steerable(made), inputs.wishes(made))
     return inputs
 
 

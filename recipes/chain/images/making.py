@@ -41,7 +41,7 @@ def is_independent(settings: SyntheticSet) -> bool:
         settings.folder is None
         and not settings.has_trained_terms
         and settings.steering is None
-        and not settings.needs_gradients
+        and not through_labeler(settings)
         and (guidance is None or guidance.distance != "features")
         and (start is None or start.rows is None)
     )
@@ -76,7 +76,7 @@ def _record(
     if settings.steering is not None:
         record["steering"] = plain(asdict(settings.steering))
         record["steering"] |= {
-            "targets": settings.wishes or inputs.run.config.quota.wanted or "auto",
+            "targets": inputs.wishes(settings) or "auto",
             "plan": plan_of(inputs, settings).identity,
             "labeler": inputs.steerer(settings.steering).sha256,
         }
@@ -118,8 +118,7 @@ def plan_of(inputs: Inputs, settings: SyntheticSet) -> Plan:
         return inputs.prompts.plan(settings.sampler.label)
     if settings.attribute_bits is not None:
         return bits_of(inputs, settings.attribute_bits)
-    wishes = settings.wishes or inputs.run.config.quota.wanted
-    return plan_targets(inputs.train, inputs.steerable(settings), wishes)
+    return plan_targets(inputs.train, inputs.steerable(settings), inputs.wishes(settings))
 
 
 def start_of(inputs: Inputs, settings: SyntheticSet) -> Start | None:
