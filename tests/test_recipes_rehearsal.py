@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def test_what_goes_on_inside_a_stage_is_the_inner_ones_alone(tmp_path: Path) -> 
         before = resident("VmRSS")
         with stages.of("inner"):
             (tmp_path / "a").write_bytes(bytes(1000))
-            held = np.ones(10**8, np.uint8)
+            # A mapping of its own: an array may lie in memory that was freed before.
+            held = np.frombuffer(mmap.mmap(-1, 10**8), np.uint8)
+            held[:] = 1
         del held
         (tmp_path / "b").write_bytes(bytes(10))
         (tmp_path / "again").hardlink_to(tmp_path / "a")
