@@ -3,8 +3,8 @@
 A folder of results is *claimed* by a record of what it is for, so that another run is refused. A
 finished piece of work is *sealed* by the hashes of its files, so that a damaged one is made again.
 What one process is at it *holds*, so that others take other pieces, and its own once it has died.
-Processes *wait* for each other by looking for files: a barrier of the process group ends the job
-after its timeout, 30 minutes by default, however well the work goes.
+They look for that in files: a barrier of the process group ends the job after its timeout, 30
+minutes by default, however well the work goes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from filelock import FileLock, Timeout
 __all__ = [
     "claim",
     "differences",
+    "done_once",
     "held",
     "is_sealed",
     "seal",
     "sha256_of",
     "share_out",
-    "wait_until",
     "write_bytes",
     "write_text",
 ]
@@ -157,17 +157,30 @@ def share_out(pieces: Sequence[Piece], attempt: Callable[[Piece], bool]) -> None
     Args:
         pieces: the same in all processes, those first that this one should begin with.
         attempt: does a piece, unless another process is at it; whether the piece is done.
-
-    Raises:
-        ProcessLookupError: the process that started this one has ended.
     """
     left = list(pieces)
+    while left := [piece for piece in left if not attempt(piece)]:
+        time.sleep(_POLL_SECONDS)
 
-    def all_done() -> bool:
-        left[:] = [piece for piece in left if not attempt(piece)]
-        return not left
 
-    wait_until(all_done)
+def done_once(lock: Path, is_done: Callable[[], bool], work: Callable[[], object]) -> None:
+    """Return when a piece of work is done, by whichever process begins it first; if that one dies,
+    by another.
+
+    Args:
+        lock: a file's path, whose folder is made if absent; the process that is at it holds it.
+        is_done: whether it is done.
+        work: does it.
+    """
+
+    def attempt(lock: Path) -> bool:
+        with held(lock) as is_ours:
+            if is_ours and not is_done():
+                work()
+        return is_done()
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    share_out([lock], attempt)
 
 
 @contextmanager
@@ -185,18 +198,3 @@ def held(path: Path) -> Iterator[bool]:
         with suppress(PermissionError):  # Windows removes it when it is released
             path.unlink(missing_ok=True)
         lock.release()
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    """Return when `done` says so, looking for it again and again.
-
-    Raises:
-        ProcessLookupError: the process that started this one has ended, so nobody may do it.
-    """
-    parent = os.getppid()
-    while not done():
-        if os.getppid() != parent:
-            raise ProcessLookupError(
-                "the process that started this one has ended; give the same command to continue"
-            )
-        time.sleep(_POLL_SECONDS)

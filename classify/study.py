@@ -24,7 +24,7 @@ import torch
 from classify.arms import Arm
 from classify.config import FitConfig
 from classify.datasets.images import Images, decode_tables
-from classify.files import claim, held, is_sealed, seal, share_out, wait_until, write_text
+from classify.files import claim, done_once, held, is_sealed, seal, share_out, write_text
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores, best_thresholds, fitted_scores
 from classify.predictions import PREDICTIONS, Judged, unit_folder, write_predictions
@@ -237,19 +237,20 @@ def _decoded(
     cache: Path | None,
     fabric: L.Fabric,
 ) -> Images:
-    """Decode all images; of several processes with a cache, the first fills it for the others."""
+    """Decode all images; of several processes with a cache, one fills it for the others."""
     decode = partial(decode_tables, tables.values(), size, skip_bad=skip_bad, cache=cache)
     if cache is None or fabric.world_size == 1:
         return decode()
     paths = pd.concat([table["path"] for table in tables.values()])
     key = hashlib.sha256("\0".join([str(size), *paths]).encode()).hexdigest()
     marker = cache / f".filled-{key[:16]}"
-    if not fabric.is_global_zero:
-        wait_until(marker.exists)
-        return decode()
-    images = decode()
-    marker.touch()
-    return images
+
+    def fill() -> None:
+        decode()
+        marker.touch()
+
+    done_once(marker.with_suffix(".lock"), marker.exists, fill)
+    return decode()
 
 
 def _fingerprint(table: pd.DataFrame, attributes: Sequence[str], images: Images) -> str:

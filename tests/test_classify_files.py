@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import classify.files
-from classify.files import claim, held, is_sealed, seal, share_out, wait_until, write_bytes
+from classify.files import claim, done_once, held, is_sealed, seal, share_out, write_bytes
 
 RECORD = {"config": {"lr": 0.1, "augmentation": {"flip": True}}, "seed": 0, "out": "a.b"}
 
@@ -105,9 +106,29 @@ def test_what_others_are_at_is_left_to_them_until_they_have_stopped(
     assert tried == ["a", "b", "c", "b", "c", "b"]
 
 
-def test_nobody_waits_for_a_process_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    wait_until(lambda: True)
-    parents = iter([7, 7, 1])
-    monkeypatch.setattr(os, "getppid", lambda: next(parents))
-    with pytest.raises(ProcessLookupError, match="has ended; give the same command"):
-        wait_until(lambda: False)
+def test_work_is_done_once_and_by_another_process_if_one_stops_before_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock, result, begun = tmp_path / "new" / ".lock", tmp_path / "result", []
+
+    def work() -> None:
+        begun.append(len(begun))
+        result.touch()
+
+    with ExitStack() as other:
+        lock.parent.mkdir()
+        other.enter_context(held(lock))
+        monkeypatch.setattr(time, "sleep", lambda _: other.close())  # it ends, and nothing is done
+        done_once(lock, result.exists, work)
+    done_once(lock, result.exists, work)
+    assert begun == [0]
+    assert not lock.exists()
+
+
+def test_work_that_another_process_has_done_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock, result = tmp_path / ".lock", tmp_path / "result"
+    with held(lock):
+        monkeypatch.setattr(time, "sleep", lambda _: result.touch())
+        done_once(lock, result.exists, lambda: pytest.fail("begun"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
+from recipes.chain.command import devices
 from recipes.chain.command.devices import chosen_precision, launch, processes, resolved_devices
 from recipes.chain.command.stopping import signals_left_alone
 
@@ -98,6 +100,11 @@ _SLURM = {
     "SLURM_PROCID": "0",
     "SLURM_LOCALID": "0",
 }
+_SLURM_TASKS = {
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_NODELIST": "localhost",
+    "SLURM_NODEID": "0",
+}
 
 
 @pytest.mark.parametrize("environment", [_TORCHRUN, _SLURM], ids=["torchrun", "slurm"])
@@ -143,3 +150,36 @@ def test_machines_are_told_where_to_meet(
             with pytest.raises(ValueError, match=f"{name} is {bad}; .* {allowed}"):
                 launch(1, num_nodes=2, accelerator="cpu")
     assert capsys.readouterr().out == "Waiting for all of 2 machines at 10.0.0.1:29501 ...\n"
+
+
+def test_a_further_process_of_a_command_ends_with_it() -> None:
+    child = "from recipes.chain.command.stopping import end_with_parent; end_with_parent(); "
+    child += "import time; print('there', flush=True); time.sleep(60); print('late')"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline().strip() == b"there"
+        started.kill()
+        assert started.stdout.read() == b""  # which the child would keep open until it is late
+
+
+@pytest.mark.parametrize(
+    ("values", "is_one"),
+    [
+        ({}, False),
+        ({"LOCAL_RANK": "0"}, False),
+        ({"LOCAL_RANK": "1"}, True),
+        (_TORCHRUN | {"LOCAL_RANK": "1"}, False),
+        (_SLURM | _SLURM_TASKS | {"LOCAL_RANK": "1"}, False),
+    ],
+)
+def test_only_a_process_that_lightning_starts_ends_with_its_parent(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], is_one: bool
+) -> None:
+    monkeypatch.setattr(Fabric, "launch", lambda _: None)
+    ended: list[str] = []
+    monkeypatch.setattr(devices, "end_with_parent", lambda: ended.append("with it"))
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    launch("auto", accelerator="cpu")
+    assert ended == ["with it"] * is_one

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from classify.config import Precision
 from classify.cores import usable_cores
-from recipes.chain.command.stopping import signals_left_alone
+from recipes.chain.command.stopping import end_with_parent, signals_left_alone
 
 __all__ = ["Devices", "chosen_precision", "launch", "processes", "resolved_devices"]
 
@@ -49,7 +49,7 @@ class Devices:
     """Number of devices, or auto (Lightning's)."""
     num_nodes: int = 1
     """Number of machines (Lightning's); the same command is started on each, with MASTER_ADDR,
-    MASTER_PORT and its own NODE_RANK in the environment. If one fails, stop the others."""
+    MASTER_PORT and its own NODE_RANK in the environment."""
 
     def launched(self) -> Fabric:
         """Lightning Fabric on these; see `launch`."""
@@ -91,6 +91,8 @@ def launch(
         )
     if fabric.device.type == "cpu" and alone:
         _tell_of_busy_cores()
+    if _is_started_by_lightning():
+        end_with_parent()
     if num_nodes == 1:
         fabric.launch()
         return fabric
@@ -150,9 +152,18 @@ def processes(devices: int | str) -> int | str:
     """
     is_command = Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parents[2]
     on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    started = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
-    several = is_command and on_cpu and usable_cores() > 1 and not started
+    several = is_command and on_cpu and usable_cores() > 1 and not _is_launched()
     return 2 if devices == "auto" and several else devices
+
+
+def _is_started_by_lightning() -> bool:
+    """Whether this process is a further one of its machine, started by the command's own line."""
+    return not _is_launched() and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def _is_launched() -> bool:
+    """Whether torchrun or SLURM has started this process."""
+    return TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
 
 
 def _tell_of_machines(fabric: Fabric, num_nodes: int) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Timer
+from threading import Event, Thread, Timer
 from types import FrameType
 
-__all__ = ["Stopped", "signals_left_alone", "signals_raised"]
+__all__ = ["Stopped", "end_with_parent", "signals_left_alone", "signals_raised"]
 
 _SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 """Signals that stop a command, and how Python treats them on its own."""
 _AGAIN_SECONDS = 0.1
+_LOOK_SECONDS = 0.2
 
 
 class Stopped(BaseException):
@@ -35,6 +37,19 @@ class Stopped(BaseException):
         where = f" while {self.where}" if self.where else ""
         name = signal.Signals(self.number).name
         return f"stopped by {name}{where}; the same command continues"
+
+
+def end_with_parent() -> None:
+    """Have SIGTERM sent to this process when the one that started it has ended, which would else be
+    seen only by what exchanges something with it.
+    """
+
+    def watch(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, args=[os.getppid()], daemon=True).start()
 
 
 @contextmanager

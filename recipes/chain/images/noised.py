@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from augment.metrics import Hardness
 from augment.minority_score import minority_classes, score_files
 from augment.train_classifier import ClassifierNetworkConfig, noise_name, train_classifier
 from classify.datasets import load_images, read_image
-from classify.files import wait_until, write_text
+from classify.files import done_once, write_text
 from recipes.chain.command.values import plain
 from recipes.chain.inputs import Inputs
 from recipes.chain.settings.classifier_terms import (
@@ -275,7 +275,7 @@ def _trained(
     known: Mapping[str, Any],
     examples: Callable[[Path], Examples],
 ) -> ClassifierOfNoised:
-    """A classifier, trained by the first process or taken as it stands.
+    """A classifier, trained by one process or taken as it stands.
 
     Args:
         inputs: of the run.
@@ -292,9 +292,9 @@ def _trained(
     run.fabric.barrier()  # or one process might look after another has written
     if not card.is_file():
         made = examples(folder)
-        if run.fabric.is_global_zero:
-            _fit(inputs, config, made, folder)
-        wait_until(card.is_file)
+        with run.stage(f"Training a classifier of noised images, {folder.name}"):
+            fit = partial(_fit, inputs, config, made, folder)
+            done_once(folder.with_name(f".{folder.name}.lock"), card.is_file, fit)
     return load_noised_classifier(folder / "classifier")
 
 
@@ -309,8 +309,6 @@ def _fit(inputs: Inputs, config: TrainedConfig, examples: Examples, folder: Path
         schedule=noise_name(inputs.denoiser.schedule),
     )
     device = run.fabric.device
-    run.say(f"Training a classifier of noised images, {folder.name} ...")
-    started = time.perf_counter()
     train_classifier(
         ImageFiles(paths, read_image, size=image.size, channels=image.channels),
         labels,
@@ -323,5 +321,3 @@ def _fit(inputs: Inputs, config: TrainedConfig, examples: Examples, folder: Path
         devices=1 if device.index is None or device.type == "cpu" else [device.index],
         plugins=[LightningEnvironment()],  # a job of its own, whatever has started the run
     )
-    taken = time.perf_counter() - started
-    run.note(f"Training the classifier {folder.name}: {taken:.0f} s in this session.")

@@ -22,7 +22,7 @@ from classify import (
     predict,
     save_checkpoint,
 )
-from classify.files import claim, wait_until
+from classify.files import claim, done_once
 from classify.trainer import MakeLogger, forget_state
 from labeling import Predictor, fit_thresholds, load_labeler
 
@@ -55,7 +55,7 @@ def train_labeler(
         source: the data, for the card.
         licence: of the weights, for the card.
         command: what makes it again, for the card.
-        fabric: a launched Fabric; its first process trains, the others wait.
+        fabric: a launched Fabric; one of its processes trains, the others wait.
         seed: of weights, order and augmentation.
         skip_bad: leave out images that do not decode.
         half: store the weights in half precision.
@@ -107,32 +107,24 @@ def train_labeler(
             half=half,
         )
 
-    fit_once(folder, record, fabric, train_it)
+    fit_once(folder, record, train_it)
     return load_labeler(folder)
 
 
-def fit_once(
-    folder: Path, record: Mapping[str, object], fabric: Fabric, fit_it: Callable[[], None]
-) -> None:
-    """Have the first process leave a labeler in the folder; one of the same record is taken as is.
+def fit_once(folder: Path, record: Mapping[str, object], fit_it: Callable[[], None]) -> None:
+    """Have one process leave a labeler in the folder; one of the same record is taken as is.
 
     Args:
         folder: of the labeler, whose `card.json` is written last.
         record: what the labeler follows from, kept as `training.json`.
-        fabric: its other processes wait for the card.
         fit_it: fits the labeler and writes it.
 
     Raises:
         ValueError: the folder holds another labeler; in every process.
     """
-    card, claimed = folder / "card.json", folder / "training.json"
-    if fabric.is_global_zero:
-        claim(claimed, record)
-        if not card.is_file():
-            fit_it()
-        forget_state(folder)
-    wait_until(card.is_file)
-    claim(claimed, record)  # what the first process refused, the others refuse too
+    claim(folder / "training.json", record)
+    done_once(folder / ".lock", (folder / "card.json").is_file, fit_it)
+    forget_state(folder)
 
 
 def described(table: pd.DataFrame, attributes: Sequence[str]) -> dict[str, object]:

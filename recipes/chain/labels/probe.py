@@ -44,7 +44,7 @@ def generator_labeler(
         attributes: what it labels, as far as train has both values.
         folder: of the probe.
         source: what the images are, for the card.
-        fabric: a launched Fabric; its first process fits, the others wait.
+        fabric: a launched Fabric; one of its processes fits, the others wait.
         mirror: whether a mirrored image has the same attributes, so that it is fitted on too.
         config: of the fit.
 
@@ -77,7 +77,7 @@ def generator_labeler(
         )
         save_probe(folder, labeler)
 
-    fit_once(folder, record, fabric, fit_it)
+    fit_once(folder, record, fit_it)
     return load_probe(folder, features)
 
 
