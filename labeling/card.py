@@ -46,6 +46,9 @@ class LabelerCard:
     """How images are resized to `image_size`, antialiased."""
 
     def __post_init__(self) -> None:
+        for name in ("architecture", "source", "licence", "command"):
+            value = getattr(self, name)
+            self._check(isinstance(value, str), name, value, "text")
         # Tuples, so that the order of the outputs cannot change under a loaded network.
         for name in ("attributes", "mean", "std"):
             value = getattr(self, name)
@@ -55,6 +58,7 @@ class LabelerCard:
         self._check_attributes()
         self._check_preprocessing()
         self._check_thresholds()
+        self._check_scores()
 
     @staticmethod
     def _check(holds: bool, name: str, value: object, kind: str) -> None:
@@ -65,6 +69,8 @@ class LabelerCard:
             )
 
     def _check_attributes(self) -> None:
+        names = self.attributes
+        self._check(all(isinstance(name, str) for name in names), "attributes", names, "names")
         repeated = sorted({name for name in self.attributes if self.attributes.count(name) > 1})
         if not self.attributes or repeated:
             got = f"{repeated[0]!r} twice" if repeated else "none"
@@ -95,6 +101,14 @@ class LabelerCard:
                 )
             in_range = _are_finite([value]) and 0 <= value <= 1
             self._check(in_range, f"the threshold of {name!r}", value, "a number in [0, 1]")
+
+    def _check_scores(self) -> None:
+        rows = list(self.scores.values()) if isinstance(self.scores, Mapping) else [self.scores]
+        are_known = self.scores is None or all(
+            isinstance(row, Mapping) and _are_finite([v for v in row.values() if v is not None])
+            for row in rows
+        )
+        self._check(are_known, "scores", self.scores, "attribute: {measure: number}")
 
 
 Card = TypeVar("Card", bound=LabelerCard)

@@ -1,4 +1,5 @@
-"""The campaign of faults: `pytest -n0 -m faults tests/faults --kills 100 --faults-seed 0`.
+"""The campaign of faults: `pytest -n0 -s -m faults tests/faults --kills 100 --faults-seed 0
+--examples 300 --hypothesis-seed 0`.
 
 Everything is small, and every fault is drawn from the seed, so that the same command meets the
 same faults. At the end a table tells how many were tried, survived and lost.
@@ -7,17 +8,20 @@ same faults. At the end a table tells how many were tried, survived and lost.
 from __future__ import annotations
 
 import tempfile
+from datetime import timedelta
 from functools import partial
 from random import Random
 
 import pytest
 from campaign import Study, Tally, results
+from hypothesis import HealthCheck, settings
 from recipe_doubles import save_folder, save_generator
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The campaign's own options."""
     parser.addoption("--kills", type=int, default=10, help="SIGKILLs of the campaign of faults")
+    parser.addoption("--examples", type=int, default=300, help="files that a fuzz test reads")
     parser.addoption("--faults-seed", type=int, default=0, help="seed of the campaign of faults")
 
 
@@ -25,8 +29,15 @@ _TALLY = pytest.StashKey[Tally]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin the table."""
+    """Begin the table, and set how hypothesis is used."""
     config.stash[_TALLY] = Tally()
+    settings.register_profile(
+        "faults",
+        max_examples=config.getoption("--examples"),
+        deadline=timedelta(seconds=60),  # of a busy machine
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    settings.load_profile("faults")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

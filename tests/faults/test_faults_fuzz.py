@@ -1,6 +1,7 @@
 """Files full of anything: what is read is taken or refused in one line, soon and in little memory.
 
-hypothesis keeps what it has found in `.hypothesis/`, and tries that first the next time.
+hypothesis keeps what it has found in `.hypothesis/`, and tries that first the next time; how many
+examples each test takes is told by `--examples`, and `--hypothesis-seed=0` repeats them.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from recipe_doubles import save_generator
 
@@ -63,12 +63,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _fuzzed(test: Callable[..., None]) -> Callable[..., None]:
-    quiet = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    long = timedelta(seconds=60)  # of a busy machine
-    return seed(0)(settings(max_examples=300, deadline=long, suppress_health_check=quiet)(test))
-
-
 def _taken_or_refused(read: Callable[[], object]) -> None:
     """Nothing but a refusal may come of it, which `run` tells in one line."""
     with suppress(ValueError, OSError):
@@ -91,7 +85,6 @@ _CELLS = st.sampled_from(
 ) | st.text(max_size=6)
 
 
-@_fuzzed
 @given(
     names=st.lists(
         st.sampled_from(["file_name", "split", "source", "seed", "A", "p_A", "path", "macro", ""])
@@ -111,7 +104,6 @@ def test_tables(root: Path, names: list[str], rows: list[list[str]], raw: bytes 
     _taken_or_refused(lambda: load_table(root, ["A"]))
 
 
-@_fuzzed
 @given(
     found=st.dictionaries(
         st.sampled_from(sorted(dotted(RunConfig))) | st.text(max_size=6), _VALUES, max_size=3
@@ -130,7 +122,6 @@ _RULE = st.dictionaries(
 )
 
 
-@_fuzzed
 @given(
     rules=st.dictionaries(st.text(max_size=4), _RULE | _VALUES, max_size=3) | _VALUES,
     config=st.dictionaries(st.sampled_from(["precision", "band", "min_count", "x"]), _VALUES),
@@ -142,10 +133,18 @@ def test_policies(root: Path, rules: Any, config: dict[str, Any], labeler: Any) 
     _taken_or_refused(lambda: LabelPolicy.read(root / "policy.json"))
 
 
-@_fuzzed
+def _places(content: Any) -> list[tuple[Any, Any]]:
+    """Every container within, with each of its keys or indices."""
+    if not isinstance(content, (dict, list)):
+        return []
+    keys = content if isinstance(content, dict) else range(len(content))
+    own = [(content, key) for key in keys]
+    return own + [place for inner, key in own for place in _places(inner[key])]
+
+
 @given(data=st.data())
 def test_cards(root: Path, data: st.DataObject) -> None:
-    """One field of a card or a configuration is anything, or the file's bytes are."""
+    """One value within a card or a configuration is anything, or the file's bytes are."""
     folder, name = data.draw(
         st.sampled_from(
             [
@@ -160,7 +159,8 @@ def test_cards(root: Path, data: st.DataObject) -> None:
     good = file.read_bytes()
     content = json.loads(good)
     if data.draw(st.booleans()):
-        content[data.draw(st.sampled_from([*content, "x"]))] = data.draw(_VALUES)
+        within, key = data.draw(st.sampled_from([*_places(content), (content, "x")]))
+        within[key] = data.draw(_VALUES)
         spoilt = json.dumps(content).encode()
     else:
         spoilt = data.draw(_spoilt(good))
@@ -172,7 +172,6 @@ def test_cards(root: Path, data: st.DataObject) -> None:
         file.write_bytes(good)
 
 
-@_fuzzed
 @given(data=st.data())
 def test_headers_of_weights(root: Path, data: st.DataObject) -> None:
     """Of safetensors the length, the JSON and the offsets; of torch's the archive's bytes."""
@@ -195,7 +194,6 @@ def test_headers_of_weights(root: Path, data: st.DataObject) -> None:
         file.write_bytes(good)
 
 
-@_fuzzed
 @given(data=st.data())
 def test_archives_of_tensors(root: Path, data: st.DataObject) -> None:
     file = root / "model.pt"
