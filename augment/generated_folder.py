@@ -9,12 +9,15 @@ nothing is made only to fill a batch and thrown away.
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import torch
@@ -34,6 +37,8 @@ TABLE = "metadata.csv"
 
 _PNG_END = b"IEND\xaeB`\x82"
 """The last bytes of a PNG file: its end chunk with its check sum."""
+_TAKEN = ".taken-{}"
+"""Folder by which processes tell one another which blocks they are at."""
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
@@ -75,7 +80,7 @@ def make_missing(
         record: what makes the images what they are, to which the precision is added; it stands in
             every file's text chunks too, beside the seed.
         labels: the class of each seed's image, likewise, if it has one.
-        fabric: its processes take blocks in turn.
+        fabric: its processes take the next block whenever they are free.
 
     Returns:
         The rows of the images that are there, with their absolute `path`.
@@ -103,6 +108,8 @@ def make_missing(
     _report_left_out(folder, [seeds[int(i)] for i in left_out.nonzero()], len(seeds), fabric)
     table = table[(left_out == 0).numpy()]
     if fabric.is_global_zero:
+        for taken in folder.glob(_TAKEN.format("*")):
+            shutil.rmtree(taken)
         warn_unguided(int(unguided.sum()))
         _write_table(folder / TABLE, table)
     fabric.barrier()
@@ -146,17 +153,42 @@ def read_png(path: str) -> Image.Image:
 
 def _unfinished(
     folder: Path, seeds: Sequence[int], batch_size: int, fabric: Fabric
-) -> Iterable[slice]:
-    """Blocks of seeds that lack a file, of this process alone; a progress bar on the first one."""
+) -> Iterator[slice]:
+    """Blocks of seeds that lack a file, as this process is free for them; a progress bar on the
+    first one.
+    """
     blocks = [slice(first, first + batch_size) for first in range(0, len(seeds), batch_size)]
-    mine = [
+    missing = [
         block
-        for block in blocks[fabric.global_rank :: fabric.world_size]
+        for block in blocks
         if not all(_is_whole(folder / f"{seed}.png") for seed in seeds[block])
     ]
-    silent = not (mine and fabric.is_global_zero)
-    bar: Iterable[slice] = tqdm(mine, f"generate {folder.name}", unit="batch", disable=silent)
-    return bar
+    silent = not (missing and fabric.is_global_zero)
+    is_ours = _turns(folder, fabric)
+    for block in tqdm(missing, f"generate {folder.name}", unit="batch", disable=silent):
+        if is_ours(block):
+            yield block
+
+
+def _turns(folder: Path, fabric: Fabric) -> Callable[[slice], bool]:
+    """Tells a process whether a block is its own: whichever comes to it first makes it, so that
+    unequal devices finish together.
+
+    A block is taken by a file in a folder that stands for this once; what a run that was killed had
+    taken counts for nothing.
+    """
+    if fabric.world_size == 1:
+        return lambda block: True
+    taken = folder / fabric.broadcast(_TAKEN.format(uuid4().hex[:8]))
+    taken.mkdir(exist_ok=True)
+
+    def is_ours(block: slice) -> bool:
+        with suppress(FileExistsError):
+            (taken / str(block.start)).touch(exist_ok=False)
+            return True
+        return False
+
+    return is_ours
 
 
 def _save(

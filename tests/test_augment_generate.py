@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ from augment import (
     generate,
     sample,
 )
+from augment.generated_folder import _turns
 from augment.sampler import class_labels
 from augment.solvers import Solver
 from augment.state_hash import state_sha256
@@ -410,6 +412,7 @@ def test_a_compiled_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monk
 _TWO_PROCESSES = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 import torch
 from lightning.fabric import Fabric
 from augment_doubles import TinyNetwork, class_denoiser, tiny_denoiser
@@ -441,6 +444,17 @@ def test_two_processes_write_the_files_of_one(tmp_path: Path) -> None:
     assert _hashes(tmp_path / "two") == _hashes(tmp_path / "one")
     tables = [(tmp_path / name / "metadata.csv").read_bytes() for name in ("one", "two")]
     assert tables[0] == tables[1]
+    assert not list((tmp_path / "two").glob(".*"))
+
+
+def test_a_process_that_is_free_takes_the_next_block(tmp_path: Path) -> None:
+    two = SimpleNamespace(world_size=2, broadcast=lambda _: ".taken-now")
+    quick, slow = (_turns(tmp_path, two) for _ in range(2))
+    blocks = [slice(i, i + 2) for i in range(0, 8, 2)]
+    assert quick(blocks[0])
+    assert [slow(block) for block in blocks[:2]] == [False, True]
+    assert [quick(block) for block in blocks[1:]] == [False, True, True]
+    assert not any(slow(block) for block in blocks[2:])
 
 
 def test_other_weights_or_another_process_do_not_mix_with_what_stands(tmp_path: Path) -> None:
