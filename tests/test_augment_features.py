@@ -124,15 +124,25 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
     names = [str(path) for path in paths]
     missing = dict(zip(module._hashes(paths), names, strict=True))
     batches = partial(module._batches, encoder=encoder, read=_read, batch_size=2)
+    shards = module._shards(list(missing), 2, 3)
     seen = []
     for rank in range(3):
         fabric = SimpleNamespace(global_rank=rank, world_size=3, is_global_zero=rank == 0)
-        module._fill(folder, missing, encoder.card, "images", batches, fabric)  # type: ignore[arg-type]
+        module._fill(folder, missing, shards, encoder.card, "images", batches, fabric)  # type: ignore[arg-type]
         seen.append(_seen(encoder))
-    assert seen == [3, 6, 7]
+    assert seen == [4, 7, 7]
     found = extract(paths, encoder, cache=tmp_path / "cache")
     np.testing.assert_allclose(found, _expected(levels), rtol=1e-6)
     assert _seen(encoder) == 7
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_the_same_images_are_encoded_together_by_any_number_of_processes(processes: int) -> None:
+    hashes = [str(i) for i in range(101)]
+    shards = module._shards(hashes, 8, processes)
+    assert [h for shard in shards for h in shard] == hashes
+    assert len(shards) <= max(processes, 1)
+    assert all(len(shard) % 8 == 0 for shard in shards[:-1])
 
 
 def test_a_process_that_comes_late_takes_its_own_share_of_what_was_missing(tmp_path: Path) -> None:

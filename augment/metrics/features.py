@@ -90,7 +90,8 @@ def extract(
     missing = {h: str(path) for h, path in zip(hashes, paths, strict=True) if h not in known}
     fabric.barrier()  # before any writes: all must see the same images missing, to share them
     batches = partial(_batches, encoder=encoder, read=read, batch_size=batch_size)
-    _fill(folder, missing, encoder.card, name, batches, fabric)
+    shards = _shards(list(missing), batch_size, fabric.world_size)
+    _fill(folder, missing, shards, encoder.card, name, batches, fabric)
     fabric.barrier()
     return _collect(hashes, _index(folder) if missing else known)
 
@@ -120,18 +121,25 @@ def _index(folder: Path) -> dict[str, Place]:
     return places
 
 
+def _shards(hashes: Sequence[str], batch_size: int, processes: int) -> list[Sequence[str]]:
+    """Of whole batches, always the same images together: in another batch a feature is rounded
+    otherwise.
+    """
+    batches = -(-len(hashes) // batch_size)
+    size = batch_size * max(1, min(_SHARD // batch_size, -(-batches // processes)))
+    return [hashes[first : first + size] for first in range(0, len(hashes), size)]
+
+
 def _fill(
     folder: Path,
     missing: Mapping[str, str],
+    shards: Sequence[Sequence[str]],
     card: EncoderCard,
     name: str,
     batches: Callable[[Sequence[str]], Iterator[Tensor]],
     fabric: Fabric,
 ) -> None:
     """Extract what is missing, this process its share, and write a shard as it gets full."""
-    hashes = list(missing)
-    size = max(1, min(_SHARD, -(-len(hashes) // fabric.world_size)))
-    shards = [hashes[first : first + size] for first in range(0, len(hashes), size)]
     mine = shards[fabric.global_rank :: fabric.world_size]
     if mine:
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["TEXTURE", "View", "few_pixels", "look", "plain_views"]
+__all__ = ["TEXTURE", "View", "batch_of", "few_pixels", "look", "plain_views"]
 
 View = Callable[[Tensor], Tensor]
 """uint8 (N, 3, S, S) to floating (N, D)."""
@@ -34,6 +34,13 @@ def plain_views() -> dict[str, View]:
 
 
 @torch.no_grad()
+def batch_of(side: int) -> int:
+    """How many images of this size, in pixels, are looked at together; in another batch, what a
+    network sees is rounded otherwise.
+    """
+    return max(1, min(64, _AT_ONCE // side**2))
+
+
 def look(images: Tensor, views: Mapping[str, View]) -> dict[str, Tensor]:
     """What every view sees of images.
 
@@ -44,8 +51,7 @@ def look(images: Tensor, views: Mapping[str, View]) -> dict[str, Tensor]:
     Returns:
         name -> float32 (N, D) on the CPU.
     """
-    few = max(1, min(64, _AT_ONCE // images.shape[-1] ** 2))
-    batches = torch.split(images, few)
+    batches = torch.split(images, batch_of(images.shape[-1]))
     return {
         name: torch.cat([view(batch).float().cpu() for batch in batches])
         for name, view in views.items()

@@ -121,6 +121,7 @@ def _gone(processes: list[int]) -> None:
             ["{generator}", "--seeds=5", "--sampler.steps=3", "--sampler.batch_size=2"],
         ),
         ("label.py", ["label", "{data}", "--labeler=avatars", "--batch_size=4"]),
+        ("measure.py", ["{data}", "{data}/images", "--split=all", "--cache={out}-features"]),
     ],
 )
 @pytest.mark.parametrize("way", ["--devices=2", "--num_nodes=2", "torchrun"])
@@ -128,10 +129,11 @@ def test_the_tools_too(
     study: Study, tally: Tally, tmp_path: Path, script: str, words: list[str], way: str
 ) -> None:
     folders = {name: str(study.root / name) for name in ("generator", "data")}
-    words, log, found = [word.format(**folders) for word in words], tmp_path / "log", []
+    log, found = tmp_path / "log", []
     for name in ("--devices=1", way):
         out = tmp_path / name.strip("-")
-        status = _wait(_start(script, [*words, f"--out={out}"], name, log))
+        own = [word.format(**folders, out=out) for word in words]
+        status = _wait(_start(script, [*own, f"--out={out}"], name, log))
         assert status == [0] * len(status), log.read_text()[-3000:]
         found.append(digests(out))
     assert tally.count(f"two processes: {script} {way}", found[0] == found[1])

@@ -21,7 +21,7 @@ from torch import Tensor
 from augment import Denoiser, DenoiserFeatures, admitted
 from augment.metrics import Encoder, Preprocessing
 from augment.metrics.realism import MOST, UNLIKE, Realism, RealismGate
-from augment.metrics.views import View, look, plain_views
+from augment.metrics.views import View, batch_of, look, plain_views
 from classify.datasets import decode, read_image
 from recipes.chain.encoders import load_encoder
 from recipes.chain.inputs import Inputs
@@ -131,12 +131,14 @@ def seen(
         for view in views.values():
             if isinstance(view, torch.nn.Module):
                 view.to(device)
-    share = -(-len(paths) // world)
+    batch = batch_of(size)
+    share = -(-len(paths) // (batch * world)) * batch  # whole batches, whoever looks at them
     # A process without a share of its own looks at one image, for the widths.
     mine = paths[rank * share : (rank + 1) * share]
     parts = []
-    for first in range(0, max(len(mine), 1), _DECODED):
-        pixels, _ = decode(mine[first : first + _DECODED] or paths[:1], size)
+    block = max(1, _DECODED // batch) * batch
+    for first in range(0, max(len(mine), 1), block):
+        pixels, _ = decode(mine[first : first + block] or paths[:1], size)
         parts.append(look(pixels.to(device), views))
     features = {name: torch.cat([part[name] for part in parts])[: len(mine)] for name in views}
     if fabric is None or world == 1:
