@@ -33,7 +33,6 @@ def plain_views() -> dict[str, View]:
     return {"pixels": few_pixels, "spectrum": _spectrum, TEXTURE: _RandomNetwork()}
 
 
-@torch.no_grad()
 def batch_of(side: int) -> int:
     """How many images of this size, in pixels, are looked at together; in another batch, what a
     network sees is rounded otherwise.
@@ -41,6 +40,7 @@ def batch_of(side: int) -> int:
     return max(1, min(64, _AT_ONCE // side**2))
 
 
+@torch.no_grad()
 def look(images: Tensor, views: Mapping[str, View]) -> dict[str, Tensor]:
     """What every view sees of images.
 
