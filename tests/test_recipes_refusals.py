@@ -181,6 +181,8 @@ def test_bad_source(
         ("--judge=nobody", "'nobody'"),
         ("--num_real=13", "num_real is 13, and the data have 12 train rows"),
         ("--num_real=1", "num_real is 1; give at least 2"),
+        ("--num_real=many", "--num_real is many; give a whole number, or leave it out"),
+        ("--image_size=1e9", "--image_size is 1e9; give a whole number, or leave it out"),
         ("--num_val=7", "num_val is 7, and the data have 6 val rows"),
         ("--num_val=0", "num_val is 0; give at least 1"),
         ("--attributes=Nose", "lacks Nose"),

@@ -60,10 +60,9 @@ _REMEDIES = {
 _LOST_PROCESS = re.compile(r"gloo.*(closed by peer|reset by peer|Broken pipe)|NCCL.*remote process")
 """How torch says that it waits for a process that is no more."""
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-_MISTYPED = re.compile(
-    rf"Parser key \"(.+?)\": Expected a <class '({'|'.join(_KINDS)})'>\. Got value: (.*)"
-)
-"""How jsonargparse says that a value is not of its type."""
+_MISTYPED = re.compile(r"Parser key \"(.+?)\": .*\b(?:Got|Given) value: (.*)")
+_EXPECTED = re.compile(r"Expected a <class '(\w+)'>")
+"""How jsonargparse says that a value is not of its type, or of none of several."""
 _WIDTH = 100
 """Columns of a help line."""
 
@@ -175,11 +174,21 @@ def _refused_in_one_line() -> Iterator[None]:
     try:
         yield
     except (jsonargparse.ArgumentError, yaml.YAMLError) as error:
-        refused = _MISTYPED.fullmatch(_one_line(error))
-        if refused is None:
-            raise ValueError(_one_line(error)) from error
-        name, kind, value = refused.groups()
-        raise ValueError(f"--{name} is {value}; give {_KINDS[kind]}") from error
+        text = _one_line(error)
+        raise ValueError(_mistyped(text) or text) from error
+
+
+def _mistyped(text: str) -> str | None:
+    """What jsonargparse says of a value that is no number, as we say it; None if it says another
+    thing.
+    """
+    refused, expected = _MISTYPED.fullmatch(text), _EXPECTED.findall(text)
+    kinds = [told for kind, told in _KINDS.items() if kind in expected]
+    if refused is None or not kinds:
+        return None
+    name, value = refused.groups()
+    left_out = ", or leave it out" if "NoneType" in expected else ""
+    return f"--{name} is {value}; give {' or '.join(kinds)}{left_out}"
 
 
 def _parser(kind: type, skip: Collection[str]) -> jsonargparse.ArgumentParser:
