@@ -81,7 +81,9 @@ def test_auto_is_float32_where_torch_does_not_tell_of_the_processor(
 
 def test_a_processor_starts_a_process_a_core_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    with pytest.raises(ValueError, match="devices is 5, and this CPU has 4 cores; give at most 4"):
+    with pytest.raises(
+        ValueError, match="devices is 5; this machine has .* for 4, so give at most 4"
+    ):
         launch(5, accelerator="cpu")
 
 

@@ -71,6 +71,7 @@ def launch(
     """
     cores = os.cpu_count() or 1
     devices, num_nodes = resolved_devices(devices, num_nodes)
+    _check_number(devices, max(cores, cuda.device_count()))  # Lightning makes a list of them
     alone = num_nodes == 1 and (devices == 1 or (devices == "auto" and cuda.device_count() < 2))
     try:
         fabric = Fabric(
@@ -85,12 +86,10 @@ def launch(
             f"devices is {devices!r} with accelerator {accelerator} ({error}); give auto or a "
             "number of devices, and accelerator auto or cpu"
         ) from error
-    if isinstance(devices, int) and fabric.device.type == "cpu" and devices > cores:
-        raise ValueError(
-            f"devices is {devices}, and this CPU has {cores} cores; give at most {cores}, or auto"
-        )
-    if fabric.device.type == "cpu" and alone:
-        _tell_of_busy_cores()
+    if fabric.device.type == "cpu":
+        _check_number(devices, cores)
+        if alone:
+            _tell_of_busy_cores()
     if _is_started_by_lightning():
         end_with_parent()
     if num_nodes == 1:
@@ -100,6 +99,15 @@ def launch(
     with signals_left_alone():  # torch waits for the other machines, up to `_PATIENCE`
         fabric.launch()
     return fabric
+
+
+def _check_number(devices: int | str, most: int) -> None:
+    """Refuse more devices than a machine has: of a CPU, one process per core."""
+    if isinstance(devices, int) and devices > most:
+        raise ValueError(
+            f"devices is {devices}; this machine has cores or accelerators for {most}, so give at "
+            f"most {most}, or auto"
+        )
 
 
 def resolved_devices(devices: int | str, num_nodes: int) -> tuple[int | str, int]:
