@@ -135,7 +135,8 @@ def generate(
         settings: what identifies the guidance in the folder's record and in each file; left out,
             its `repr`, which has to be the same in every process.
         fabric: a launched Lightning Fabric, to whose device the denoiser is moved and whose
-            processes take blocks in turn; left out, this process works where the denoiser is.
+            processes take blocks as they are free; left out, this process works where the
+            denoiser is.
 
     Returns:
         The table: file_name, split (train), source (synthetic), seed, sampler, path; for a model

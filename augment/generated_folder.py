@@ -9,15 +9,14 @@ nothing is made only to fill a batch and thrown away.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 import torch
@@ -80,7 +79,8 @@ def make_missing(
         record: what makes the images what they are, to which the precision is added; it stands in
             every file's text chunks too, beside the seed.
         labels: the class of each seed's image, likewise, if it has one.
-        fabric: its processes take the next block whenever they are free.
+        fabric: its processes take the next block whenever they are free; devices of different kinds
+            round differently, so that of these a block may differ from run to run.
 
     Returns:
         The rows of the images that are there, with their absolute `path`.
@@ -105,11 +105,11 @@ def make_missing(
         counts[1, rows] = _save(batch, block, labels, folder, record)
     total: Tensor = fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
     unguided, left_out = total.cpu()
+    for taken in folder.glob(_TAKEN.format("*")) if fabric.is_global_zero else ():
+        shutil.rmtree(taken, ignore_errors=True)
     _report_left_out(folder, [seeds[int(i)] for i in left_out.nonzero()], len(seeds), fabric)
     table = table[(left_out == 0).numpy()]
     if fabric.is_global_zero:
-        for taken in folder.glob(_TAKEN.format("*")):
-            shutil.rmtree(taken)
         warn_unguided(int(unguided.sum()))
         _write_table(folder / TABLE, table)
     fabric.barrier()
@@ -158,13 +158,13 @@ def _unfinished(
     first one.
     """
     blocks = [slice(first, first + batch_size) for first in range(0, len(seeds), batch_size)]
-    missing = [
-        block
-        for block in blocks
-        if not all(_is_whole(folder / f"{seed}.png") for seed in seeds[block])
-    ]
-    silent = not (missing and fabric.is_global_zero)
+    lacking = torch.zeros(len(blocks), dtype=torch.int64)
+    for i in range(fabric.global_rank, len(blocks), fabric.world_size):
+        lacking[i] = not all(_is_whole(folder / f"{seed}.png") for seed in seeds[blocks[i]])
+    lacking = fabric.all_reduce(lacking, reduce_op="sum").cpu()  # type: ignore[union-attr]
+    missing = [block for block, lacks in zip(blocks, lacking.tolist(), strict=True) if lacks]
     is_ours = _turns(folder, fabric)
+    silent = not (missing and fabric.is_global_zero)
     for block in tqdm(missing, f"generate {folder.name}", unit="batch", disable=silent):
         if is_ours(block):
             yield block
@@ -174,19 +174,22 @@ def _turns(folder: Path, fabric: Fabric) -> Callable[[slice], bool]:
     """Tells a process whether a block is its own: whichever comes to it first makes it, so that
     unequal devices finish together.
 
-    A block is taken by a file in a folder that stands for this once; what a run that was killed had
-    taken counts for nothing.
+    A block is taken by creating a file, in a folder that is new for each call, so that what a run
+    that was killed had taken counts for nothing.
     """
     if fabric.world_size == 1:
         return lambda block: True
-    taken = folder / fabric.broadcast(_TAKEN.format(uuid4().hex[:8]))
-    taken.mkdir(exist_ok=True)
+    taken = folder / fabric.broadcast(_TAKEN.format(secrets.token_hex(4)))
 
     def is_ours(block: slice) -> bool:
-        with suppress(FileExistsError):
+        taken.mkdir(exist_ok=True)
+        try:
             (taken / str(block.start)).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:  # another run has tidied up just now
             return True
-        return False
+        return True
 
     return is_ours
 

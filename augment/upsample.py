@@ -60,7 +60,8 @@ def upsample(
         folder: made if absent; one of another run is refused.
         sampler: steps, solver and batch size; its label, if given, goes before the table's.
         fabric: a launched Lightning Fabric, to whose device the upsampler is moved and whose
-            processes take blocks in turn; left out, this process works where the upsampler is.
+            processes take blocks as they are free; left out, this process works where the
+            upsampler is.
 
     Returns:
         The table: the small images' rows, with the large ones' file_name and path.

@@ -30,7 +30,7 @@ class Augmentation:
         allowed = {
             "shift": (0 <= self.shift < 1, "a share of the side in [0, 1)"),
             "rotation": (0 <= self.rotation <= 180, "degrees in [0, 180]"),
-            "operations": (self.operations >= 0, "a whole number from 0 up"),
+            "operations": (0 <= self.operations <= 100, "a whole number in [0, 100]"),
             "magnitude": (0 <= self.magnitude <= 30, "a whole number in [0, 30]"),
         }
         for name, (holds, what) in allowed.items():

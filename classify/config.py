@@ -33,8 +33,8 @@ class MixingConfig:
     Xie et al., 2020); the statistics used for predictions are those of the real images."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"mixing.weight is {self.weight}; give a number from 0 up")
+        if not 0 <= self.weight <= _MOST:
+            raise ValueError(f"mixing.weight is {self.weight}; give a number from 0 to {_MOST:,}")
 
 
 @dataclass(frozen=True, kw_only=True)

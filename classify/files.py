@@ -3,8 +3,8 @@
 A folder of results is *claimed* by a record of what it is for, so that another run is refused. A
 finished piece of work is *sealed* by the hashes of its files, so that a damaged one is made again.
 What one process is at it *holds*, so that others take other pieces, and its own once it has died.
-They look for that in files: a barrier of the process group ends the job after its timeout, 30
-minutes by default, however well the work goes.
+Processes learn of one another by such files alone: a barrier of the process group ends the job
+after its timeout, 30 minutes by default, however well the work goes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 __all__ = [
     "claim",
@@ -37,11 +39,14 @@ Piece = TypeVar("Piece")
 
 _SEAL = "finished.json"
 _POLL_SECONDS = 0.2
+_HEAD_START_SECONDS = 1.0
+"""How long a command's further processes leave a piece of work to the first."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write under a temporary name in the same folder, then rename: the whole file or none."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Of another machine, too, a process may have this number.
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         scratch.write_bytes(content)
         os.replace(scratch, path)
@@ -70,21 +75,30 @@ def claim(path: Path, record: Mapping[str, Any]) -> None:
     if not nearest.is_dir():
         raise ValueError(f"{nearest} is a file, where a folder has to be; give another folder")
     wanted = json.loads(json.dumps(record))
-    if path.exists():
-        if found := differences(_read_record(path), wanted):
-            raise ValueError(
-                f"{path} is of other work: {found}; give another folder, or the same data and "
-                "settings"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    names = sorted(file.name for file in folder.iterdir())
+    if not path.exists() and _is_unclaimed(path):
+        write_text(path, json.dumps(wanted, indent=1))
+    elif found := differences(_read_record(path), wanted):
+        raise ValueError(
+            f"{path} is of other work: {found}; give another folder, or the same data and settings"
+        )
+
+
+def _is_unclaimed(path: Path) -> bool:
+    """Whether its folder, made if absent, is empty; not if another process has claimed it just now.
+
+    Raises:
+        ValueError: it holds files, but no record.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = sorted(file.name for file in path.parent.iterdir())
+    if path.name in names:
+        return False
     if foreign := [name for name in names if not name.startswith(".")]:
         raise ValueError(
-            f"{folder} holds {foreign[0]} but no {path.name}, so it is of other work; give another "
-            "folder"
+            f"{path.parent} holds {foreign[0]} but no {path.name}, so it is of other work; give "
+            "another folder"
         )
-    write_text(path, json.dumps(wanted, indent=1))
+    return True
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -164,22 +178,26 @@ def share_out(pieces: Sequence[Piece], attempt: Callable[[Piece], bool]) -> None
 
 
 def done_once(lock: Path, is_done: Callable[[], bool], work: Callable[[], object]) -> None:
-    """Return when a piece of work is done, by whichever process begins it first; if that one dies,
-    by another.
+    """Return when a piece of work is done by one process; if that one dies, by another.
+
+    The first process of a command begins before the others: if the work is refused, it is the one
+    to say so, and ends them.
 
     Args:
         lock: a file's path, whose folder is made if absent; the process that is at it holds it.
         is_done: whether it is done.
-        work: does it.
+        work: does it; what it raises, this process raises, and another one begins anew.
     """
 
     def attempt(lock: Path) -> bool:
         with held(lock) as is_ours:
             if is_ours and not is_done():
                 work()
-        return is_done()
+        return is_ours or is_done()
 
     lock.parent.mkdir(parents=True, exist_ok=True)
+    if getattr(rank_zero_only, "rank", None) and not is_done():
+        time.sleep(_HEAD_START_SECONDS)
     share_out([lock], attempt)
 
 

@@ -14,7 +14,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -24,7 +23,7 @@ import torch
 from classify.arms import Arm
 from classify.config import FitConfig
 from classify.datasets.images import Images, decode_tables
-from classify.files import claim, done_once, held, is_sealed, seal, share_out, write_text
+from classify.files import claim, held, is_sealed, seal, share_out, write_text
 from classify.labels import check_learnable, label_tensor
 from classify.metrics import attribute_scores, best_thresholds, fitted_scores
 from classify.predictions import PREDICTIONS, Judged, unit_folder, write_predictions
@@ -84,7 +83,7 @@ def run_study(
     tables = {name: arm.table for name, arm in named.items()}
     _check(tables, attributes, seeds, out, fabric)
     with doing("decoding the images of all arms"):
-        images = _decoded(tables, config.image_size, skip_bad, cache, fabric)
+        images = decode_tables(tables.values(), config.image_size, skip_bad=skip_bad, cache=cache)
     tables = {name: images.usable(table) for name, table in tables.items()}
     first = next(iter(tables.values()))
     n_real = int(((first["split"] == "train") & (first["source"] == "real")).sum())
@@ -228,29 +227,6 @@ class _Unit:
         test = probabilities["test"], labels["test"]
         parts.append(fitted_scores(*test, self.attributes, fitted, split="test"))
         return pd.concat(parts).assign(arm=self.arm, seed=self.seed)[list(COLUMNS)]
-
-
-def _decoded(
-    tables: Mapping[str, pd.DataFrame],
-    size: int,
-    skip_bad: bool,
-    cache: Path | None,
-    fabric: L.Fabric,
-) -> Images:
-    """Decode all images; of several processes with a cache, one fills it for the others."""
-    decode = partial(decode_tables, tables.values(), size, skip_bad=skip_bad, cache=cache)
-    if cache is None or fabric.world_size == 1:
-        return decode()
-    paths = pd.concat([table["path"] for table in tables.values()])
-    key = hashlib.sha256("\0".join([str(size), *paths]).encode()).hexdigest()
-    marker = cache / f".filled-{key[:16]}"
-
-    def fill() -> None:
-        decode()
-        marker.touch()
-
-    done_once(marker.with_suffix(".lock"), marker.exists, fill)
-    return decode()
 
 
 def _fingerprint(table: pd.DataFrame, attributes: Sequence[str], images: Images) -> str:

@@ -144,4 +144,7 @@ def head(names: Sequence[str], count: int = 3) -> str:
 
 
 def _are_finite(values: Sequence[float]) -> bool:
-    return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+    try:
+        return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False

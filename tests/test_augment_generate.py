@@ -412,7 +412,6 @@ def test_a_compiled_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monk
 _TWO_PROCESSES = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 import torch
 from lightning.fabric import Fabric
 from augment_doubles import TinyNetwork, class_denoiser, tiny_denoiser

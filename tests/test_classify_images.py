@@ -8,7 +8,6 @@ import os
 import struct
 import subprocess
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -324,24 +323,6 @@ def test_another_error_of_the_disk_leaves_nothing_either(
     with pytest.raises(OSError, match="Input/output error"):
         decode(_images(tmp_path), 8, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
-
-
-def test_an_entry_that_another_process_finished_first_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths, cache = _images(tmp_path), tmp_path / "cache"
-    each = module._each
-
-    def slow(count: int, some: Callable[[range], list[bool]]) -> NDArray[np.bool_]:
-        monkeypatch.setattr(module, "_each", each)
-        decode(paths, 8, cache=cache)  # the other, from beginning to end
-        return each(count, some)
-
-    monkeypatch.setattr(module, "_each", slow)
-    pixels, kept = decode(paths, 8, cache=cache)
-    assert torch.equal(pixels, decode(paths, 8)[0])
-    assert kept.all()
-    assert [entry.name[:7] for entry in cache.iterdir()] == ["images-"]
 
 
 def test_two_runs_fill_one_cache_at_once(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 import classify.train
 from classify import (
+    Augmentation,
     FitConfig,
     FitResult,
     LossConfig,
@@ -325,6 +326,11 @@ def test_config_says_what_is_allowed(bad: dict[str, object]) -> None:
     ("bad", "message"),
     [
         (lambda: MixingConfig(weight=-1.0), "mixing.weight is -1.0; give a number from 0"),
+        (lambda: MixingConfig(weight=1e300), "mixing.weight is 1e\\+300; give a number from 0 to"),
+        (
+            lambda: Augmentation(operations=101),
+            r"augmentation.operations is 101; .* \[0, 100\]",
+        ),
         (lambda: StageConfig(share=1.5), "second_stage.share is 1.5; give a share"),
     ],
 )

@@ -144,16 +144,16 @@ def test_one_command_makes_measures_and_trains_every_sampler(
     words = [
         *tiny_flags(data, tmp_path / "generator", out),
         *(f"--config={file}", "--arms=[real,plain,minority,classes]", "--allow_unlike=true"),
-        *("--sampler.steps=6", "--guidance.distance=l2"),
+        *("--sampler.steps=7", "--guidance.distance=l2"),
     ]
     table = main(words)
     assert table is not None
     names = ["real", "plain", "minority", "classes", "minority.equal"]
     assert [name for name in table["set"] if name != "classes.equal"] == names
     rows = table.set_index("set")
-    assert rows.at["plain", "forwards"] == pytest.approx(6)
-    assert rows.at["minority", "forwards"] > 15  # every step is guided
-    assert rows.at["minority.equal", "forwards"] <= 6
+    assert rows.at["plain", "forwards"] == pytest.approx(7)
+    assert rows.at["minority", "forwards"] > 17  # every step is guided
+    assert rows.at["minority.equal", "forwards"] <= 7
     record = json.loads((out / "synthetic" / "minority.equal" / "settings.json").read_text())
     assert record["steps"] == 2
     summary = pd.read_csv(out / "summary.csv")

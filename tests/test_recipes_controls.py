@@ -112,7 +112,6 @@ def test_a_generated_test_image_stops_the_run_and_is_kept_out_if_allowed(
     ("flags", "message"),
     [
         (["--controls", "all", "--limit=5"], "limit is 5"),
-        (["--preview=true", "--num_nodes=2"], "num_nodes 2; one machine makes a preview"),
         (["--controls", "duplicate", "duplicate"], "controls name duplicate twice"),
         (["--controls", "nothing"], "nothing"),
         (['--quota.wanted={"Male": 3}'], "wish 'Male' is not understood"),

@@ -82,7 +82,7 @@ def test_auto_is_float32_where_torch_does_not_tell_of_the_processor(
 def test_a_processor_starts_a_process_a_core_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     with pytest.raises(
-        ValueError, match="devices is 5; this machine has .* for 4, so give at most 4"
+        ValueError, match=r"devices is 5; this machine has .* for 4, so give at most 4"
     ):
         launch(5, accelerator="cpu")
 
@@ -155,8 +155,8 @@ def test_machines_are_told_where_to_meet(
 
 
 def test_a_further_process_of_a_command_ends_with_it() -> None:
-    child = "from recipes.chain.command.stopping import end_with_parent; end_with_parent(); "
-    child += "import time; print('there', flush=True); time.sleep(60); print('late')"
+    child = "import os, time; from recipes.chain.command.stopping import end_with; "
+    child += "end_with(os.getppid()); print('there', flush=True); time.sleep(60); print('late')"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as started:
         assert started.stdout is not None
@@ -166,22 +166,25 @@ def test_a_further_process_of_a_command_ends_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "is_one"),
+    ("values", "parents"),
     [
-        ({}, False),
-        ({"LOCAL_RANK": "0"}, False),
-        ({"LOCAL_RANK": "1"}, True),
-        (_TORCHRUN | {"LOCAL_RANK": "1"}, False),
-        (_SLURM | _SLURM_TASKS | {"LOCAL_RANK": "1"}, False),
+        ({}, []),
+        ({"LOCAL_RANK": "0"}, []),
+        ({"LOCAL_RANK": "1"}, [7]),
+        (_TORCHRUN | {"LOCAL_RANK": "1"}, []),
+        (_SLURM | _SLURM_TASKS | {"LOCAL_RANK": "1"}, []),
     ],
 )
 def test_only_a_process_that_lightning_starts_ends_with_its_parent(
-    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], is_one: bool
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], parents: list[int]
 ) -> None:
     monkeypatch.setattr(Fabric, "launch", lambda _: None)
-    ended: list[str] = []
-    monkeypatch.setattr(devices, "end_with_parent", lambda: ended.append("with it"))
+    watched: list[int] = []
+    monkeypatch.setattr(devices, "end_with", watched.append)
+    monkeypatch.setenv("MINORITY_AUGMENT_PARENT", "7")
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     launch("auto", accelerator="cpu")
-    assert ended == ["with it"] * is_one
+    assert watched == parents
+    own = "7" if parents else str(os.getpid())
+    assert os.environ["MINORITY_AUGMENT_PARENT"] == own

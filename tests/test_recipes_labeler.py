@@ -127,8 +127,8 @@ def test_no_data_is_one_line(tmp_path: Path) -> None:
         train_labeler.main([str(tmp_path / "none"), "--out", str(tmp_path / "out"), *FAST])
 
 
-def _slow_first(fabric: Fabric, data: Path, out: Path) -> None:
-    """The first process trains for longer than the process group's timeout."""
+def _slow(fabric: Fabric, data: Path, out: Path) -> None:
+    """One process trains for longer than the process group's timeout, the other waits."""
     train = recipes.chain.labels.labeler.fit
 
     def slow(*args: Any, **options: Any) -> Any:
@@ -156,7 +156,7 @@ def test_processes_wait_beyond_the_timeout(root: Path, tmp_path: Path) -> None:
         start_method="fork", process_group_backend="gloo", timeout=timedelta(seconds=3)
     )
     Fabric(accelerator="cpu", devices=2, strategy=strategy).launch(
-        _slow_first,  # type: ignore[arg-type]
+        _slow,  # type: ignore[arg-type]
         root / "data",
         tmp_path / "labeler",
     )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from recipe_doubles import save_generator, tiny_flags
 
 from recipes import measure, realism
 from recipes.celeba_augment import main
+from recipes.chain.images.realism import seen
 
 SIDE = 16
 
@@ -107,3 +110,23 @@ def test_error_rates_are_told_by_set_and_size(root: Path, tmp_path: Path) -> Non
     shares = table[["like the real ones", "recognisably synthetic", "unlike the real ones"]]
     assert np.allclose(shares.sum(axis=1), 1)
     assert len(pd.read_csv(tmp_path / "realism.csv")) == len(table)
+
+
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_the_same_images_are_looked_at_together_by_any_number_of_processes(
+    root: Path, world: int
+) -> None:
+    paths = [str(path) for path in sorted((root / "rare").iterdir())[:11]]
+    views = {"whole batch": lambda batch: batch.float().mean().expand(len(batch), 1)}
+    alone, together = seen(paths, views, 256)["whole batch"], torch.zeros(11, 1)
+    assert len(alone.unique()) == 3  # 4 images of this size make a batch
+    for rank in range(world):
+        fabric = SimpleNamespace(
+            global_rank=rank,
+            world_size=world,
+            device=torch.device("cpu"),
+            to_device=lambda own: own,
+            all_reduce=lambda own, reduce_op: own,
+        )
+        together += seen(paths, views, 256, fabric)["whole batch"]  # type: ignore[arg-type]
+    assert together.equal(alone)

@@ -32,6 +32,8 @@ __all__ = ["SelfGuidance", "SelfGuidanceConfig"]
 
 _NAMED = frozenset({"scale", "every"})
 """Settings that a representation always shows; the others where they are not the default."""
+_MOST_SAMPLES = 1000
+"""Each is a pass of the network on every guided step; more is a slip of the keyboard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,10 @@ class SelfGuidanceConfig(Strength):
                 f"guidance.perturb is {self.perturb}; give a fraction of the steps in [0, 1), such "
                 "as 0.8, the paper's for cosine schedules"
             )
-        if self.samples < 1:
-            raise ValueError(f"guidance.samples is {self.samples}; give at least 1, the paper's")
+        if not 1 <= self.samples <= _MOST_SAMPLES:
+            raise ValueError(
+                f"guidance.samples is {self.samples}; give 1, the paper's, to {_MOST_SAMPLES:,}"
+            )
         if self.stop_gradient not in ("second", "first", "none"):
             raise ValueError(
                 f"guidance.stop_gradient is {self.stop_gradient!r}; give second, the paper's, "

@@ -1,7 +1,7 @@
 """Features of image files: extracted once, then kept.
 
 The cache has a folder an encoder, named by the key of its card; in it are shards with the features
-of up to 4,096 images, each beside the hash of its file's content. So a second run extracts nothing,
+of about 4,096 images, each beside the hash of its file's content. So a second run extracts nothing,
 a set that has grown only what is new, and a run that was killed goes on. Names do not matter.
 """
 

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from classify.cores import usable_cores
 from classify.datasets.pixels import Mapped, Pixels, Rows
+from classify.files import done_once
 from classify.progress import progress
 
 __all__ = ["Images", "decode", "decode_tables", "read_image"]
@@ -212,8 +213,8 @@ def decode(
         skip_bad: Leave out, with a warning, what does not decode; otherwise that is an error.
         cache: Folder for a memory-mapped copy, so that the images need no memory and a second call
             finds them decoded; it is found by the files' paths, sizes and times, and by `size`, and
-            made again if it is damaged. Several processes may fill it at once. Without it, the
-            images are held in memory.
+            made again if it is damaged. Of several processes, one fills it for all. Without it,
+            the images are held in memory.
 
     Returns:
         uint8 (N, 3, size, size), zeros where not kept, and which were kept (N,).
@@ -239,7 +240,11 @@ def _through(
     entry = cache / f"images-{_key(paths, size)}"
     found = _cached(entry, len(paths), size)
     if found is None:
-        _write_cache(entry, paths, size)
+        done_once(
+            entry.with_name(f".{entry.name}.lock"),
+            lambda: _cached(entry, len(paths), size) is not None,
+            lambda: _write_cache(entry, paths, size),
+        )
         found = _cached(entry, len(paths), size)
         if found is not None and not skip_bad and not found[1].all():
             shutil.rmtree(entry, ignore_errors=True)  # of a call that is refused nothing stays
@@ -274,12 +279,7 @@ def _cached(entry: Path, count: int, size: int) -> tuple[Mapped, NDArray[np.bool
 
 
 def _write_cache(entry: Path, paths: Sequence[str] | pd.Index, size: int) -> None:
-    """Decode into a folder of this process, and move the files to `entry`.
-
-    Another process that fills the same entry moves the same files there, so that whichever comes
-    last changes nothing.
-    """
-    entry.parent.mkdir(parents=True, exist_ok=True)
+    """Decode into a folder of this process, and move the files to `entry`."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
         _reserved(scratch / _PIXELS, np.uint8, (len(paths), 3, size, size))
@@ -294,9 +294,6 @@ def _write_cache(entry: Path, paths: Sequence[str] | pd.Index, size: int) -> Non
         entry.mkdir(exist_ok=True)
         for name in (_PIXELS, _KEPT):
             os.replace(scratch / name, entry / name)
-    except PermissionError:  # nor replaces one there, which another process maps already
-        if _cached(entry, len(paths), size) is None:
-            raise
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from lightning.fabric import Fabric
 
 from classify.files import differences, write_text
-from recipes.chain.command.devices import chosen_precision, launch, processes
+from recipes.chain.command.devices import chosen_precision, launch, processes, resolved_devices
 from recipes.chain.command.files import check_folder
 from recipes.chain.command.stopping import Stopped
 from recipes.chain.settings.study import RunConfig
@@ -32,8 +32,11 @@ _CIRCUMSTANCES = frozenset(
 _RESULTS = ("scores.csv", "summary.csv", "comparison.csv", "report.html")
 """Files that a run writes last, over those of its own earlier session."""
 
-_HALF_WRITTEN = re.compile(r"\.images-[0-9a-f]{16}-\w{8}|\..+\.\d+(-[0-9a-f]{8})?\.\w+")
-"""Names under which decoded images and files are written, until they are whole."""
+_LEFT_BEHIND = re.compile(
+    r"\.images-[0-9a-f]{16}-\w{8}|\..+\.\d+(-[0-9a-f]{8})?\.\w+|\..+\.lock|\.taken-[0-9a-f]{8}"
+)
+"""Names under which decoded images and files are written, until they are whole, and of what lies
+there while processes share the work."""
 
 
 class Run:
@@ -92,7 +95,7 @@ class Run:
         self._is_first = is_first
         if is_first:  # so what lies there is no run's
             return
-        for path in [p for p in self.out.rglob(".*") if _HALF_WRITTEN.fullmatch(p.name)]:
+        for path in [p for p in self.out.rglob(".*") if _LEFT_BEHIND.fullmatch(p.name)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def claim(self) -> None:
@@ -204,4 +207,9 @@ class Run:
 
 def _launched(config: RunConfig) -> Fabric:
     devices = processes(config.devices)
+    machines = resolved_devices(devices, config.num_nodes)[1]
+    if config.preview and machines > 1:
+        raise ValueError(
+            f"preview is given on {machines} machines; one makes a preview, so start it on one"
+        )
     return launch(devices, num_nodes=config.num_nodes, precision=chosen_precision(config.precision))

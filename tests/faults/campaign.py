@@ -32,7 +32,7 @@ _FEW = [
 ]
 _OF_THE_SESSION = ("report.html", "config.yaml", ".lock")
 """Files that tell times and places: they have to be there."""
-_NOT_COMPARED = ("/log/", "cache/images-", "cache/.filled-")
+_NOT_COMPARED = ("/log/", "cache/images-")
 """The fits' logs, one a session, and decoded images, whose names are of their paths."""
 
 

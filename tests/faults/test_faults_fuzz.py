@@ -34,9 +34,8 @@ from recipes.chain.settings.study import NO_FLAGS, RunConfig
 pytestmark = pytest.mark.faults
 
 _MEGABYTES = 1000
-_ODD = st.sampled_from(
-    [0, -1, 1, 2, 10**9, 10**30, -(10**30), 1e308, float("nan"), float("inf"), True, None, "", "x"]
-)
+_NUMBERS = [0, -1, 1, 2, 10**9, 10**30, 10**400, -(10**30), 1e308, float("nan"), float("inf")]
+_ODD = st.sampled_from([*_NUMBERS, True, None, "", "x"])
 _SCALARS = _ODD | st.integers() | st.floats() | st.text(max_size=8)
 _VALUES = st.recursive(
     _SCALARS,

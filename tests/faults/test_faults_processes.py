@@ -121,7 +121,10 @@ def _gone(processes: list[int]) -> None:
             ["{generator}", "--seeds=5", "--sampler.steps=3", "--sampler.batch_size=2"],
         ),
         ("label.py", ["label", "{data}", "--labeler=avatars", "--batch_size=4"]),
-        ("measure.py", ["{data}", "{data}/images", "--split=all", "--cache={out}-features"]),
+        (
+            "measure.py",
+            ["{data}", "{data}/images", "--split=all", "--batch_size=4", "--cache={out}-features"],
+        ),
     ],
 )
 @pytest.mark.parametrize("way", ["--devices=2", "--num_nodes=2", "torchrun"])

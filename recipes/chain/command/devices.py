@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 
 from classify.config import Precision
 from classify.cores import usable_cores
-from recipes.chain.command.stopping import end_with_parent, signals_left_alone
+from recipes.chain.command.stopping import end_with, signals_left_alone
 
 __all__ = ["Devices", "chosen_precision", "launch", "processes", "resolved_devices"]
 
@@ -32,6 +33,8 @@ would end a job in which nothing is wrong.
 """
 _MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 """What Lightning reads where no launcher tells of the machines."""
+_PARENT = "MINORITY_AUGMENT_PARENT"
+"""Variable by which the first process of a command tells the others its number."""
 _TIMES = 5
 """Convolutions of a trial of a number of threads."""
 _SLOWER = 2.0
@@ -49,7 +52,8 @@ class Devices:
     """Number of devices, or auto (Lightning's)."""
     num_nodes: int = 1
     """Number of machines (Lightning's); the same command is started on each, with MASTER_ADDR,
-    MASTER_PORT and its own NODE_RANK in the environment."""
+    MASTER_PORT and its own NODE_RANK in the environment. If one fails before they have met, stop
+    the others."""
 
     def launched(self) -> Fabric:
         """Lightning Fabric on these; see `launch`."""
@@ -90,13 +94,16 @@ def launch(
         _check_number(devices, cores)
         if alone:
             _tell_of_busy_cores()
-    if _is_started_by_lightning():
-        end_with_parent()
-    if num_nodes == 1:
-        fabric.launch()
-        return fabric
-    _tell_of_machines(fabric, num_nodes)
-    with signals_left_alone():  # torch waits for the other machines, up to `_PATIENCE`
+    parent = _parent()
+    if parent is None:
+        os.environ[_PARENT] = str(os.getpid())
+    else:
+        end_with(parent)
+    if num_nodes > 1:
+        _tell_of_machines(fabric, num_nodes)
+    # Torch waits for other machines, and for a parent that has ended, up to `_PATIENCE`.
+    waits = num_nodes > 1 or parent is not None
+    with signals_left_alone() if waits else nullcontext():
         fabric.launch()
     return fabric
 
@@ -164,9 +171,12 @@ def processes(devices: int | str) -> int | str:
     return 2 if devices == "auto" and several else devices
 
 
-def _is_started_by_lightning() -> bool:
-    """Whether this process is a further one of its machine, started by the command's own line."""
-    return not _is_launched() and os.environ.get("LOCAL_RANK", "0") != "0"
+def _parent() -> int | None:
+    """The number of the process that has started this one as a further one of its machine, which
+    Lightning does by the command's own line; None in the first one.
+    """
+    is_further = not _is_launched() and os.environ.get("LOCAL_RANK", "0") != "0"
+    return int(os.environ[_PARENT]) if is_further and _PARENT in os.environ else None
 
 
 def _is_launched() -> bool:

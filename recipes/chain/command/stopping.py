@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM: a command ends at once, wherever it is, and says where that was."""
+"""Ctrl-C and SIGTERM: a command ends at once, wherever it is, and says where that was; and its
+further processes end with it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from contextlib import contextmanager
 from threading import Event, Thread, Timer
 from types import FrameType
 
-__all__ = ["Stopped", "end_with_parent", "signals_left_alone", "signals_raised"]
+__all__ = ["Stopped", "end_with", "signals_left_alone", "signals_raised"]
 
 _SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 """Signals that stop a command, and how Python treats them on its own."""
@@ -39,17 +41,17 @@ class Stopped(BaseException):
         return f"stopped by {name}{where}; the same command continues"
 
 
-def end_with_parent() -> None:
-    """Have SIGTERM sent to this process when the one that started it has ended, which would else be
-    seen only by what exchanges something with it.
+def end_with(parent: int) -> None:
+    """End this process by SIGTERM once its parent has ended; only a process that is exchanging data
+    with it would notice otherwise. Windows does not tell that a parent has ended: there it goes on.
     """
 
-    def watch(parent: int) -> None:
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_LOOK_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    Thread(target=watch, args=[os.getppid()], daemon=True).start()
+    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

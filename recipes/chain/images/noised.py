@@ -35,6 +35,7 @@ from augment.minority_score import minority_classes, score_files
 from augment.train_classifier import ClassifierNetworkConfig, noise_name, train_classifier
 from classify.datasets import load_images, read_image
 from classify.files import done_once, write_text
+from classify.trainer import alone
 from recipes.chain.command.values import plain
 from recipes.chain.inputs import Inputs
 from recipes.chain.settings.classifier_terms import (
@@ -309,15 +310,16 @@ def _fit(inputs: Inputs, config: TrainedConfig, examples: Examples, folder: Path
         schedule=noise_name(inputs.denoiser.schedule),
     )
     device = run.fabric.device
-    train_classifier(
-        ImageFiles(paths, read_image, size=image.size, channels=image.channels),
-        labels,
-        folder,
-        network,
-        config.training,
-        sources={"images_sha256": files_sha256(paths)},
-        trained_on=inputs.source,
-        accelerator=device.type,
-        devices=1 if device.index is None or device.type == "cpu" else [device.index],
-        plugins=[LightningEnvironment()],  # a job of its own, whatever has started the run
-    )
+    with alone():
+        train_classifier(
+            ImageFiles(paths, read_image, size=image.size, channels=image.channels),
+            labels,
+            folder,
+            network,
+            config.training,
+            sources={"images_sha256": files_sha256(paths)},
+            trained_on=inputs.source,
+            accelerator=device.type,
+            devices=1 if device.index is None or device.type == "cpu" else [device.index],
+            plugins=[LightningEnvironment()],  # a job of its own, whatever has started the run
+        )

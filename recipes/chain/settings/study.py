@@ -187,7 +187,8 @@ class RunConfig:
     same images as one."""
     num_nodes: int = 1
     """Number of machines (Lightning's); the same command is started on each, with MASTER_ADDR,
-    MASTER_PORT and its own NODE_RANK in the environment; all share the folder `out`."""
+    MASTER_PORT and its own NODE_RANK in the environment. All share the folder `out`, on a file
+    system whose locks hold between them. If one fails before they have met, stop the others."""
     precision: Precision | Literal["auto"] = "32-true"
     """Numerical precision of generation and training (Lightning's); auto is bf16-mixed on devices
     that multiply bfloat16, and 32-true on others."""
@@ -309,11 +310,6 @@ class RunConfig:
             raise ValueError(
                 f"limit is {self.limit}; give at least num_synthetic, {self.num_synthetic}, which "
                 "are made anyway"
-            )
-        if self.preview and self.num_nodes != 1:
-            raise ValueError(
-                f"preview is given with num_nodes {self.num_nodes}; one machine makes a preview, "
-                "so leave num_nodes out"
             )
         if self.labels.by_prompt and self.prompts is None:
             raise ValueError(
