@@ -132,3 +132,41 @@ def test_work_that_another_process_has_done_is_not_begun(
     with held(lock):
         monkeypatch.setattr(time, "sleep", lambda _: result.touch())
         done_once(lock, result.exists, lambda: pytest.fail("begun"))
+
+
+def test_a_folder_that_another_process_claims_meanwhile_is_compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "record.json"
+    claim(path, RECORD)
+    (tmp_path / "result").touch()
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: self != path and exists(self))  # as before
+    claim(path, RECORD)
+    with pytest.raises(ValueError, match="seed is 0 there and 1 now"):
+        claim(path, RECORD | {"seed": 1})
+
+
+def test_work_that_fails_is_told_and_left_to_another(tmp_path: Path) -> None:
+    lock, begun = tmp_path / ".lock", []
+
+    def work() -> None:
+        begun.append(len(begun))
+        raise ValueError("a bad image")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="a bad image"):
+            done_once(lock, lambda: False, work)
+    assert begun == [0, 1]
+    assert not lock.exists()
+
+
+def test_further_processes_leave_work_to_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result, waited = tmp_path / "result", []
+    monkeypatch.setattr(classify.files.rank_zero_only, "rank", 1, raising=False)
+    monkeypatch.setattr(time, "sleep", lambda seconds: (waited.append(seconds), result.touch()))
+    done_once(tmp_path / ".lock", result.exists, lambda: pytest.fail("begun"))
+    done_once(tmp_path / ".lock", result.exists, lambda: pytest.fail("begun"))
+    assert waited == [1.0]
