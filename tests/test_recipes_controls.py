@@ -112,6 +112,7 @@ def test_a_generated_test_image_stops_the_run_and_is_kept_out_if_allowed(
     ("flags", "message"),
     [
         (["--controls", "all", "--limit=5"], "limit is 5"),
+        (["--limit=1000000000"], "MB free; ask for fewer or smaller images"),
         (["--controls", "duplicate", "duplicate"], "controls name duplicate twice"),
         (["--controls", "nothing"], "nothing"),
         (['--quota.wanted={"Male": 3}'], "wish 'Male' is not understood"),

@@ -14,12 +14,14 @@ __all__ = ["check_room", "disk_bytes"]
 
 
 def disk_bytes(config: RunConfig, n_real: int, denoiser: Denoiser) -> int:
-    """About what a run writes: the PNG files of its sets, and the decoded copy of all images.
+    """About what a run writes at most: the PNG files of its sets, and the decoded copy of all
+    images.
 
     A small PNG and its row take 1.2 bytes for each byte of its pixels, as measured on the embedded
     generator's.
     """
-    synthetic = sum(made.count or 0 for made in config.synthetic_sets.values())
+    sets = config.synthetic_sets.values()
+    synthetic = sum(max(made.count or 0, 0 if made.folder else config.limit or 0) for made in sets)
     side = config.image_size or denoiser.image.size
     files = synthetic * torch.Size(denoiser.image.shape).numel() * 6 // 5
     return files + (n_real + synthetic) * 3 * side**2
