@@ -19,24 +19,22 @@ exact implementation can do, its floor:
     with the sampler's own forward pass shared     1 forward + 1 backward  = 2.056
     as the official code runs it                   2 forwards + 1 backward = 3.056
 
-On one core of a shared EPYC, first in turn there, by `taskset -c 1 chrt -r 1 env OMP_NUM_THREADS=1
-python recipes/benchmark.py --repeats 3 --clock cpu`:
+On one core of a shared EPYC, first in turn there, by `taskset -c 0 chrt -r 1 env OMP_NUM_THREADS=1
+python recipes/benchmark.py --repeats 3 --clock cpu`, 5 minutes:
 
                              images a second         time beside                   floor
-    plain                    5.4 [5.1, 5.6]          0.96 [0.85, 1.08] diffusers
-    diffusers                5.2 [4.8, 5.5]
-    self-guided l2 1         1.8 [1.7, 1.8]          3.02 [2.83, 3.30] plain        3.06
-    self-guided l2 5         3.8 [3.7, 3.9]          1.39 [1.34, 1.54] plain        1.41
-    self-guided features 1   1.3 [1.3, 1.3]          4.09 [3.98, 4.36] plain        3.06
-    self-guided features 5   3.3 [3.2, 3.3]          1.70 [1.56, 1.71] plain        1.41
-    official l2 1            1.3 [1.3, 1.3]          4.05 [3.79, 4.19] plain        4.06
-    official l2 5            3.4 [3.4, 3.4]          1.62 [1.50, 1.67] plain        1.61
-    labelling                1064.7 [1037.2, 1112.1] 1.03 [1.00, 1.11] bare labelling
-    bare labelling           1116.3 [1098.0, 1146.6]
-    training                 310.4 [278.6, 317.3]    0.96 [0.92, 1.01] bare training
-    bare training            292.7 [282.0, 297.3]
-
-With `--rates 5 --images 64 --repeats 5`, which was quieter: features 5 at 1.59 [1.58, 1.66].
+    plain                    4.9 [4.8, 5.1]          1.01 [0.98, 1.02] diffusers
+    diffusers                4.9 [4.8, 5.2]
+    self-guided l2 1         1.6 [1.6, 1.7]          2.99 [2.94, 3.04] plain        3.06
+    self-guided l2 5         3.7 [3.5, 3.9]          1.37 [1.25, 1.42] plain        1.41
+    self-guided features 1   1.3 [1.2, 1.3]          3.77 [3.75, 4.07] plain        3.06
+    self-guided features 5   3.2 [3.1, 3.3]          1.58 [1.48, 1.59] plain        1.41
+    official l2 1            1.3 [1.2, 1.3]          3.96 [3.80, 4.08] plain        4.06
+    official l2 5            3.1 [3.0, 3.3]          1.59 [1.56, 1.60] plain        1.61
+    labelling                1015.9 [866.8, 1033.6]  1.11 [1.06, 1.17] bare labelling
+    bare labelling           1078.8 [1017.6, 1147.9]
+    training                 288.0 [287.5, 312.0]    0.95 [0.89, 0.95] bare training
+    bare training            274.3 [273.2, 277.8]
 """
 
 from __future__ import annotations
