@@ -189,7 +189,7 @@ def test_killed_while_generating_it_continues_to_the_same_bytes(root: Path, tmp_
     out = tmp_path / "out"
     flags = _flags(root, out)
     process = _start(flags)
-    first, deadline = out / "synthetic" / "plain" / "0.png", time.monotonic() + 60
+    first, deadline = out / "synthetic" / "plain" / "0.png", time.monotonic() + 300
     while not first.is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
