@@ -188,7 +188,7 @@ def _turns(folder: Path, fabric: Fabric) -> Callable[[slice], bool]:
         except FileExistsError:
             return False
         except FileNotFoundError:  # another run has tidied up just now
-            return True
+            pass
         return True
 
     return is_ours

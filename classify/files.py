@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -46,7 +46,7 @@ _HEAD_START_SECONDS = 1.0
 def write_bytes(path: Path, content: bytes) -> None:
     """Write under a temporary name in the same folder, then rename: the whole file or none."""
     # Of another machine, too, a process may have this number.
-    scratch = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         scratch.write_bytes(content)
         os.replace(scratch, path)

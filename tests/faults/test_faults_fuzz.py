@@ -27,6 +27,7 @@ from classify import load_table
 from labeling import LabelPolicy, load_labeler
 from recipes.celeba_augment import PRESETS
 from recipes.chain.command.command_line import parse
+from recipes.chain.command.values import nested
 from recipes.chain.command.written import dotted
 from recipes.chain.settings.sets import SyntheticSet
 from recipes.chain.settings.study import NO_FLAGS, RunConfig
@@ -119,17 +120,8 @@ def test_settings(root: Path, found: dict[str, Any], raw: str | None) -> None:
 
 @given(found=st.dictionaries(st.sampled_from(sorted(dotted(SyntheticSet))), _VALUES, max_size=3))
 def test_sets(found: dict[str, Any]) -> None:
-    written: dict[str, Any] = {}
-    for name, value in found.items():
-        *groups, last = name.split(".")
-        within = written
-        for group in groups:
-            within = within.setdefault(group, {})
-            if not isinstance(within, dict):  # anything, drawn for the whole group
-                break
-        else:
-            within[last] = value
-    _taken_or_refused(lambda: RunConfig(sets={"own": written}, arms=["real", "own"]).synthetic_sets)
+    sets = {"own": nested(found)}
+    _taken_or_refused(lambda: RunConfig(sets=sets, arms=["real", "own"]).synthetic_sets)
 
 
 _RULE = st.dictionaries(

@@ -136,7 +136,7 @@ def seen(
     # A process without a share of its own looks at one image, for the widths.
     mine = paths[rank * share : (rank + 1) * share]
     parts = []
-    block = max(1, _DECODED // batch) * batch
+    block = _DECODED // batch * batch
     for first in range(0, max(len(mine), 1), block):
         pixels, _ = decode(mine[first : first + block] or paths[:1], size)
         parts.append(look(pixels.to(device), views))
